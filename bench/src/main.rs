@@ -1,0 +1,3 @@
+//! Measures Sluice against its peers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Kubernetes HTTP surface over store and schema.

@@ -1,0 +1,1 @@
+//! Controllers: workloads, releases, and how a release takes hold of a workload.

@@ -1,0 +1,1 @@
+//! Listeners, connections and bodies around the routing table.

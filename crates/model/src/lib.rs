@@ -1,0 +1,5 @@
+//! What Sluice means by a Rollout, a Gateway route, a quantity, a selector: our API types, without I/O.
+
+pub mod condition;
+pub mod gateway;
+pub mod rollout;

@@ -1,0 +1,373 @@
+//! The Rollout: how two versions of a workload share capacity and traffic, step by step.
+//!
+//! Group `sluice.dev`, version `v1alpha1`. Only shapes live here; `release` gives them meaning.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::HttpRouteMatch;
+
+pub const GROUP: &str = "sluice.dev";
+pub const VERSION: &str = "v1alpha1";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutSpec {
+    pub target: Target,
+    /// The routes whose traffic is split; none means that weights are approximated by replica counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteRef>,
+    /// A preset that expands into steps; exactly one of `strategy` and `steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub release: Release,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_old: Option<KeepOld>,
+    /// A duration such as `30s`: how long in-flight requests of a withdrawn version may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    #[serde(default = "deployment")]
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteRef {
+    #[serde(default = "http_route")]
+    pub kind: String,
+    pub name: String,
+    /// The name of one rule; all rules otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    Recreate,
+    Rolling,
+    BlueGreen,
+    Canary,
+    ABTest,
+    Shadow,
+    DarkLaunch,
+    ParallelRun,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Release {
+    #[default]
+    Auto,
+    /// Every deploy stops at no exposure until somebody promotes it.
+    Manual,
+}
+
+/// The whole desired situation of both versions, and what must hold before it is left.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Amount>,
+    /// The candidate's share, `0%` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Amount>,
+    /// Requests that always go to the candidate.
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<HttpRouteMatch>,
+    /// A duration such as `10m`, or `approval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// Names of checks that run in this step and must pass to leave it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+}
+
+/// `25%` or `3`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Amount {
+    Count(i64),
+    Text(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rolling {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surge: Option<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<Amount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeepOld {
+    /// A duration such as `30m`.
+    #[serde(rename = "for")]
+    pub duration: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Check {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub at: When,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricCheck>,
+    /// A duration such as `5s` between two measurements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// So many passes in a row end the check well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successes: Option<u32>,
+    /// The n-th failure ends the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_data: NoData,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_fail: OnFail,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum When {
+    /// Before the candidate gets any traffic.
+    Before,
+    #[default]
+    During,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpCheck {
+    #[serde(default = "slash")]
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Text that the body must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MetricCheck {
+    #[serde(default)]
+    pub source: MetricSource,
+    /// `error-rate`, `p50`, `p90`, `p95`, `p99`, `throughput`.
+    pub name: String,
+    #[serde(default)]
+    pub versus: Versus,
+    /// `1%` (a share, or relative to the stable version), `250ms`, or a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_requests: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MetricSource {
+    #[default]
+    Gateway,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Versus {
+    #[default]
+    Threshold,
+    Stable,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoData {
+    #[default]
+    Wait,
+    Pass,
+    Fail,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFail {
+    #[default]
+    Rollback,
+    Pause,
+}
+
+/// Written by the release controller alone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One line: what was decided last, and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Revision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Revision>,
+    /// The revision that a failed check or an abort turned down; a re-apply of the same template does not start it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Revision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Timestamp>,
+    /// When the routes of this step were acknowledged by every gateway: the start of its hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+    /// Pods each revision should have, by `pod-template-hash`. The workload controller obeys it in embedded mode.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<String, i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<crate::condition::Condition>,
+    /// Names of RolloutCommands already carried out, newest last, bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The first version is coming up, or nothing is to be done.
+    Idle,
+    Progressing,
+    Paused,
+    /// Stepping back to the stable version.
+    RollingBack,
+    /// The candidate has become the stable version, the old one is still kept.
+    Promoted,
+    Rejected,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// The pods' `pod-template-hash`.
+    pub hash: String,
+    /// `deployment.kubernetes.io/revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+}
+
+/// What the gateways shall serve. Applied once every live gateway acknowledged a revision of this Rollout that carries it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// `pod-template-hash` of the version that gets the rest.
+    pub stable: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
+    /// The candidate's share in hundredths of a percent, 0 to 10 000.
+    #[serde(default)]
+    pub candidate_weight: u32,
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<HttpRouteMatch>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    pub name: String,
+    /// `Waiting`, `Passing`, `Passed`, `Failed`.
+    pub state: String,
+    #[serde(default)]
+    pub passes: u32,
+    #[serde(default)]
+    pub failures: u32,
+    /// The evidence of the last measurement: `error-rate 4.8% of 230 requests, stable 0.0% of 2100, limit +1%`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub evidence: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Timestamp>,
+}
+
+/// A verb: a small object, so that it is auditable and subject to access rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutCommandSpec {
+    pub rollout: String,
+    pub verb: Verb,
+    /// The candidate hash it is meant for; refused when another one is out by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// Skip what is left of the steps and release fully.
+    Promote,
+    /// Leave the hold of the present step.
+    Approve,
+    Abort,
+    Pause,
+    Resume,
+    Undo,
+    Skip,
+    Retry,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutCommandStatus {
+    /// `Done`, `Refused`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+fn deployment() -> String {
+    "Deployment".to_owned()
+}
+
+fn http_route() -> String {
+    "HTTPRoute".to_owned()
+}
+
+fn slash() -> String {
+    "/".to_owned()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

