@@ -1,0 +1,1 @@
+//! The controllers of a single machine: Deployments, ReplicaSets, endpoints, garbage, namespaces, scheduling.
