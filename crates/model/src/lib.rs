@@ -2,4 +2,5 @@
 
 pub mod condition;
 pub mod gateway;
+pub mod image;
 pub mod rollout;
