@@ -1,1 +1,13 @@
-//! Pods on this machine: a supervisor per pod, drivers, probes, volumes, logs.
+//! Pods on this machine.
+//!
+//! Two halves of one binary. The [`supervisor`] is a small single-threaded process per pod that owns its processes, their
+//! logs, restarts and deadlines, and outlives the engine. The [`Agent`] lives in the engine: it follows the pods of its node
+//! through the API, prepares what they need, drives their supervisors, probes them and reports.
+
+mod agent;
+mod lifecycle;
+mod plan;
+pub mod supervisor;
+mod wire;
+
+pub use agent::{Agent, LogError, LogOptions, LogReader, LogStream, LogTarget, NodeOptions, StartError};

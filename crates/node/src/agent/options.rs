@@ -1,0 +1,60 @@
+//! Where an agent keeps its things and what it calls itself.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::system::uname;
+
+/// How long a stop waits for the gateways to withdraw a pod, unless told otherwise.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The name of the Node object; the host name by default.
+    pub node_name: String,
+    /// `pods/` and `logs/` lie below it.
+    pub data_dir: PathBuf,
+    /// The binary that answers to `pod-supervisor` and `demo-shop`.
+    pub exe: PathBuf,
+    /// The longest a stop waits for the gateways to let go of a pod; not charged to its grace period.
+    pub drain_timeout: Duration,
+    /// Pods get their addresses out of this network, prefix length 10.
+    pub pod_network: Ipv4Addr,
+}
+
+impl NodeOptions {
+    pub fn new(data_dir: impl Into<PathBuf>, exe: impl Into<PathBuf>) -> Self {
+        Self {
+            node_name: host_name(),
+            data_dir: data_dir.into(),
+            exe: exe.into(),
+            drain_timeout: DRAIN_TIMEOUT,
+            pod_network: Ipv4Addr::new(127, 64, 0, 0),
+        }
+    }
+
+    pub(crate) fn pods_dir(&self) -> PathBuf {
+        self.data_dir.join("pods")
+    }
+
+    pub(crate) fn logs_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
+    }
+}
+
+/// A log directory's name is what the kubelet's would be, so that log shippers find their way.
+pub(crate) fn pod_log_dir(logs: &Path, namespace: &str, name: &str, uid: &str) -> PathBuf {
+    logs.join(format!("{namespace}_{name}_{uid}"))
+}
+
+/// The host's name in the form that object names allow.
+fn host_name() -> String {
+    let name = uname().nodename().to_string_lossy().to_lowercase();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' }).collect();
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
