@@ -3,4 +3,5 @@
 pub mod condition;
 pub mod gateway;
 pub mod image;
+pub mod quantity;
 pub mod rollout;
