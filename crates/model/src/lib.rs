@@ -1,6 +1,8 @@
 //! What Sluice means by a Rollout, a Gateway route, a quantity, a selector: our API types, without I/O.
 
+pub mod amount;
 pub mod condition;
+pub mod duration;
 pub mod gateway;
 pub mod image;
 pub mod quantity;

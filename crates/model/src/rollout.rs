@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::amount::Amount;
 use crate::gateway::HttpRouteMatch;
 
 pub const GROUP: &str = "sluice.dev";
@@ -28,8 +29,13 @@ pub struct RolloutSpec {
     pub release: Release,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// Parameters of the preset of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_old: Option<KeepOld>,
     /// A duration such as `30s`: how long in-flight requests of a withdrawn version may take.
@@ -100,14 +106,6 @@ pub struct Step {
     pub checks: Vec<String>,
 }
 
-/// `25%` or `3`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Amount {
-    Count(i64),
-    Text(String),
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rolling {
@@ -115,6 +113,30 @@ pub struct Rolling {
     pub surge: Option<Amount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<Amount>,
+}
+
+/// `weights` in rising order, each held for `hold` (a duration or `approval`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Canary {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BlueGreen {
+    /// Requests that reach the new version before the switch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preview: Vec<HttpRouteMatch>,
+    /// The hold before the switch: a duration or `approval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The hold after the switch, in which checks still lead back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +177,7 @@ pub struct Check {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum When {
-    /// Before the candidate gets any traffic.
+    /// Before the candidate gets the traffic of the step.
     Before,
     #[default]
     During,
@@ -223,7 +245,7 @@ pub enum OnFail {
     Pause,
 }
 
-/// Written by the release controller alone.
+/// Written by the release controller alone, and its whole memory: nothing else survives its restart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
@@ -240,33 +262,69 @@ pub struct RolloutStatus {
     pub candidate: Option<Revision>,
     /// The revision that a failed check or an abort turned down; a re-apply of the same template does not start it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<Revision>,
+    pub rejected: Option<Rejection>,
+    /// The version that was stable before the present one: what `undo` returns to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Revision>,
+    /// Until then the pods of the previous version stay up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Timestamp>,
+    /// The present step of the plan, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
+    /// The step for people: `2/4 canary`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub progress: String,
+    /// The candidate's share for people: `12.5%`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub weight: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_started_at: Option<Timestamp>,
+    /// When the candidate last got nearer to the size it should have; the progress deadline counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Timestamp>,
     /// When the routes of this step were acknowledged by every gateway: the start of its hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposed_at: Option<Timestamp>,
+    /// A person has ended the hold of this step.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approved: bool,
+    /// A person has promoted: no more holds and checks, only pods and routes are waited for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub promoting: bool,
+    /// Why nothing moves on until `resume`, by a person or a failed check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// The way back to the stable version, while it is being walked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<String>,
+    pub plan: Vec<PlannedStep>,
     /// Pods each revision should have, by `pod-template-hash`. The workload controller obeys it in embedded mode.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, i32>,
+    /// Pods of each revision that can take traffic.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ready: BTreeMap<String, i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
+    /// When every gateway had acknowledged the present `exposure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<crate::condition::Condition>,
-    /// Names of RolloutCommands already carried out, newest last, bounded.
+    /// Uids of RolloutCommands already carried out whose own status does not say so yet; bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// The first version is coming up, or nothing is to be done.
+    /// The first version is coming up; it has never served.
+    Starting,
+    /// The stable version serves, nothing is to be done.
     Idle,
     Progressing,
     Paused,
@@ -274,6 +332,7 @@ pub enum Phase {
     RollingBack,
     /// The candidate has become the stable version, the old one is still kept.
     Promoted,
+    /// The template names a revision that was turned down; the stable version serves.
     Rejected,
 }
 
@@ -285,6 +344,47 @@ pub struct Revision {
     /// `deployment.kubernetes.io/revision`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    pub hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    pub reason: String,
+    /// Whether the candidate is remembered as rejected when the way back is done.
+    #[serde(default)]
+    pub rejects: bool,
+    pub started_at: Timestamp,
+    /// From then on the stable version takes the traffic with the pods it has, even if some are still coming up.
+    pub routes_by: Timestamp,
+}
+
+/// One step of the expansion, with everything made absolute.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedStep {
+    pub name: String,
+    /// Pods of each version while the step holds.
+    pub candidate: i32,
+    pub stable: i32,
+    /// `12.5%`
+    pub traffic: String,
+    /// Requests that go to the candidate whatever the weight, as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<String>,
+    /// `10m` or `approval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
 }
 
 /// What the gateways shall serve. Applied once every live gateway acknowledged a revision of this Rollout that carries it.
@@ -306,8 +406,7 @@ pub struct Exposure {
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatus {
     pub name: String,
-    /// `Waiting`, `Passing`, `Passed`, `Failed`.
-    pub state: String,
+    pub state: CheckState,
     #[serde(default)]
     pub passes: u32,
     #[serde(default)]
@@ -319,6 +418,20 @@ pub struct CheckStatus {
     pub measured_at: Option<Timestamp>,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckState {
+    /// No verdict yet: not measured, or too little traffic.
+    #[default]
+    Waiting,
+    /// The last measurement was good; more are wanted, or the step still holds.
+    Passing,
+    /// As many good measurements in a row as were asked for.
+    Passed,
+    /// The last measurement was bad, but fewer than end the release.
+    Failing,
+    Failed,
+}
+
 /// A verb: a small object, so that it is auditable and subject to access rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -328,8 +441,12 @@ pub struct RolloutCommandSpec {
     /// The candidate hash it is meant for; refused when another one is out by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// For `Skip`: the step to go to, counted from 1; the next one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
+    /// Who asked, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
