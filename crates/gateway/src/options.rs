@@ -1,0 +1,27 @@
+//! How a gateway instance is set up.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The class whose Gateways are served here; the engine creates it.
+pub const GATEWAY_CLASS: &str = "sluice";
+/// `GatewayClass.spec.controllerName` of every class that is ours.
+pub const CONTROLLER_NAME: &str = "sluice.dev/gateway";
+/// The namespace of the Leases in which gateways acknowledge what they serve.
+pub const LEASE_NAMESPACE: &str = "sluice-system";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayOptions {
+    /// Names this gateway among others: its Lease is `gateway-<instance>`.
+    pub instance: String,
+    /// Where listeners with port 80, or with the port given here, are served; other ports open on the same IP address.
+    /// Port 0 takes any free one.
+    pub address: SocketAddr,
+    /// Worker threads, each with its own runtime, listeners and upstream connections; 0 stands for one per core.
+    pub workers: usize,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self { instance: "local".to_owned(), address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers: 0 }
+    }
+}
