@@ -7,3 +7,4 @@ pub mod gateway;
 pub mod image;
 pub mod quantity;
 pub mod rollout;
+pub mod selector;

@@ -3,6 +3,8 @@
 mod crd;
 mod fault;
 mod kinds;
+pub mod managed;
+pub mod merge;
 mod types;
 
 pub use crd::Custom;
