@@ -8,6 +8,7 @@ use std::thread;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::journal::{AppendError, Disk, Journal};
 use crate::memory::Memory;
 use crate::watch::{Event, EventKind};
 use crate::write::{Expect, Op, Render};
@@ -17,23 +18,27 @@ use crate::{Entry, Revision, Write, WriteError};
 pub(crate) const QUEUE: usize = 1024;
 /// One commit takes at most so many writes, so that none waits long.
 const BATCH_WRITES: usize = 256;
+/// And ends with the write that takes it beyond this.
+const BATCH_BYTES: usize = 4 << 20;
 
 type Answer = oneshot::Sender<Result<Arc<Entry>, WriteError>>;
 
 #[derive(Debug)]
 pub(crate) enum Request {
     Write { write: Write, answer: Answer },
-    Close { answer: oneshot::Sender<()> },
+    Close,
 }
 
-pub(crate) struct Committer {
+pub(crate) struct Committer<D: Disk> {
     memory: Arc<Memory>,
     requests: mpsc::Receiver<Request>,
+    /// None: nothing outlives the store.
+    journal: Option<Journal<D>>,
 }
 
-impl Committer {
-    pub(crate) fn spawn(memory: Arc<Memory>, requests: mpsc::Receiver<Request>) {
-        let committer = Self { memory, requests };
+impl<D: Disk> Committer<D> {
+    pub(crate) fn spawn(memory: Arc<Memory>, requests: mpsc::Receiver<Request>, journal: Option<Journal<D>>) {
+        let committer = Self { memory, requests, journal };
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run())
@@ -41,22 +46,43 @@ impl Committer {
     }
 
     fn run(mut self) {
-        let mut closing = None;
-        while closing.is_none() {
-            let Some(first) = self.requests.blocking_recv() else { break };
-            let mut batch = Batch::new(&self.memory);
-            closing = batch.take(first);
-            while closing.is_none() && batch.events.len() < BATCH_WRITES {
-                let Ok(request) = self.requests.try_recv() else { break };
-                closing = batch.take(request);
-            }
-            batch.finish(&self.memory);
-        }
-        self.requests.close();
+        self.commit_until_closed();
         self.memory.close();
-        if let Some(answer) = closing {
-            // Nobody may be waiting any more.
-            let _ = answer.send(());
+        if let Some(journal) = self.journal {
+            journal.close(self.memory.live_bytes());
+        }
+        // Last: who closes the store waits for the end of this queue. Writes that are still in it are refused by it.
+        drop(self.requests);
+    }
+
+    /// Returns when it is told to, when all handles are gone, and when the log is broken.
+    fn commit_until_closed(&mut self) {
+        let memory = Arc::clone(&self.memory);
+        let mut open = true;
+        while open {
+            let Some(first) = self.requests.blocking_recv() else { return };
+            let mut batch = Batch::new(&memory);
+            open = batch.take(first);
+            while open && batch.has_room() {
+                let Ok(request) = self.requests.try_recv() else { break };
+                open = batch.take(request);
+            }
+            match self.append(&batch.events) {
+                Ok(()) => batch.finish(),
+                Err(AppendError::Full) => batch.refuse(&WriteError::Full),
+                Err(AppendError::Broken(error)) => {
+                    tracing::error!(%error, "The store's log is broken: no more writes until the next start");
+                    batch.refuse(&WriteError::Closed);
+                    open = false;
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, events: &[Event]) -> Result<(), AppendError> {
+        match &mut self.journal {
+            Some(journal) if !events.is_empty() => journal.append(events, self.memory.live_bytes()),
+            _ => Ok(()),
         }
     }
 }
@@ -66,29 +92,42 @@ struct Batch<'a> {
     memory: &'a Memory,
     newest: Revision,
     events: Vec<Event>,
-    answers: Vec<Answer>,
+    /// Also refusals wait for the commit: they may rest on what it stores.
+    answers: Vec<(Answer, Result<Arc<Entry>, WriteError>)>,
+    bytes: usize,
     /// Keys that this batch changes, by their new state.
     staged: HashMap<Arc<str>, Option<Arc<Entry>>>,
 }
 
 impl<'a> Batch<'a> {
     fn new(memory: &'a Memory) -> Self {
-        Self { memory, newest: memory.progress(), events: Vec::new(), answers: Vec::new(), staged: HashMap::new() }
-    }
-
-    /// Stages a write or answers why not; returns whom to tell when the store shall close.
-    fn take(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
-        match request {
-            Request::Close { answer } => return Some(answer),
-            Request::Write { write, answer } => match self.stage(write) {
-                Ok(()) => self.answers.push(answer),
-                Err(error) => refuse(answer, error),
-            },
+        Self {
+            memory,
+            newest: memory.progress(),
+            events: Vec::new(),
+            answers: Vec::new(),
+            bytes: 0,
+            staged: HashMap::new(),
         }
-        None
     }
 
-    fn stage(&mut self, write: Write) -> Result<(), WriteError> {
+    fn has_room(&self) -> bool {
+        self.events.len() < BATCH_WRITES && self.bytes < BATCH_BYTES
+    }
+
+    /// Stages a write; false when the store shall close.
+    fn take(&mut self, request: Request) -> bool {
+        match request {
+            Request::Close => false,
+            Request::Write { write, answer } => {
+                let result = self.stage(write);
+                self.answers.push((answer, result));
+                true
+            }
+        }
+    }
+
+    fn stage(&mut self, write: Write) -> Result<Arc<Entry>, WriteError> {
         let Write { key, expect, op } = write;
         let previous = match self.staged.get(key.as_str()) {
             Some(staged) => staged.clone(),
@@ -105,18 +144,25 @@ impl<'a> Batch<'a> {
         let created = previous.as_ref().map_or(revision, |entry| entry.created_revision);
         let entry = Arc::new(Entry::new(Arc::clone(&key), created, revision, bytes));
         self.staged.insert(key, (kind == EventKind::Put).then(|| Arc::clone(&entry)));
-        self.events.push(Event { revision, kind, entry, previous });
+        self.bytes += entry.weight();
+        self.events.push(Event { revision, kind, entry: Arc::clone(&entry), previous });
         self.newest = revision;
-        Ok(())
+        Ok(entry)
     }
 
     /// Readers and watchers see the batch, then its writers are answered.
-    fn finish(self, memory: &Memory) {
-        let entries: Vec<_> = self.events.iter().map(|event| Arc::clone(&event.entry)).collect();
-        memory.publish(self.events);
-        for (answer, entry) in self.answers.into_iter().zip(entries) {
+    fn finish(self) {
+        self.memory.publish(self.events);
+        for (answer, result) in self.answers {
             // A writer that stopped waiting does not undo its write.
-            let _ = answer.send(Ok(entry));
+            let _ = answer.send(result);
+        }
+    }
+
+    /// Nothing of the batch was stored, which makes every other answer void.
+    fn refuse(self, error: &WriteError) {
+        for (answer, _) in self.answers {
+            let _ = answer.send(Err(error.clone()));
         }
     }
 }
@@ -137,9 +183,4 @@ fn rendered(render: Render, revision: Revision) -> Result<Bytes, WriteError> {
     let bytes = catch_unwind(AssertUnwindSafe(|| render(revision))).map_err(|_| WriteError::Render)?;
     // A serialiser's buffer has room to grow that would stay with the entry for its whole life.
     Ok(Bytes::copy_from_slice(&bytes))
-}
-
-fn refuse(answer: Answer, error: WriteError) {
-    // A writer that stopped waiting needs no answer.
-    let _ = answer.send(Err(error));
 }

@@ -9,6 +9,7 @@
 mod committer;
 mod entry;
 mod error;
+mod journal;
 mod memory;
 mod revision;
 mod store;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::journal::Live;
 use crate::watch::{Event, EventKind, Watch, Watchers};
 use crate::{Entry, ListError, Revision, WatchError};
 
@@ -31,7 +32,7 @@ pub(crate) struct Memory {
 
 #[derive(Debug)]
 struct State {
-    live: BTreeMap<Arc<str>, Arc<Entry>>,
+    live: Live,
     live_bytes: usize,
     newest: Revision,
     /// Everything up to here is forgotten: the past begins after it.
@@ -42,7 +43,7 @@ struct State {
 }
 
 impl Memory {
-    pub(crate) fn new(live: BTreeMap<Arc<str>, Arc<Entry>>, newest: Revision) -> Self {
+    pub(crate) fn new(live: Live, newest: Revision) -> Self {
         let live_bytes = live.values().map(|entry| entry.weight()).sum();
         let state = State {
             live,

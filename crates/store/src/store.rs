@@ -1,12 +1,12 @@
 //! The handle.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::committer::{Committer, QUEUE, Request};
+use crate::journal::{Directory, Disk, Journal, Live, Recovered, SEGMENT_BYTES};
 use crate::memory::{Memory, Page};
 use crate::{Entry, ListError, OpenError, Revision, Watch, WatchError, Write, WriteError};
 
@@ -20,19 +20,23 @@ pub struct Store {
 impl Store {
     /// Opens the store in this directory, or makes one. Blocks while it reads everything into memory.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let _ = dir;
-        Ok(Self::in_memory())
+        Self::open_on(&Directory(dir.to_owned()), SEGMENT_BYTES)
+    }
+
+    pub(crate) fn open_on<D: Disk>(disk: &D, segment_bytes: u64) -> Result<Self, OpenError> {
+        let (journal, Recovered { live, newest }) = Journal::open(disk, segment_bytes)?;
+        Ok(Self::start(live, newest, Some(journal)))
     }
 
     /// A store that forgets everything when it is dropped.
     pub fn in_memory() -> Self {
-        Self::start(BTreeMap::new(), Revision::FIRST)
+        Self::start::<Directory>(Live::new(), Revision::FIRST, None)
     }
 
-    fn start(live: BTreeMap<Arc<str>, Arc<Entry>>, newest: Revision) -> Self {
+    fn start<D: Disk>(live: Live, newest: Revision, journal: Option<Journal<D>>) -> Self {
         let memory = Arc::new(Memory::new(live, newest));
         let (queue, requests) = mpsc::channel(QUEUE);
-        Committer::spawn(Arc::clone(&memory), requests);
+        Committer::spawn(Arc::clone(&memory), requests, journal);
         Self { memory, queue }
     }
 
@@ -71,10 +75,8 @@ impl Store {
 
     /// Ends all watches, refuses further writes, and returns once everything is in the file.
     pub async fn close(&self) {
-        let (answer, answered) = oneshot::channel();
-        if self.queue.send(Request::Close { answer }).await.is_ok() {
-            // An error means that the committer is gone already, which is what was asked for.
-            let _ = answered.await;
-        }
+        // An error means that the committer is on its way out already.
+        let _ = self.queue.send(Request::Close).await;
+        self.queue.closed().await;
     }
 }
