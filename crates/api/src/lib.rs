@@ -1,1 +1,39 @@
-//! The Kubernetes HTTP surface over store and schema.
+//! The Kubernetes HTTP surface over store and schema: a tower service, with or without sockets.
+
+mod admission;
+mod body;
+mod bootstrap;
+mod builtin;
+mod call;
+mod definitions;
+mod dispatch;
+mod endpoints;
+mod faults;
+mod identity;
+mod listen;
+mod logs;
+mod object;
+mod pki;
+mod random;
+mod refusal;
+mod registry;
+mod render;
+mod request;
+mod reviews;
+mod rules;
+mod selection;
+mod server;
+mod storage;
+mod subresources;
+mod tokens;
+mod verbs;
+mod versions;
+
+pub use body::Body;
+pub use bootstrap::StartError;
+pub use endpoints::GIT_VERSION;
+pub use identity::Identity;
+pub use listen::{ServeError, serve};
+pub use logs::{LogError, LogOptions, LogStream, PodLogs};
+pub use pki::{Pki, PkiError, write_kubeconfig};
+pub use server::{InProcess, Options, Server};

@@ -1,0 +1,44 @@
+//! The objects that every cluster has from its first moment.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::body::Body;
+use crate::identity::Identity;
+use crate::server::Server;
+
+const NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", "sluice-system"];
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot make `{path}`: the server answered {code}: {answer}")]
+    Bootstrap { path: String, code: StatusCode, answer: String },
+}
+
+/// Makes what is missing.
+pub(crate) async fn run(server: &Server) -> Result<(), StartError> {
+    for name in NAMESPACES {
+        ensure(server, "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await?;
+    }
+    Ok(())
+}
+
+/// Creates an object through the server's own front door, unless it is there.
+async fn ensure(server: &Server, path: &str, object: &Value) -> Result<(), StartError> {
+    use http_body_util::BodyExt;
+    let request = http::Request::post(path)
+        .header(http::header::USER_AGENT, "sluice")
+        .body(http_body_util::Full::new(bytes::Bytes::from(object.to_string())))
+        .expect("this request is well-formed");
+    let service = server.in_process(Identity::system("system:apiserver"));
+    let Ok(response): Result<http::Response<Body>, _> = service.oneshot(request).await;
+    let code = response.status();
+    if code.is_success() || code == StatusCode::CONFLICT {
+        return Ok(());
+    }
+    let Ok(answer) = response.into_body().collect().await;
+    let answer = String::from_utf8_lossy(&answer.to_bytes()).into_owned();
+    Err(StartError::Bootstrap { path: path.to_owned(), code, answer })
+}

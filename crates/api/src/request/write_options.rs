@@ -1,0 +1,119 @@
+//! The options of create, update and patch.
+
+use serde_json::json;
+use sluice_schema::Fault;
+
+use super::query::Query;
+use crate::faults::{fault, forbidden, required, unsupported};
+use crate::refusal::Refusal;
+
+/// The longest name of a field manager.
+const MANAGER_BYTES: usize = 128;
+
+/// What happens to unknown and duplicate fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    /// Who the written fields belong to.
+    pub(crate) manager: String,
+    pub(crate) validation: FieldValidation,
+    pub(crate) force: bool,
+}
+
+impl WriteOptions {
+    /// `options` names the options in refusals: `CreateOptions`, `UpdateOptions`.
+    pub(crate) fn parse(query: &Query, user_agent: &str, options: &str) -> Result<Self, Refusal> {
+        let faults = shared_faults(query);
+        Self::checked(query, user_agent, options, faults)
+    }
+
+    /// The options of a patch; an apply must say who applies, all others may not force.
+    pub(crate) fn parse_patch(query: &Query, user_agent: &str, apply: bool) -> Result<Self, Refusal> {
+        let mut faults = Vec::new();
+        if !apply && query.get("force").is_some() {
+            faults.push(forbidden("force", "may not be specified for non-apply patch"));
+        }
+        if apply && query.text("fieldManager").is_none() {
+            faults.push(required("fieldManager", "is required for apply patch"));
+        }
+        faults.extend(shared_faults(query));
+        Self::checked(query, user_agent, "PatchOptions", faults)
+    }
+
+    fn checked(query: &Query, user_agent: &str, options: &str, faults: Vec<Fault>) -> Result<Self, Refusal> {
+        if !faults.is_empty() {
+            return Err(refused(options, faults));
+        }
+        Ok(Self {
+            dry_run: query.get("dryRun").is_some(),
+            manager: query.text("fieldManager").map_or_else(|| manager_of(user_agent), str::to_owned),
+            validation: match query.get("fieldValidation") {
+                Some("Ignore") => FieldValidation::Ignore,
+                Some("Strict") => FieldValidation::Strict,
+                _ => FieldValidation::Warn,
+            },
+            force: query.flag("force"),
+        })
+    }
+}
+
+pub(super) fn refused(options: &str, faults: Vec<Fault>) -> Refusal {
+    Refusal::Invalid { group: "meta.k8s.io".into(), kind: options.to_owned(), name: String::new(), faults }
+}
+
+pub(super) fn dry_run_faults<'a>(values: impl Iterator<Item = &'a str>) -> Vec<Fault> {
+    let values: Vec<&str> = values.collect();
+    if values.iter().all(|value| *value == "All") {
+        vec![]
+    } else {
+        vec![unsupported("dryRun", json!(values), &["All"])]
+    }
+}
+
+fn shared_faults(query: &Query) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(manager) = query.get("fieldManager") {
+        faults.extend(manager_faults(manager));
+    }
+    faults.extend(dry_run_faults(query.all("dryRun")));
+    if let Some(validation) = query.get("fieldValidation")
+        && !matches!(validation, "" | "Ignore" | "Strict" | "Warn")
+    {
+        faults.push(unsupported("fieldValidation", validation, &["", "Ignore", "Strict", "Warn"]));
+    }
+    faults
+}
+
+fn manager_faults(manager: &str) -> Vec<Fault> {
+    use sluice_schema::FaultKind::{Invalid, TooLong};
+    let mut faults = Vec::new();
+    if manager.len() > MANAGER_BYTES {
+        let detail = format!("may not be more than {MANAGER_BYTES} bytes");
+        faults.push(fault("fieldManager", TooLong, None, detail));
+    }
+    if let Some((at, wrong)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+        let detail = format!("invalid character {wrong:?} (at position {at})");
+        faults.push(fault("fieldManager", Invalid, Some(json!(manager)), detail));
+    }
+    faults
+}
+
+/// The first part of the user agent stands for writers that do not name themselves.
+fn manager_of(user_agent: &str) -> String {
+    let name = user_agent.split('/').next().unwrap_or_default();
+    if name.is_empty() {
+        return "unknown".into();
+    }
+    let mut end = name.len().min(MANAGER_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_owned()
+}

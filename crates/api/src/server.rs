@@ -1,0 +1,118 @@
+//! The server: a cheap handle that answers requests, with sockets or without.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
+
+use crate::body::Body;
+use crate::dispatch;
+use crate::identity::Identity;
+use crate::logs::PodLogs;
+use crate::registry::Registry;
+use crate::storage::Storage;
+use crate::tokens::Tokens;
+
+/// Anything a request body may fail with.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The Kubernetes API over a store. Clones share everything.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) storage: Storage,
+    pub(crate) registry: Registry,
+    pub(crate) tokens: Tokens,
+    pub(crate) logs: Option<Arc<dyn PodLogs>>,
+    /// Ends watches and other streams.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// What a server is made of beside its store.
+#[derive(Default)]
+pub struct Options {
+    /// The bearer token of the administrator; made up when absent.
+    pub admin_token: Option<String>,
+    /// Who reads the logs of pods; without, `pods/log` has nothing to say.
+    pub logs: Option<Arc<dyn PodLogs>>,
+}
+
+impl Server {
+    /// A server over this store, with the objects that every cluster has.
+    pub async fn start(store: sluice_store::Store, options: Options) -> Result<Self, crate::StartError> {
+        let inner = Inner {
+            storage: Storage::new(store),
+            registry: Registry::new(crate::builtin::kinds()),
+            tokens: Tokens::new(options.admin_token),
+            logs: options.logs,
+            stopping: CancellationToken::new(),
+        };
+        let server = Self { inner: Arc::new(inner) };
+        crate::bootstrap::run(&server).await?;
+        Ok(server)
+    }
+
+    /// The service that answers as if this user had asked. Give it to `kube::Client::new`.
+    pub fn in_process(&self, user: Identity) -> InProcess {
+        InProcess { server: self.clone(), user }
+    }
+
+    /// The administrator's bearer token.
+    pub fn admin_token(&self) -> &str {
+        self.inner.tokens.admin()
+    }
+
+    /// Ends all watches and log streams, so that connections can close.
+    pub fn stop(&self) {
+        self.inner.stopping.cancel();
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// The API as a service in this process, for one user.
+#[derive(Debug, Clone)]
+pub struct InProcess {
+    server: Server,
+    user: Identity,
+}
+
+impl<B> tower::Service<Request<B>> for InProcess
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (server, user) = (self.server.clone(), self.user.clone());
+        Box::pin(async move { Ok(dispatch::answer(&server, Ok(user), request).await) })
+    }
+}

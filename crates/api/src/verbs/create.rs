@@ -1,0 +1,109 @@
+//! Creating an object.
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+use sluice_schema::Kind;
+
+use super::write::{judge_fields, valid};
+use crate::admission;
+use crate::body::Body;
+use crate::call::Call;
+use crate::object::Object;
+use crate::random;
+use crate::refusal::Refusal;
+use crate::render;
+use crate::request::{BodyFormat, WriteOptions};
+use crate::rules;
+use crate::storage::{Key, exists};
+
+/// How many generated names are tried before one is called taken.
+const NAMES_TRIED: usize = 8;
+/// The longest prefix of a generated name.
+const PREFIX_BYTES: usize = 58;
+
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Refusal> {
+    let kind = call.kind();
+    let format = BodyFormat::of(call.content_type.as_deref(), kind)?;
+    let options = WriteOptions::parse(&call.query, &call.user_agent, "CreateOptions")?;
+    let mut decoded = rules::decode(kind, format, &call.body)?;
+    judge_fields(call, kind, options.validation, std::mem::take(&mut decoded.notices))?;
+    let object = decoded.object;
+    store(call, object, &options).await
+}
+
+/// From a decoded object to the answer. Also the end of an apply or a PUT that creates.
+pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions) -> Result<Response<Body>, Refusal> {
+    let kind = call.kind();
+    place(kind, &mut object, call.namespace())?;
+    if !object.resource_version().is_empty() {
+        return Err(Refusal::Unexplained("resourceVersion should not be set on objects to be created".into()));
+    }
+    rules::track_create(kind, &mut object, &options.manager);
+    finish(call, object, options).await
+}
+
+/// The part after the managed fields are known: admission, names, validation, the store.
+pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOptions) -> Result<Response<Body>, Refusal> {
+    let kind = call.kind();
+    admission::create(call, &mut object)?;
+    rules::prepare_create(kind, &mut object);
+    let generated = object.name().is_empty() && !object.text("/metadata/generateName").is_empty();
+    for attempt in 1.. {
+        if generated {
+            let name = generate(object.text("/metadata/generateName"));
+            object.set_meta("name", name);
+        }
+        object.set_meta("uid", random::uid());
+        object.set_meta("creationTimestamp", random::now());
+        object.drop_meta("deletionTimestamp");
+        object.drop_meta("deletionGracePeriodSeconds");
+        object.drop_meta("selfLink");
+        valid(kind, object.name(), rules::validate_create(kind, &object))?;
+        let claim = admission::claim(call, None, &mut object, options.dry_run)?;
+        rules::warnings(kind, &object, None).into_iter().for_each(|text| call.notices.add(text));
+        let name = object.name().to_owned();
+        let key = Key::new(kind, object.text("/metadata/namespace"), &name);
+        let result = if options.dry_run {
+            match call.server.storage().get(&key) {
+                Some(entry) => Err(exists(kind, &name, &entry)),
+                None => return render::object(call, StatusCode::CREATED, object),
+            }
+        } else {
+            call.server.storage().create(kind, &key, &name, &object).await
+        };
+        match result {
+            Ok(entry) => {
+                claim.keep();
+                crate::definitions::written(&call.server, kind, entry.value()).await?;
+                return render::entry(call, StatusCode::CREATED, &entry);
+            }
+            Err(Refusal::AlreadyExists(_)) if generated && attempt < NAMES_TRIED => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    unreachable!("the loop ends with an answer")
+}
+
+/// Puts the object where the path says it is.
+pub(crate) fn place(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), Refusal> {
+    if !kind.namespaced {
+        object.drop_meta("namespace");
+        return Ok(());
+    }
+    let own = object.text("/metadata/namespace");
+    if !own.is_empty() && own != namespace {
+        return Err(Refusal::bad(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    object.set_meta("namespace", namespace);
+    Ok(())
+}
+
+fn generate(prefix: &str) -> String {
+    let mut end = prefix.len().min(PREFIX_BYTES);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{}", &prefix[..end], random::suffix())
+}
