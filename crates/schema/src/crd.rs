@@ -109,6 +109,7 @@ fn kind(definition: &Value, version: &Value, storage_version: &str) -> Result<Ki
         subresources: subresources(version, &group, &name, &kind_name),
         storage_version_hash: storage_version_hash(&group, storage_version, &kind_name),
         storage_version: storage_version.to_owned(),
+        storage_group: group.clone(),
         arena: Arc::new(arena),
         root,
         custom: Some(Arc::new(custom)),

@@ -35,6 +35,8 @@ pub struct Kind {
     pub storage_version_hash: String,
     /// The version objects are stored in; two versions of one resource share their storage.
     pub storage_version: String,
+    /// The group they are stored in: their own, but the core group for `events.k8s.io`.
+    pub storage_group: String,
     pub arena: Arc<Arena>,
     pub root: TypeId,
     /// What only custom resources have: schema, rules, columns, conversion.

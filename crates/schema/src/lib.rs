@@ -1,5 +1,6 @@
 //! What Kubernetes knows about types: one table of kinds and the generic algorithms over it.
 
+mod catalog;
 pub mod crd;
 mod fault;
 mod kinds;
@@ -7,6 +8,7 @@ pub mod managed;
 pub mod merge;
 mod types;
 
+pub use catalog::Catalog;
 pub use fault::{Fault, FaultKind};
 pub use kinds::{GroupVersionKind, Kind, Subresource};
-pub use types::{Arena, Field, List, ListKind, Patch, Scalar, Shape, Struct, Ty, TypeId};
+pub use types::{Arena, Field, List, ListKind, Native, Omit, Patch, Scalar, Shape, Struct, Ty, TypeId, Union};

@@ -63,6 +63,9 @@ pub struct Struct {
     pub preserve_unknown: bool,
     /// Custom resources: `additionalProperties` beside `properties`.
     pub additional: Option<TypeId>,
+    /// Built-in types: embedded structs that have a protobuf message of their own, by its tag. Their fields stand in
+    /// `fields` too.
+    pub inlines: Vec<(u32, TypeId)>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +77,42 @@ pub struct Field {
     /// Only where the published definitions or a custom schema carry one. The defaults of built-in kinds are code, in
     /// `defaults`.
     pub default: Option<serde_json::Value>,
+    /// What only fields of built-in types have.
+    pub native: Option<Native>,
+}
+
+/// What the Go type behind a field of a built-in kind decides: how the field travels and when it is printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    /// The protobuf field number; 0 for fields that are not in the message itself.
+    pub tag: u32,
+    /// Kept apart from its zero value.
+    pub pointer: bool,
+    pub omit: Omit,
+    /// The name of the Go type where it does not follow from the shape; empty otherwise.
+    pub go: &'static str,
+    /// The embedded structs the field comes from, `VolumeSource`, as decoding errors print them.
+    pub via: &'static str,
+    /// Either a schema or something else, as `JSONSchemaProps.items` is: the [`Shape::Any`] of the field hides this.
+    pub union: Option<Union>,
+}
+
+/// When a field is left out of the JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Omit {
+    Never,
+    /// `omitempty`: a nil pointer, an empty list or map, a zero scalar; never a struct.
+    Empty,
+    /// `omitzero`: a zero struct too.
+    Zero,
+}
+
+/// The fields of `JSONSchemaProps` that have two forms: a schema (the type named here), or what the variant says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Union {
+    OrArray(TypeId),
+    OrBool(TypeId),
+    OrStrings(TypeId),
 }
 
 /// `x-kubernetes-patch-strategy` and `-merge-key`, as strategic merge patch reads them.

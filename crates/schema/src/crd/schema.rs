@@ -216,6 +216,7 @@ impl Builder {
                 required: schema.required.contains(name),
                 patch: Patch::default(),
                 default: property.default.clone(),
+                native: None,
             };
             fields.insert(name.clone(), field);
         }
@@ -226,7 +227,7 @@ impl Builder {
         }
         let additional = schema.additional.as_deref().map(|value| self.add(value));
         let preserve_unknown = schema.preserve_unknown;
-        self.arena.add(Shape::Struct(Struct { name: String::new(), fields, atomic, preserve_unknown, additional }))
+        self.arena.add(Shape::Struct(Struct { fields, atomic, preserve_unknown, additional, ..Struct::default() }))
     }
 
     /// `metav1.ObjectMeta`, as far as ownership of its fields goes.
@@ -269,7 +270,7 @@ impl Builder {
 }
 
 fn plain(ty: TypeId) -> Field {
-    Field { ty, required: false, patch: Patch::default(), default: None }
+    Field { ty, required: false, patch: Patch::default(), default: None, native: None }
 }
 
 fn text(value: &Value) -> Option<String> {
