@@ -11,6 +11,7 @@ mod strategic;
 mod tests;
 
 pub use go::go_print;
+pub(crate) use go::{go_syntax, go_type};
 pub use json_merge::json_merge;
 pub use json_patch::{MAX_COPIED_BYTES, MAX_OPERATIONS, json_patch, json_patch_notices};
 pub use strategic::strategic;

@@ -1,0 +1,163 @@
+//! A place in the types, as apply sees them: everything is a scalar, a list or a map.
+
+use serde_json::Value;
+
+use super::element::{Element, Scalar as Id};
+use crate::types::{List, ListKind, Scalar, Shape, Ty};
+
+/// Where a walk over a value is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    Typed(Ty<'a>),
+    /// Below what no type describes: maps merge by key, lists are one value.
+    Untyped,
+}
+
+/// What a value is at a place.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Atom<'a> {
+    Scalar(ScalarKind),
+    /// A list whose items have no owners of their own.
+    AtomicList,
+    List(KeyedList<'a>),
+    AtomicMap,
+    Map,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScalarKind {
+    String,
+    Boolean,
+    Numeric,
+    Untyped,
+}
+
+/// A set, or a list with keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyedList<'a> {
+    ty: Ty<'a>,
+    list: &'a List,
+}
+
+impl<'a> Place<'a> {
+    /// What `value` is here. Only where nothing is known does the value itself decide.
+    pub(super) fn atom(self, value: Option<&Value>) -> Atom<'a> {
+        let ty = match self {
+            Self::Typed(ty) => ty,
+            Self::Untyped => return untyped_atom(value),
+        };
+        match ty.shape() {
+            Shape::Any | Shape::Scalar(Scalar::FieldsV1) => untyped_atom(value),
+            Shape::Scalar(scalar) => Atom::Scalar(scalar_kind(*scalar)),
+            Shape::Struct(def) if def.atomic => Atom::AtomicMap,
+            Shape::Map { atomic: true, .. } => Atom::AtomicMap,
+            Shape::Struct(_) | Shape::Map { .. } => Atom::Map,
+            Shape::List(List { kind: ListKind::Atomic, .. }) => Atom::AtomicList,
+            Shape::List(list) => Atom::List(KeyedList { ty, list }),
+        }
+    }
+
+    /// Whether `name` is a field of a struct here, not only a key that a user chose.
+    pub(super) fn declares(self, name: &str) -> bool {
+        matches!(self, Self::Typed(ty) if ty.field_def(name).is_some())
+    }
+
+    /// The place below a key of a map; nothing where the type has no such field.
+    pub(super) fn field(self, name: &str) -> Option<Self> {
+        let Self::Typed(ty) = self else { return Some(Self::Untyped) };
+        match ty.shape() {
+            Shape::Struct(def) if !def.fields.contains_key(name) && def.additional.is_none() => {
+                def.preserve_unknown.then_some(Self::Untyped)
+            }
+            Shape::Any | Shape::Scalar(_) => Some(Self::Untyped),
+            _ => ty.field(name).map(Self::Typed),
+        }
+    }
+
+    /// The place of an item of a list.
+    pub(super) fn item(self) -> Self {
+        match self {
+            Self::Typed(ty) => ty.item().map_or(Self::Untyped, Self::Typed),
+            Self::Untyped => Self::Untyped,
+        }
+    }
+
+    pub(super) fn step(self, element: &Element) -> Self {
+        match element {
+            Element::Field(name) => self.field(name).unwrap_or(Self::Untyped),
+            _ => self.item(),
+        }
+    }
+}
+
+/// Null has no type of its own: it is taken for a map, which then is empty.
+fn untyped_atom<'a>(value: Option<&Value>) -> Atom<'a> {
+    match value {
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => Atom::Scalar(ScalarKind::Untyped),
+        Some(Value::Array(_)) => Atom::AtomicList,
+        Some(Value::Object(_) | Value::Null) | None => Atom::Map,
+    }
+}
+
+fn scalar_kind(scalar: Scalar) -> ScalarKind {
+    match scalar {
+        Scalar::String | Scalar::Bytes | Scalar::Duration => ScalarKind::String,
+        Scalar::Bool => ScalarKind::Boolean,
+        Scalar::Int32 | Scalar::Int64 | Scalar::Number => ScalarKind::Numeric,
+        Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime | Scalar::FieldsV1 => {
+            ScalarKind::Untyped
+        }
+    }
+}
+
+impl Atom<'_> {
+    /// Whether two values are handled the same way here.
+    pub(super) fn same_sort(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl<'a> KeyedList<'a> {
+    pub(super) fn item(self) -> Place<'a> {
+        Place::Typed(self.ty.to(self.list.item))
+    }
+
+    /// What an item is known by.
+    pub(super) fn element(self, item: &Value) -> Result<Element, String> {
+        let ListKind::Map(keys) = &self.list.kind else { return set_element(item) };
+        let item = match item {
+            Value::Object(item) => item,
+            Value::Null => return Err("associative list with keys may not have a null element".into()),
+            _ => return Err("associative list with keys may not have non-map elements".into()),
+        };
+        let key = |name: &String| {
+            let value = item.get(name).cloned().or_else(|| self.key_default(name))?;
+            Some((name.clone(), Id::new(value)))
+        };
+        let found: Vec<_> = keys.iter().filter_map(key).collect();
+        if found.is_empty() {
+            let names: Vec<String> = keys.iter().map(|name| format!("{name:?}")).collect();
+            return Err(format!(
+                "associative list with keys has an element that omits all key fields [{}] (and doesn't have default \
+                 values for any key fields)",
+                names.join(" ")
+            ));
+        }
+        Ok(Element::key(found))
+    }
+
+    /// The default of a key belongs to the key: a port without a protocol is a TCP port.
+    fn key_default(self, name: &str) -> Option<Value> {
+        let field = self.ty.to(self.list.item).field_def(name)?;
+        field.default.clone()
+    }
+}
+
+fn set_element(item: &Value) -> Result<Element, String> {
+    match item {
+        Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+        Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
+        Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+        scalar => Ok(Element::Value(Id::new(scalar.clone()))),
+    }
+}
