@@ -1,1 +1,486 @@
-//! The life of a pod as a pure state machine.
+//! The life of a pod as a pure state machine: a plan, what happened and the time go in, what to do next comes out.
+//!
+//! [`Machine::step`] takes one [`Input`] and then looks at the whole pod: `order` says who may run and who must go, `ending`
+//! takes one container from its preStop hook over the stop signal to SIGKILL, `view` tells the outside. Nothing here knows
+//! of processes, files or sockets.
+
+mod backoff;
+mod ending;
+mod order;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use crate::{
+    plan::{Launch, PodPlan, RestartPolicy, Role},
+    wire::{Condition, Exit, Notice, PodState, StopState},
+};
+
+/// The exit code of a container that could not be started.
+const START_ERROR: i32 = 128;
+/// The exit code of a container whose end nobody saw.
+const UNKNOWN_EXIT: i32 = 137;
+
+/// Both clocks: deadlines are kept on the one that nobody sets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Milliseconds since boot.
+    pub(crate) mono_ms: u64,
+    pub(crate) wall: Timestamp,
+}
+
+/// What happened. Containers go by their index in the plan.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Time went by; also the first input of all.
+    Tick,
+    Spawned {
+        index: usize,
+        pid: i32,
+        ticks: u64,
+    },
+    SpawnFailed {
+        index: usize,
+        message: String,
+    },
+    Exited {
+        index: usize,
+        code: i32,
+        signal: Option<i32>,
+        message: String,
+    },
+    HookEnded {
+        index: usize,
+        moment: Moment,
+        result: Result<(), String>,
+    },
+    StartupPassed {
+        index: usize,
+        id: String,
+    },
+    /// One container is to end, as after a failed liveness probe.
+    End {
+        index: usize,
+        id: String,
+        grace_ms: u64,
+        message: String,
+    },
+    Stop {
+        grace_ms: u64,
+    },
+    Provide {
+        index: usize,
+        launch: Launch,
+    },
+}
+
+/// What to do. Spawns are answered with `Spawned` or `SpawnFailed`, hooks with `HookEnded`.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    Spawn {
+        index: usize,
+        restart_count: u32,
+    },
+    Signal {
+        index: usize,
+        signal: i32,
+    },
+    Kill {
+        index: usize,
+    },
+    RunHook {
+        index: usize,
+        moment: Moment,
+    },
+    CancelHook {
+        index: usize,
+        moment: Moment,
+    },
+    /// Write down how a container ended, for good.
+    Record {
+        index: usize,
+        exit: Exit,
+    },
+    /// Nothing runs any more and nothing will.
+    Finish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    PostStart,
+    PreStop,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    plan: PodPlan,
+    boot_id: String,
+    cells: Vec<Cell>,
+    initialized: bool,
+    /// The init container whose turn it is.
+    front: usize,
+    stop: Option<StopState>,
+    finished: bool,
+    sequence: u64,
+    notices: VecDeque<Notice>,
+    noticed: u64,
+    /// Actions that a resumed machine owes from before its first step.
+    backlog: Vec<Action>,
+}
+
+/// One container.
+#[derive(Debug)]
+struct Cell {
+    life: Life,
+    starts: u32,
+    /// Fast restarts in a row.
+    streak: u32,
+    last: Option<Exit>,
+    /// A sidecar that was started once does not hold up the init containers after it again.
+    was_started: bool,
+}
+
+#[derive(Debug)]
+enum Life {
+    // Idle => Spawning | Dropped
+    Idle,
+    // Spawning => Running | BackOff | Over
+    Spawning,
+    // Running => BackOff | Over
+    Running(Run),
+    // BackOff => Spawning | Over
+    BackOff {
+        until_ms: u64,
+        delay_ms: u64,
+    },
+    /// Terminated and not to be started again.
+    Over(Exit),
+    /// Never started, and the pod has ended.
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Run {
+    id: String,
+    pid: i32,
+    ticks: u64,
+    since_ms: u64,
+    started_at: Timestamp,
+    post_start_pending: bool,
+    startup_pending: bool,
+    ending: Option<Ending>,
+}
+
+/// A container on its way out.
+#[derive(Debug)]
+struct Ending {
+    phase: Phase,
+    deadline_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    PreStop,
+    Signalled,
+    Killed,
+}
+
+impl Run {
+    fn started(&self) -> bool {
+        !self.post_start_pending && !self.startup_pending
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(plan: PodPlan, boot_id: String) -> Self {
+        let cells = plan
+            .containers
+            .iter()
+            .map(|_| Cell { life: Life::Idle, starts: 0, streak: 0, last: None, was_started: false })
+            .collect();
+        Self {
+            plan,
+            boot_id,
+            cells,
+            initialized: false,
+            front: 0,
+            stop: None,
+            finished: false,
+            sequence: 0,
+            notices: VecDeque::new(),
+            noticed: 0,
+            backlog: Vec::new(),
+        }
+    }
+
+    /// Goes on where a supervisor that is gone has left off. What ran under it is taken for dead, cause unknown.
+    pub(crate) fn resume(plan: PodPlan, boot_id: String, saved: &PodState, now: Now) -> Self {
+        let same_boot = saved.boot_id == boot_id;
+        let mut machine = Self::new(plan, boot_id);
+        machine.sequence = saved.sequence;
+        machine.noticed = saved.notices.last().map_or(0, |notice| notice.number);
+        machine.notices = saved.notices.iter().cloned().collect();
+        // A reboot takes everything with it that init containers may have prepared.
+        machine.initialized = saved.initialized && same_boot;
+        machine.finished = saved.finished;
+        machine.stop = saved.stop.clone().filter(|_| same_boot);
+        for index in 0..machine.cells.len() {
+            if let Some(state) = saved.container(&machine.plan.containers[index].name) {
+                machine.resume_container(index, state, same_boot, now);
+            }
+        }
+        machine
+    }
+
+    fn resume_container(&mut self, index: usize, state: &crate::wire::ContainerState, same_boot: bool, now: Now) {
+        let role = self.plan.containers[index].role;
+        let cell = &mut self.cells[index];
+        cell.last = state.last.clone();
+        cell.streak = state.streak;
+        let ran = state.last.is_some() || !matches!(state.condition, Condition::Waiting { .. });
+        cell.starts = if ran { state.restart_count + 1 } else { 0 };
+        match &state.condition {
+            Condition::Waiting { .. } if ran => cell.life = Life::BackOff { until_ms: now.mono_ms, delay_ms: 0 },
+            Condition::Waiting { .. } => {}
+            Condition::Terminated(exit) if role == Role::Init && !same_boot && !self.finished => {
+                cell.last = Some(exit.clone())
+            }
+            Condition::Terminated(exit) => cell.life = Life::Over(exit.clone()),
+            Condition::Running { id, started_at, .. } => {
+                let exit = Exit {
+                    id: id.clone(),
+                    restart_count: state.restart_count,
+                    code: UNKNOWN_EXIT,
+                    signal: None,
+                    reason: "ContainerStatusUnknown".to_owned(),
+                    message: if same_boot { "its supervisor was lost" } else { "the machine was restarted" }.to_owned(),
+                    started_at: *started_at,
+                    finished_at: now.wall,
+                };
+                let mut backlog = Vec::new();
+                self.after_exit(index, exit, 0, now, &mut backlog);
+                self.backlog.append(&mut backlog);
+            }
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &PodPlan {
+        &self.plan
+    }
+
+    /// Takes in what happened and says what to do, completely: stepping again at the same time yields nothing new.
+    pub(crate) fn step(&mut self, input: Input, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.finished {
+            return out;
+        }
+        out.append(&mut self.backlog);
+        self.take(input, now, &mut out);
+        if self.stop.is_none() {
+            self.bring_up(now, &mut out);
+        }
+        if self.stop.is_some() {
+            self.wind_down(now, &mut out);
+        }
+        self.expire(now, &mut out);
+        self.sequence += 1;
+        out
+    }
+
+    /// When to step with a `Tick` at the latest.
+    pub(crate) fn wake_at_ms(&self) -> Option<u64> {
+        let due = self.cells.iter().filter_map(|cell| match &cell.life {
+            Life::BackOff { until_ms, .. } => Some(*until_ms),
+            Life::Running(Run { ending: Some(ending), .. }) if ending.phase != Phase::Killed => {
+                Some(ending.deadline_ms)
+            }
+            _ => None,
+        });
+        due.min()
+    }
+
+    pub(crate) fn finished(&self) -> bool {
+        self.finished
+    }
+
+    fn take(&mut self, input: Input, now: Now, out: &mut Vec<Action>) {
+        match input {
+            Input::Tick => {}
+            Input::Spawned { index, pid, ticks } => self.spawned(index, pid, ticks, now, out),
+            Input::SpawnFailed { index, message } => self.spawn_failed(index, message, now, out),
+            Input::Exited { index, code, signal, message } => self.exited(index, code, signal, message, now, out),
+            Input::HookEnded { index, moment, result } => self.hook_ended(index, moment, result, now, out),
+            Input::StartupPassed { index, id } => {
+                if let Life::Running(run) = &mut self.cells[index].life
+                    && run.id == id
+                {
+                    run.startup_pending = false;
+                }
+            }
+            Input::End { index, id, grace_ms, message } => {
+                if matches!(&self.cells[index].life, Life::Running(run) if run.id == id && run.ending.is_none()) {
+                    self.notice(index, "Killing", message, false, now);
+                    self.end(index, now.mono_ms + grace_ms, now, out);
+                }
+            }
+            Input::Stop { grace_ms } => self.begin_stop(grace_ms, true, now),
+            Input::Provide { index, launch } => self.plan.containers[index].launch = launch,
+        }
+    }
+
+    fn spawned(&mut self, index: usize, pid: i32, ticks: u64, now: Now, out: &mut Vec<Action>) {
+        let plan = &self.plan.containers[index];
+        let (post_start_pending, startup_pending) = (plan.post_start.is_some(), plan.startup_probe);
+        let id = self.container_id(index);
+        let name = plan.name.clone();
+        self.cells[index].life = Life::Running(Run {
+            id,
+            pid,
+            ticks,
+            since_ms: now.mono_ms,
+            started_at: now.wall,
+            post_start_pending,
+            startup_pending,
+            ending: None,
+        });
+        self.notice(index, "Started", format!("Container started: {name}"), false, now);
+        if post_start_pending {
+            out.push(Action::RunHook { index, moment: Moment::PostStart });
+        }
+    }
+
+    fn spawn_failed(&mut self, index: usize, message: String, now: Now, out: &mut Vec<Action>) {
+        self.notice(index, "Failed", format!("Error: {message}"), true, now);
+        let exit = Exit {
+            id: self.container_id(index),
+            restart_count: self.cells[index].starts - 1,
+            code: START_ERROR,
+            signal: None,
+            reason: "StartError".to_owned(),
+            message,
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: now.wall,
+        };
+        self.after_exit(index, exit, 0, now, out);
+    }
+
+    fn exited(
+        &mut self,
+        index: usize,
+        code: i32,
+        signal: Option<i32>,
+        message: String,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let restart_count = self.cells[index].starts.saturating_sub(1);
+        let Life::Running(run) = &mut self.cells[index].life else { return };
+        if run.post_start_pending {
+            out.push(Action::CancelHook { index, moment: Moment::PostStart });
+        }
+        if matches!(run.ending, Some(Ending { phase: Phase::PreStop, .. })) {
+            out.push(Action::CancelHook { index, moment: Moment::PreStop });
+        }
+        let exit = Exit {
+            id: std::mem::take(&mut run.id),
+            restart_count,
+            code,
+            signal,
+            reason: if code == 0 { "Completed" } else { "Error" }.to_owned(),
+            message,
+            started_at: run.started_at,
+            finished_at: now.wall,
+        };
+        let ran_ms = now.mono_ms.saturating_sub(run.since_ms);
+        self.after_exit(index, exit, ran_ms, now, out);
+    }
+
+    /// Writes the end down and decides whether the container gets another start.
+    fn after_exit(&mut self, index: usize, exit: Exit, ran_ms: u64, now: Now, out: &mut Vec<Action>) {
+        out.push(Action::Record { index, exit: exit.clone() });
+        let again = self.stop.is_none() && self.restarts(index, exit.code);
+        let cell = &mut self.cells[index];
+        if ran_ms >= backoff::BACKOFF_RESET_MS {
+            cell.streak = 0;
+        }
+        if !again {
+            cell.life = Life::Over(exit);
+            return;
+        }
+        let delay_ms = backoff::delay_ms(cell.streak);
+        cell.streak = cell.streak.saturating_add(1);
+        cell.last = Some(exit);
+        cell.life = Life::BackOff { until_ms: now.mono_ms + delay_ms, delay_ms };
+        if delay_ms > 0 {
+            let message = format!(
+                "Back-off restarting failed container {} in pod {}",
+                self.plan.containers[index].name,
+                self.pod()
+            );
+            self.notice(index, "BackOff", message, true, now);
+        }
+    }
+
+    fn restarts(&self, index: usize, code: i32) -> bool {
+        match (self.plan.containers[index].role, self.plan.restart_policy) {
+            (Role::Sidecar, _) | (Role::App, RestartPolicy::Always) => true,
+            (Role::Init, RestartPolicy::Never) | (Role::App, RestartPolicy::Never) => false,
+            (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) | (Role::App, RestartPolicy::OnFailure) => {
+                code != 0
+            }
+        }
+    }
+
+    fn hook_ended(
+        &mut self,
+        index: usize,
+        moment: Moment,
+        result: Result<(), String>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let Life::Running(run) = &mut self.cells[index].life else { return };
+        match moment {
+            Moment::PostStart if !run.post_start_pending => {}
+            Moment::PostStart => {
+                run.post_start_pending = false;
+                if let Err(message) = result {
+                    self.notice(index, "FailedPostStartHook", format!("PostStartHook failed: {message}"), true, now);
+                    let grace_ms = self.plan.grace_seconds * 1000;
+                    self.end(index, now.mono_ms + grace_ms, now, out);
+                }
+            }
+            Moment::PreStop => {
+                if let Err(message) = result {
+                    self.notice(index, "FailedPreStopHook", format!("PreStopHook failed: {message}"), true, now);
+                }
+                self.signal(index, now, out);
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, grace_ms: u64, requested: bool, now: Now) {
+        let deadline_ms = now.mono_ms.saturating_add(grace_ms);
+        match &mut self.stop {
+            Some(stop) => {
+                stop.deadline_ms = stop.deadline_ms.min(deadline_ms);
+                stop.requested |= requested;
+            }
+            None => self.stop = Some(StopState { since_ms: now.mono_ms, deadline_ms, requested }),
+        }
+    }
+
+    fn container_id(&self, index: usize) -> String {
+        let restart_count = self.cells[index].starts.saturating_sub(1);
+        format!("{}-{}-{restart_count}", self.plan.uid, self.plan.containers[index].name)
+    }
+
+    /// The pod as events and messages name it.
+    fn pod(&self) -> String {
+        format!("{}_{}({})", self.plan.name, self.plan.namespace, self.plan.uid)
+    }
+}

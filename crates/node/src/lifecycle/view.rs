@@ -1,0 +1,88 @@
+//! What the machine tells the outside: the pod's state and its notices.
+
+use super::{Life, Machine, Now};
+use crate::{
+    plan::{Launch, Role},
+    wire::{Condition, ContainerState, Notice, PodState},
+};
+
+/// How many notices wait for an agent that is not there.
+const MAX_NOTICES: usize = 64;
+
+impl Machine {
+    pub(crate) fn state(&self) -> PodState {
+        PodState {
+            boot_id: self.boot_id.clone(),
+            sequence: self.sequence,
+            initialized: self.initialized,
+            stop: self.stop.clone(),
+            finished: self.finished,
+            containers: (0..self.cells.len()).map(|index| self.container_state(index)).collect(),
+            notices: self.notices.iter().cloned().collect(),
+        }
+    }
+
+    pub(super) fn notice(&mut self, index: usize, reason: &str, message: String, warning: bool, now: Now) {
+        self.noticed += 1;
+        if self.notices.len() == MAX_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(Notice {
+            number: self.noticed,
+            container: self.plan.containers[index].name.clone(),
+            reason: reason.to_owned(),
+            message,
+            warning,
+            at: now.wall,
+        });
+    }
+
+    fn container_state(&self, index: usize) -> ContainerState {
+        let cell = &self.cells[index];
+        // A container that waits for a restart still counts its last start; one that was never started counts none.
+        let restart_count = cell.starts.saturating_sub(1);
+        ContainerState {
+            name: self.plan.containers[index].name.clone(),
+            restart_count,
+            streak: cell.streak,
+            condition: self.condition(index),
+            last: cell.last.clone(),
+        }
+    }
+
+    fn condition(&self, index: usize) -> Condition {
+        let plan = &self.plan.containers[index];
+        match &self.cells[index].life {
+            Life::Over(exit) => Condition::Terminated(exit.clone()),
+            Life::Running(run) => Condition::Running {
+                id: run.id.clone(),
+                pid: run.pid,
+                ticks: run.ticks,
+                started_at: run.started_at,
+                started: run.started(),
+            },
+            Life::BackOff { delay_ms, .. } if *delay_ms > 0 => waiting(
+                "CrashLoopBackOff",
+                format!("back-off {}s restarting failed container={} pod={}", delay_ms / 1000, plan.name, self.pod()),
+            ),
+            Life::Idle | Life::Spawning | Life::BackOff { .. } | Life::Dropped => match &plan.launch {
+                Launch::Withheld { reason, message } if self.has_its_turn(index) => waiting(reason, message.clone()),
+                _ => waiting(self.patience(), String::new()),
+            },
+        }
+    }
+
+    fn has_its_turn(&self, index: usize) -> bool {
+        self.initialized || (self.plan.containers[index].role != Role::App && index <= self.front)
+    }
+
+    /// Why a container without a problem of its own does not run.
+    fn patience(&self) -> &'static str {
+        let any_init = self.plan.containers.iter().any(|container| container.role != Role::App);
+        if any_init { "PodInitializing" } else { "ContainerCreating" }
+    }
+}
+
+fn waiting(reason: &str, message: String) -> Condition {
+    Condition::Waiting { reason: reason.to_owned(), message }
+}
