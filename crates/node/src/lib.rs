@@ -7,6 +7,7 @@
 mod agent;
 mod lifecycle;
 mod plan;
+mod pod_dir;
 pub mod supervisor;
 mod wire;
 

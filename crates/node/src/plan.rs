@@ -8,26 +8,26 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// The newest plan this binary writes and reads.
-pub const PLAN_VERSION: u32 = 1;
+pub(crate) const PLAN_VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodPlan {
-    pub version: u32,
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    pub restart_policy: RestartPolicy,
+pub(crate) struct PodPlan {
+    pub(crate) version: u32,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) restart_policy: RestartPolicy,
     /// `terminationGracePeriodSeconds`: for stops that the pod's own life asks for, such as that of a sidecar.
-    pub grace_seconds: u64,
+    pub(crate) grace_seconds: u64,
     /// Below it lies a directory per container with a log file per start.
-    pub log_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
     /// Init containers and sidecars first, in their order, then the app containers.
-    pub containers: Vec<ContainerPlan>,
+    pub(crate) containers: Vec<ContainerPlan>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RestartPolicy {
+pub(crate) enum RestartPolicy {
     Always,
     OnFailure,
     Never,
@@ -35,31 +35,31 @@ pub enum RestartPolicy {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerPlan {
-    pub name: String,
-    pub role: Role,
+pub(crate) struct ContainerPlan {
+    pub(crate) name: String,
+    pub(crate) role: Role,
     /// The image as the manifest wrote it, for messages.
-    pub image: String,
-    pub launch: Launch,
+    pub(crate) image: String,
+    pub(crate) launch: Launch,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub post_start: Option<Hook>,
+    pub(crate) post_start: Option<Hook>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_stop: Option<Hook>,
+    pub(crate) pre_stop: Option<Hook>,
     /// A signal number; SIGTERM when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<i32>,
+    pub(crate) stop_signal: Option<i32>,
     /// The agent reports when the startup probe has passed; without one a running container counts as started.
     #[serde(default)]
-    pub startup_probe: bool,
+    pub(crate) startup_probe: bool,
     /// The file a process may leave its last words in.
-    pub termination_file: PathBuf,
+    pub(crate) termination_file: PathBuf,
     /// `FallbackToLogsOnError`: without last words, a failed container's log tail stands in for them.
     #[serde(default)]
-    pub termination_from_logs: bool,
+    pub(crate) termination_from_logs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs to success before the next one starts.
     Init,
     /// An init container with `restartPolicy: Always`: must be started before the next one, and outlives the app containers.
@@ -70,7 +70,7 @@ pub enum Role {
 /// How a container is started, or why it cannot be yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Launch {
+pub(crate) enum Launch {
     Ready(Command),
     Withheld { reason: String, message: String },
 }
@@ -78,21 +78,21 @@ pub enum Launch {
 /// A process, with everything resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Command {
+pub(crate) struct Command {
     /// The program and its arguments.
-    pub argv: Vec<String>,
+    pub(crate) argv: Vec<String>,
     /// The whole environment: nothing is inherited.
-    pub env: Vec<(String, String)>,
-    pub dir: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) dir: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
+    pub(crate) gid: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Hook {
+pub(crate) enum Hook {
     /// Runs with the container's environment and directory.
     Exec {
         command: Vec<String>,

@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Launch;
 
 /// The newest protocol this binary speaks.
-pub const WIRE_VERSION: u32 = 1;
+pub(crate) const WIRE_VERSION: u32 = 1;
 /// The longest line either side accepts.
-pub const MAX_LINE_BYTES: usize = 4 << 20;
+pub(crate) const MAX_LINE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Call {
-    pub id: u64,
-    pub request: Request,
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    pub(crate) request: Request,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Request {
+pub(crate) enum Request {
     Status,
     Watch,
     /// Ends the pod. A second one can only shorten the grace.
@@ -57,7 +57,7 @@ pub enum Request {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Message {
+pub(crate) enum Message {
     Hello { version: u32, pid: u32 },
     Reply { id: u64, outcome: Outcome },
     State { state: PodState },
@@ -65,7 +65,7 @@ pub enum Message {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Done,
     State(PodState),
     Exec(ExecOutcome),
@@ -74,7 +74,7 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum ExecOutcome {
+pub(crate) enum ExecOutcome {
     Exited {
         code: i32,
         output: String,
@@ -87,51 +87,51 @@ pub enum ExecOutcome {
 /// Everything that is known about the processes of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodState {
+pub(crate) struct PodState {
     /// Monotonic times and process ids mean something only under the same boot id.
-    pub boot_id: String,
+    pub(crate) boot_id: String,
     /// Rises with every change.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// Init containers are through; they are not run again.
-    pub initialized: bool,
+    pub(crate) initialized: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<StopState>,
+    pub(crate) stop: Option<StopState>,
     /// Nothing runs and nothing will: the supervisor is gone or about to go.
-    pub finished: bool,
-    pub containers: Vec<ContainerState>,
+    pub(crate) finished: bool,
+    pub(crate) containers: Vec<ContainerState>,
     /// The newest things worth an event, oldest first, bounded.
     #[serde(default)]
-    pub notices: Vec<Notice>,
+    pub(crate) notices: Vec<Notice>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StopState {
+pub(crate) struct StopState {
     /// Milliseconds of the boot's monotonic clock.
-    pub since_ms: u64,
-    pub deadline_ms: u64,
+    pub(crate) since_ms: u64,
+    pub(crate) deadline_ms: u64,
     /// False when the pod ends by itself, because its app containers are done or its init containers failed.
-    pub requested: bool,
+    pub(crate) requested: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerState {
-    pub name: String,
+pub(crate) struct ContainerState {
+    pub(crate) name: String,
     /// Starts after the first one.
-    pub restart_count: u32,
+    pub(crate) restart_count: u32,
     /// Fast failures in a row, which the next back-off grows from.
     #[serde(default)]
-    pub streak: u32,
-    pub condition: Condition,
+    pub(crate) streak: u32,
+    pub(crate) condition: Condition,
     /// How it ended the time before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Exit>,
+    pub(crate) last: Option<Exit>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Condition {
+pub(crate) enum Condition {
     Waiting {
         reason: String,
         message: String,
@@ -151,41 +151,41 @@ pub enum Condition {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Exit {
-    pub id: String,
-    pub restart_count: u32,
-    pub code: i32,
+pub(crate) struct Exit {
+    pub(crate) id: String,
+    pub(crate) restart_count: u32,
+    pub(crate) code: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
-    pub reason: String,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    pub started_at: Timestamp,
-    pub finished_at: Timestamp,
+    pub(crate) message: String,
+    pub(crate) started_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
 }
 
 /// Something worth an event on the pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Notice {
+pub(crate) struct Notice {
     /// Rises by one, so that the agent tells what it has already published.
-    pub number: u64,
-    pub container: String,
-    pub reason: String,
-    pub message: String,
-    pub warning: bool,
-    pub at: Timestamp,
+    pub(crate) number: u64,
+    pub(crate) container: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) warning: bool,
+    pub(crate) at: Timestamp,
 }
 
 impl PodState {
-    pub fn container(&self, name: &str) -> Option<&ContainerState> {
+    pub(crate) fn container(&self, name: &str) -> Option<&ContainerState> {
         self.containers.iter().find(|state| state.name == name)
     }
 }
 
 impl ContainerState {
     /// The id and start of the process that runs now.
-    pub fn running(&self) -> Option<(&str, Timestamp)> {
+    pub(crate) fn running(&self) -> Option<(&str, Timestamp)> {
         match &self.condition {
             Condition::Running { id, started_at, .. } => Some((id, *started_at)),
             Condition::Waiting { .. } | Condition::Terminated(_) => None,

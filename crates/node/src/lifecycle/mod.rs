@@ -125,7 +125,6 @@ pub(crate) struct Machine {
     front: usize,
     stop: Option<StopState>,
     finished: bool,
-    sequence: u64,
     notices: VecDeque<Notice>,
     noticed: u64,
     /// Actions that a resumed machine owes from before its first step.
@@ -210,7 +209,6 @@ impl Machine {
             front: 0,
             stop: None,
             finished: false,
-            sequence: 0,
             notices: VecDeque::new(),
             noticed: 0,
             backlog: Vec::new(),
@@ -221,7 +219,6 @@ impl Machine {
     pub(crate) fn resume(plan: PodPlan, boot_id: String, saved: &PodState, now: Now) -> Self {
         let same_boot = saved.boot_id == boot_id;
         let mut machine = Self::new(plan, boot_id);
-        machine.sequence = saved.sequence;
         machine.noticed = saved.notices.last().map_or(0, |notice| notice.number);
         machine.notices = saved.notices.iter().cloned().collect();
         // A reboot takes everything with it that init containers may have prepared.
@@ -287,7 +284,6 @@ impl Machine {
             self.wind_down(now, &mut out);
         }
         self.expire(now, &mut out);
-        self.sequence += 1;
         out
     }
 

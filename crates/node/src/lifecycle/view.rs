@@ -10,10 +10,11 @@ use crate::{
 const MAX_NOTICES: usize = 64;
 
 impl Machine {
+    /// Without its sequence number, which is the supervisor's to give.
     pub(crate) fn state(&self) -> PodState {
         PodState {
             boot_id: self.boot_id.clone(),
-            sequence: self.sequence,
+            sequence: 0,
             initialized: self.initialized,
             stop: self.stop.clone(),
             finished: self.finished,

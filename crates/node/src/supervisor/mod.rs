@@ -1,9 +1,122 @@
-//! `sluice pod-supervisor DIR`: one small process per pod.
+//! `sluice pod-supervisor DIR`: one small process per pod, which owns its processes and outlives the engine.
+//!
+//! Single-threaded, no runtime: `poll` over the pipes of the containers, the socket and a signal pipe, around the pure
+//! machine in [`crate::lifecycle`]. It reads `plan.json`, keeps `state.json` true, appends every ended container to
+//! `exits.jsonl`, writes the logs, and answers agents on `supervisor.sock` (see [`crate::wire`]).
+//!
+//! When a supervisor itself is killed, its processes lose their log pipes and their keeper: the agent notices at once, kills
+//! what is left of their process groups and starts a supervisor that goes on from `state.json`, restart counts included.
 
-use std::{ffi::OsString, process::ExitCode};
+mod connection;
+pub(crate) mod driver;
+mod framing;
+pub(crate) mod kernel;
+pub(crate) mod log_file;
+mod output;
+mod run;
+mod side;
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    lifecycle::Machine,
+    plan::{PLAN_VERSION, PodPlan},
+    pod_dir::{PodDir, SOCKET, read_json},
+    wire::PodState,
+};
+
+/// What `ps` and `top` show.
+const PROCESS_NAME: &std::ffi::CStr = c"sluice-pod";
+
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error("usage: pod-supervisor DIR")]
+    Usage,
+    #[error("cannot {what} `{}`", path.display())]
+    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("`{}` is no plan that this version reads", path.display())]
+    Plan { path: PathBuf },
+    #[error("another supervisor runs this pod already")]
+    Taken,
+    #[error("cannot {what}")]
+    System { what: &'static str, source: io::Error },
+}
 
 /// Runs a supervisor over the pod directory in `args` (what follows the subcommand's name).
+///
+/// The process that was started returns as soon as the socket takes connections; the supervisor goes on in a child of its own
+/// session. What goes wrong before is said on stderr.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let _directory = args.into_iter().next();
-    ExitCode::FAILURE
+    match set_up(args) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(supervisor)) => supervisor.run(),
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the agent keeps a supervisor's stderr in a file")]
+fn report(error: &SetupError) {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    eprintln!("pod-supervisor: {error}{cause}");
+}
+
+/// Everything that can fail, up to the point where the pod may start; `None` in the process that is to leave.
+fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Supervisor>, SetupError> {
+    let directory = PathBuf::from(args.into_iter().next().ok_or(SetupError::Usage)?);
+    let directory = fs::canonicalize(&directory).map_err(file("find", &directory))?;
+    std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
+    let dir = PodDir::new(directory);
+    let plan: PodPlan = read_json(&dir.plan())
+        .map_err(file("read", &dir.plan()))?
+        .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
+        .ok_or(SetupError::Plan { path: dir.plan() })?;
+    let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
+    let lock = fs::File::create(dir.lock()).map_err(file("create", &dir.lock()))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SetupError::Taken)?;
+    let listener = listen().map_err(file("bind", &dir.socket()))?;
+
+    if !kernel::detach().map_err(system("fork"))? {
+        return Ok(None);
+    }
+    // Names and orphans are niceties: a kernel that refuses them still runs pods.
+    let _nameless = rustix::thread::set_name(PROCESS_NAME);
+    let _orphans_go_to_init = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let signals = kernel::child_signals().map_err(system("handle signals"))?;
+    let (now, boot_id) = (kernel::now(), kernel::boot_id());
+    let sequence = saved.as_ref().map_or(0, |saved| saved.sequence);
+    let machine = match &saved {
+        Some(saved) => Machine::resume(plan, boot_id, saved, now),
+        None => Machine::new(plan, boot_id),
+    };
+    Ok(Some(run::Supervisor::new(dir, lock, machine, sequence, listener, signals)))
+}
+
+fn listen() -> io::Result<UnixListener> {
+    match fs::remove_file(SOCKET) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(SOCKET)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::File { what, path, source }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> SetupError {
+    move |source| SetupError::System { what, source }
 }

@@ -1,0 +1,94 @@
+//! The directory of one pod and what lies where in it; agent and supervisor share it.
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Plans carry secrets in their environments.
+const PRIVATE_FILE: u32 = 0o600;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodDir(PathBuf);
+
+impl PodDir {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What the supervisor is to run.
+    pub(crate) fn plan(&self) -> PathBuf {
+        self.0.join("plan.json")
+    }
+
+    /// What the supervisor knows, rewritten on every change.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+
+    /// One line per ended container, only ever appended.
+    pub(crate) fn exits(&self) -> PathBuf {
+        self.0.join("exits.jsonl")
+    }
+
+    /// What the agent must remember: the address, readiness, published notices.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.0.join("agent.json")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join(SOCKET)
+    }
+
+    /// Held by the supervisor for as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// What a supervisor had to say outside of any pod's logs.
+    pub(crate) fn supervisor_log(&self) -> PathBuf {
+        self.0.join("supervisor.log")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
+    }
+
+    /// The working directory of a container that names none.
+    pub(crate) fn work(&self, container: &str) -> PathBuf {
+        self.0.join("containers").join(container).join("work")
+    }
+
+    pub(crate) fn termination_file(&self, container: &str) -> PathBuf {
+        self.0.join("containers").join(container).join("termination-log")
+    }
+}
+
+/// Bound by its bare name, because socket paths are short and data directories may not be.
+pub(crate) const SOCKET: &str = "supervisor.sock";
+
+/// Replaces a file as a whole, readable by its owner alone: a reader sees the old text or the new one.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let text = serde_json::to_vec(value)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&temporary)?;
+    io::Write::write_all(&mut file, &text)?;
+    fs::rename(&temporary, path)
+}
+
+/// Reads what [`write_json`] wrote; `None` if it was never written.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,249 @@
+//! The supervisor end to end: real processes, pipes, signals and files.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::{Value, json};
+
+use crate::pod::{Pod, alive, container, eventually, of, runs, supervise};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    crate::trials!("supervisor":
+        a_job_runs_to_its_end,
+        a_crash_is_restarted_and_leaves_its_log,
+        a_command_that_does_not_exist_says_so,
+        init_containers_and_sidecars_keep_their_order,
+        a_stop_lets_the_process_finish,
+        a_stubborn_process_is_killed,
+        hooks_run_around_the_process,
+        a_failing_post_start_hook_ends_the_container,
+        commands_run_beside_a_container,
+        background_children_end_with_their_container,
+        one_directory_has_one_supervisor,
+        a_killed_supervisor_is_resumed_with_its_counts,
+        a_flood_of_output_stays_small_and_whole,
+        last_words_come_from_the_file_or_the_log,
+        a_withheld_container_starts_when_provided,
+        unknown_verbs_are_refused_and_harmless,
+        a_bad_plan_is_an_error_that_says_so,
+    )
+}
+
+fn a_job_runs_to_its_end() {
+    let mut pod = Pod::start("Never", &[container("App", "job", "echo hello $NAME; echo oops >&2; exit 3")]);
+    let state = pod.until_gone();
+    assert_eq!(state["finished"], true);
+    let exit = &of(&state, "job")["condition"]["terminated"];
+    assert_eq!((exit["code"].as_i64(), exit["reason"].as_str()), (Some(3), Some("Error")));
+    assert_eq!(pod.log("job/0.log").lines().collect::<std::collections::BTreeSet<_>>().len(), 2);
+    assert!(pod.log("job/0.log").contains("stdout F hello job"));
+    assert!(pod.log("job/0.log").contains("stderr F oops"));
+    let exits = fs::read_to_string(pod.path("exits.jsonl")).expect("exit records");
+    assert_eq!(serde_json::from_str::<Value>(exits.trim()).expect("one line"), *exit);
+    assert!(!pod.path("supervisor.sock").exists());
+}
+
+fn a_crash_is_restarted_and_leaves_its_log() {
+    let script = "if [ -e again ]; then echo second; exec sleep 1000; fi; touch again; echo first; kill -9 $$";
+    let mut pod = Pod::start("Always", &[container("App", "web", script)]);
+    let state = pod.until("it runs again", |state| runs(state, "web") && of(state, "web")["restartCount"] == 1);
+    let last = &of(state, "web")["last"];
+    assert_eq!((last["code"].as_i64(), last["signal"].as_i64()), (Some(137), Some(9)));
+    eventually("the second log", || pod.log("web/1.log") == "stdout F second");
+    assert_eq!(pod.log("web/0.log"), "stdout F first");
+}
+
+fn a_command_that_does_not_exist_says_so() {
+    let mut bad = container("App", "web", "");
+    bad["launch"]["ready"]["argv"] = json!(["/no/such/program"]);
+    let mut pod = Pod::start("Always", &[bad]);
+    let waiting = |state: &Value| of(state, "web")["condition"]["waiting"]["reason"] == "CrashLoopBackOff";
+    let state = pod.until("it backs off", waiting);
+    let last = &of(state, "web")["last"];
+    assert_eq!((last["code"].as_i64(), last["reason"].as_str()), (Some(128), Some("StartError")));
+    let message = "cannot start `/no/such/program`: no such program; give its full path or check $PATH";
+    assert_eq!(last["message"], message);
+}
+
+fn init_containers_and_sidecars_keep_their_order() {
+    let containers = [
+        container("Init", "first", "echo first >> order"),
+        container(
+            "Sidecar",
+            "side",
+            "echo side >> order; trap 'echo side ends >> order; exit 0' TERM; while :; do sleep 0.01; done",
+        ),
+        container("Init", "second", "until grep -q side order; do sleep 0.01; done; echo second >> order"),
+        container("App", "app", "echo app >> order"),
+    ];
+    let mut pod = Pod::start("Never", &containers);
+    let state = pod.until_gone();
+    assert_eq!(fs::read_to_string(pod.path("order")).expect("an order"), "first\nside\nsecond\napp\nside ends\n");
+    assert_eq!(of(&state, "app")["condition"]["terminated"]["reason"], "Completed");
+}
+
+fn a_stop_lets_the_process_finish() {
+    let script = "trap 'echo finishing; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut pod = Pod::start("Always", &[container("App", "web", script)]);
+    eventually("it is ready", || pod.log("web/0.log").contains("ready"));
+    assert_eq!(pod.call(json!({"verb": "stop", "graceSeconds": 30})), "done");
+    let state = pod.until_gone();
+    assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 0);
+    assert_eq!(state["stop"]["requested"], true);
+    assert!(pod.log("web/0.log").contains("stdout F finishing"));
+}
+
+fn a_stubborn_process_is_killed() {
+    let mut pod =
+        Pod::start("Always", &[container("App", "web", "trap '' TERM; echo ready; while :; do sleep 0.01; done")]);
+    eventually("it is ready", || pod.log("web/0.log").contains("ready"));
+    pod.send(json!({"verb": "stop", "graceSeconds": 0}));
+    let state = pod.until_gone();
+    let exit = &of(&state, "web")["condition"]["terminated"];
+    assert_eq!((exit["code"].as_i64(), exit["signal"].as_i64()), (Some(137), Some(9)));
+}
+
+fn hooks_run_around_the_process() {
+    let mut web =
+        container("App", "web", "trap 'echo term >> order; exit 0' TERM; echo up; while :; do sleep 0.01; done");
+    web["postStart"] = json!({"exec": {"command": ["/bin/sh", "-c", "echo postStart $NAME >> order"]}});
+    web["preStop"] = json!({"exec": {"command": ["/bin/sh", "-c", "echo preStop >> order"]}});
+    let mut pod = Pod::start("Always", &[web]);
+    pod.until("it is started", |state| of(state, "web")["condition"]["running"]["started"] == true);
+    eventually("it is up", || pod.log("web/0.log").contains("up"));
+    pod.send(json!({"verb": "stop", "graceSeconds": 30}));
+    pod.until_gone();
+    assert_eq!(fs::read_to_string(pod.path("order")).expect("an order"), "postStart web\npreStop\nterm\n");
+}
+
+fn a_failing_post_start_hook_ends_the_container() {
+    let mut web = container("App", "web", "exec sleep 1000");
+    web["postStart"] = json!({"exec": {"command": ["/bin/sh", "-c", "echo broken; exit 7"]}});
+    let mut pod = Pod::start("Never", &[web]);
+    let state = pod.until_gone();
+    assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 143);
+    let notices = state["notices"].as_array().expect("notices");
+    let failed = notices.iter().find(|notice| notice["reason"] == "FailedPostStartHook").expect("a notice");
+    assert_eq!(failed["message"], "PostStartHook failed: exit code 7: broken");
+}
+
+fn commands_run_beside_a_container() {
+    let mut pod = Pod::start("Always", &[container("App", "web", "exec sleep 1000")]);
+    pod.until("it runs", |state| runs(state, "web"));
+    let exec = |script: &str, timeout_ms: u64| json!({"verb": "exec", "container": "web", "command": ["/bin/sh", "-c", script], "timeoutMs": timeout_ms});
+    assert_eq!(
+        pod.call(exec("echo $NAME; exit 4", 10_000)),
+        json!({"exec": {"exited": {"code": 4, "output": "web\n"}}})
+    );
+    assert_eq!(pod.call(exec("sleep 1000", 50)), json!({"exec": "timedOut"}));
+    let failed = pod.call(json!({"verb": "exec", "container": "web", "command": ["/no/such"], "timeoutMs": 1000}));
+    assert!(failed["exec"]["failed"].as_str().is_some_and(|text| text.contains("no such program")), "{failed}");
+}
+
+fn background_children_end_with_their_container() {
+    let mut pod =
+        Pod::start("Never", &[container("App", "web", "sleep 1000 & echo $! > child; setsid sleep 1000 & exit 0")]);
+    pod.until_gone();
+    let child: i32 = fs::read_to_string(pod.path("child")).expect("a pid").trim().parse().expect("a number");
+    eventually("the child is gone", || !alive(child));
+    let ours = || {
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        processes.filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == pod.path(""))).count()
+    };
+    eventually("nothing of the pod is left", || ours() == 0);
+}
+
+fn one_directory_has_one_supervisor() {
+    let mut pod = Pod::start("Always", &[container("App", "web", "exec sleep 1000")]);
+    pod.until("it runs", |state| runs(state, "web"));
+    let (started, said) = supervise(&pod.path(""));
+    assert!(!started);
+    assert_eq!(said, "pod-supervisor: another supervisor runs this pod already\n");
+    assert_eq!(
+        pod.call(json!({"verb": "status"}))["state"]["containers"][0]["name"],
+        "web",
+        "the first one is unharmed"
+    );
+}
+
+fn a_killed_supervisor_is_resumed_with_its_counts() {
+    let mut pod = Pod::start("Always", &[container("App", "web", "echo up; exec sleep 1000")]);
+    let state = pod.until("it runs", |state| runs(state, "web"));
+    let pid = of(state, "web")["condition"]["running"]["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .expect("a pid");
+    kill_process(Pid::from_raw(pod.supervisor()).expect("a pid"), Signal::KILL).expect("it was there");
+    pod.until_gone();
+    assert!(alive(pid), "the process outlives its supervisor");
+    kill_process_group(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("it was there");
+    let mut pod = pod.resume();
+    let state = pod.until("it runs again", |state| runs(state, "web"));
+    assert_eq!(of(state, "web")["restartCount"], 1);
+    assert_eq!(of(state, "web")["last"]["reason"], "ContainerStatusUnknown");
+}
+
+fn a_flood_of_output_stays_small_and_whole() {
+    // 70 MiB: more than all the files of one container may hold.
+    let script = "head -c 70000000 /dev/zero | tr '\\0' 'x' | fold -w 40000; printf '\\nlast\\n'";
+    let mut pod = Pod::start("Never", &[container("App", "web", script)]);
+    pod.until_gone();
+    let files: Vec<_> = fs::read_dir(pod.path("logs/web")).expect("logs").flatten().collect();
+    assert_eq!(files.len(), 5);
+    let total: u64 = files.iter().map(|file| file.metadata().expect("a file").len()).sum();
+    assert!((35 << 20..=50 << 20).contains(&total), "{total}");
+    let log = pod.log("web/0.log");
+    assert!(log.ends_with("stdout F last"));
+    let lengths: Vec<usize> = log.lines().rev().skip(1).take(3).map(|line| line.len() - "stdout F ".len()).collect();
+    assert_eq!(lengths, [40_000 - 2 * 16_384, 16_384, 16_384], "partial lines add up");
+}
+
+fn last_words_come_from_the_file_or_the_log() {
+    let mut file = container("App", "file", "echo from the log; echo -n from the file > file.termination; exit 1");
+    let mut log = container("App", "log", "echo one; echo two; exit 1");
+    let mut none = container("App", "none", "echo silent; exit 1");
+    for (container, from_logs) in [(&mut file, true), (&mut log, true), (&mut none, false)] {
+        container["terminationFromLogs"] = json!(from_logs);
+    }
+    let mut pod = Pod::start("Never", &[file, log, none]);
+    let state = pod.until_gone();
+    let words =
+        |name: &str| of(&state, name)["condition"]["terminated"]["message"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (words("file").as_str(), words("log").as_str(), words("none").as_str()),
+        ("from the file", "one\ntwo", "")
+    );
+}
+
+fn a_withheld_container_starts_when_provided() {
+    let mut web = container("App", "web", "exec sleep 1000");
+    let mut launch = web["launch"].take();
+    web["launch"] = json!({"withheld": {"reason": "CreateContainerConfigError", "message": "no config"}});
+    let mut pod = Pod::start("Always", &[web]);
+    let condition = json!({"waiting": {"reason": "CreateContainerConfigError", "message": "no config"}});
+    pod.until("it says why", |state| of(state, "web")["condition"] == condition);
+    launch["ready"]["dir"] = json!("/");
+    assert_eq!(pod.call(json!({"verb": "provide", "container": "web", "launch": launch})), "done");
+    pod.until("it runs", |state| runs(state, "web"));
+}
+
+fn unknown_verbs_are_refused_and_harmless() {
+    let mut pod = Pod::start("Always", &[container("App", "web", "exec sleep 1000")]);
+    let refused = pod.call(json!({"verb": "sing"}));
+    assert!(refused["refused"].as_str().is_some_and(|text| text.contains("sing")), "{refused}");
+    let refused = pod.call(json!({"verb": "started", "container": "nobody", "id": "x"}));
+    assert_eq!(refused, json!({"refused": "no container `nobody`"}));
+    pod.until("it still runs", |state| runs(state, "web"));
+}
+
+fn a_bad_plan_is_an_error_that_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (started, said) = supervise(directory.path());
+    assert!(!started);
+    assert!(said.contains("is no plan that this version reads"), "{said}");
+    fs::write(directory.path().join("plan.json"), "{").expect("a file");
+    let (started, said) = supervise(directory.path());
+    assert!(!started);
+    assert!(said.contains("cannot read") && said.contains("EOF while parsing"), "{said}");
+}
