@@ -1,1 +1,32 @@
 //! Gateway API objects become an immutable routing table; a request head picks a backend.
+//!
+//! No sockets, no HTTP library, no clock: [`Compiler`] takes [`Change`]s and gives a [`Table`] and a [`Report`];
+//! [`Table::find`] takes a [`RequestHead`] and gives a [`Decision`].
+
+mod attach;
+mod backend;
+mod compile;
+mod facts;
+mod filters;
+mod head;
+mod host;
+mod matching;
+mod report;
+mod rule;
+mod split;
+mod table;
+
+pub use backend::{Backend, BackendKey, Endpoint, PodId, Version, VersionId};
+pub use compile::{Compiled, Compiler};
+pub use facts::{
+    Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
+    ServiceFacts, ServicePort, SliceFacts, World,
+};
+pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
+pub use head::{Headers, RequestHead};
+pub use host::Host;
+pub use matching::{Match, MatchError};
+pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, RouteReport};
+pub use rule::{Rule, Timeouts};
+pub use split::{Draws, Split};
+pub use table::{Decision, Forward, Refusal, Table};

@@ -1,0 +1,316 @@
+//! Which routes hang on which listeners, under which host names, and what is to be said about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_model::gateway::{GROUP, LabelSelector, Listener, ParentRef};
+
+use crate::facts::{Entrance, GatewayFacts, ObjectKey, RouteFacts, World};
+use crate::host::Host;
+use crate::report::{Finding, GatewayReport, ListenerReport, ParentReport, reason};
+
+/// All listeners of Gateways of our classes.
+pub(crate) struct Listeners<'w> {
+    gateways: BTreeMap<&'w ObjectKey, Vec<Door<'w>>>,
+}
+
+/// One listener, and whether it can be served.
+struct Door<'w> {
+    listener: &'w Listener,
+    host: Host,
+    entrance: Entrance,
+    problem: Option<Problem>,
+    /// The socket could not be opened.
+    closed: Option<&'w String>,
+    takes_http_routes: bool,
+    bad_kinds: bool,
+    attached: BTreeSet<ObjectKey>,
+}
+
+struct Problem {
+    reason: &'static str,
+    message: String,
+    conflict: bool,
+}
+
+/// A parent of a route, and whether it took it.
+pub(crate) type Outcome = (ParentRef, Result<(), Finding>);
+
+/// A route is reachable at this entrance under this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) entrance: Entrance,
+    pub(crate) host: Host,
+    /// Hosts that belong to narrower listeners of the same Gateway.
+    pub(crate) isolated: Arc<[Host]>,
+}
+
+impl<'w> Listeners<'w> {
+    /// `entrance_of` maps a listener's port to its socket, `closed` says which sockets could not be opened and why.
+    pub(crate) fn gather(
+        world: &'w World,
+        entrance_of: impl Fn(u16) -> Entrance,
+        closed: &'w BTreeMap<Entrance, String>,
+    ) -> Self {
+        let ours = world.gateways.iter().filter(|(_, facts)| world.classes.contains(&facts.spec.gateway_class_name));
+        let gateways = ours.map(|(key, facts)| (key, doors(facts, &entrance_of, closed))).collect();
+        Self { gateways }
+    }
+
+    /// Every socket that some valid listener wants.
+    pub(crate) fn entrances(&self) -> BTreeSet<Entrance> {
+        let doors = self.gateways.values().flatten();
+        doors.filter(|door| door.problem.is_none()).map(|door| door.entrance).collect()
+    }
+
+    /// Hangs the route on its parents. Only parents of ours are reported about.
+    pub(crate) fn attach(
+        &mut self,
+        world: &World,
+        key: &ObjectKey,
+        route: &RouteFacts,
+    ) -> (Vec<Attachment>, Vec<Outcome>) {
+        let hosts: Vec<Host> = match route.spec.hostnames.as_slice() {
+            [] => vec![Host::Any],
+            names => names.iter().map(|name| Host::parse(Some(name))).collect(),
+        };
+        let mut attachments = Vec::new();
+        let mut parents = Vec::new();
+        for parent in &route.spec.parent_refs {
+            let Some(gateway) = gateway_of(parent, key) else { continue };
+            let Some(doors) = self.gateways.get_mut(&gateway) else { continue };
+            let before = attachments.len();
+            let outcome = attach_to(world, key, &hosts, parent, &gateway, doors, &mut attachments);
+            debug_assert_eq!(outcome.is_ok(), attachments.len() > before, "accepted means reachable");
+            parents.push((parent.clone(), outcome));
+        }
+        (attachments, parents)
+    }
+
+    pub(crate) fn reports(self) -> BTreeMap<ObjectKey, Vec<ListenerReport>> {
+        self.gateways.into_iter().map(|(key, doors)| (key.clone(), doors.iter().map(Door::report).collect())).collect()
+    }
+}
+
+fn gateway_of(parent: &ParentRef, route: &ObjectKey) -> Option<ObjectKey> {
+    let group = parent.group.as_deref().unwrap_or(GROUP);
+    let kind = parent.kind.as_deref().unwrap_or("Gateway");
+    (group == GROUP && kind == "Gateway")
+        .then(|| ObjectKey::new(parent.namespace.as_deref().unwrap_or(&route.namespace), parent.name.as_str()))
+}
+
+fn attach_to(
+    world: &World,
+    route: &ObjectKey,
+    hosts: &[Host],
+    parent: &ParentRef,
+    gateway: &ObjectKey,
+    doors: &mut [Door<'_>],
+    attachments: &mut Vec<Attachment>,
+) -> Result<(), Finding> {
+    let refuse = |reason, message: String| Err(Finding::no(reason::ACCEPTED, reason, message));
+    let named = |door: &Door<'_>| {
+        parent.section_name.as_ref().is_none_or(|name| *name == door.listener.name)
+            && parent.port.is_none_or(|port| port == door.listener.port)
+    };
+    let chosen: Vec<usize> = (0..doors.len()).filter(|&at| named(&doors[at])).collect();
+    if chosen.is_empty() {
+        return refuse(reason::NO_MATCHING_PARENT, format!("Gateway `{gateway}` has no such listener"));
+    }
+    let allowed = |at: &usize| {
+        let door = &doors[*at];
+        door.problem.is_none() && door.takes_http_routes && allows(door.listener, &gateway.namespace, route, world)
+    };
+    let chosen: Vec<usize> = chosen.into_iter().filter(|at| allowed(at)).collect();
+    if chosen.is_empty() {
+        return refuse(
+            reason::NOT_ALLOWED,
+            format!("no listener of Gateway `{gateway}` takes routes of this namespace and kind"),
+        );
+    }
+    let before = attachments.len();
+    for at in chosen {
+        let isolated = narrower_siblings(doors, at);
+        let shared: Vec<Host> = hosts.iter().filter_map(|host| host.intersection(&doors[at].host)).collect();
+        if !shared.is_empty() {
+            doors[at].attached.insert(route.clone());
+        }
+        let entrance = doors[at].entrance;
+        attachments.extend(shared.into_iter().map(|host| Attachment { entrance, host, isolated: isolated.clone() }));
+    }
+    if attachments.len() == before {
+        return refuse(reason::NO_MATCHING_HOSTNAME, "no hostname is also one of the listener's".to_owned());
+    }
+    Ok(())
+}
+
+/// Of listeners on one socket the narrowest takes a host for itself.
+fn narrower_siblings(doors: &[Door<'_>], at: usize) -> Arc<[Host]> {
+    let mine = &doors[at];
+    let siblings = doors.iter().filter(|other| {
+        other.problem.is_none() && other.entrance == mine.entrance && other.host.narrower_than(&mine.host)
+    });
+    siblings.filter(|other| other.host.intersection(&mine.host).is_some()).map(|other| other.host.clone()).collect()
+}
+
+fn allows(listener: &Listener, gateway_namespace: &str, route: &ObjectKey, world: &World) -> bool {
+    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    match namespaces.and_then(|namespaces| namespaces.from.as_deref()).unwrap_or("Same") {
+        "All" => true,
+        "Same" => route.namespace == gateway_namespace,
+        "Selector" => {
+            let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
+            let labels = world.namespaces.get(&route.namespace);
+            selector.zip(labels).is_some_and(|(selector, labels)| selects(selector, labels))
+        }
+        _ => false,
+    }
+}
+
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let LabelSelector { match_labels, match_expressions } = selector;
+    match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && match_expressions.iter().all(|requirement| {
+            let value = labels.get(&requirement.key);
+            match requirement.operator.as_str() {
+                "In" => value.is_some_and(|value| requirement.values.contains(value)),
+                "NotIn" => value.is_none_or(|value| !requirement.values.contains(value)),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
+
+fn doors<'w>(
+    facts: &'w GatewayFacts,
+    entrance_of: &impl Fn(u16) -> Entrance,
+    closed: &'w BTreeMap<Entrance, String>,
+) -> Vec<Door<'w>> {
+    let mut doors: Vec<Door<'w>> = Vec::new();
+    for listener in &facts.spec.listeners {
+        let entrance = entrance_of(listener.port);
+        let host = Host::parse(listener.hostname.as_deref());
+        let problem = problem_of(listener, &host, &doors);
+        let (takes_http_routes, bad_kinds) = kinds_of(listener);
+        let closed = closed.get(&entrance);
+        doors.push(Door {
+            listener,
+            host,
+            entrance,
+            problem,
+            closed,
+            takes_http_routes,
+            bad_kinds,
+            attached: BTreeSet::new(),
+        });
+    }
+    doors
+}
+
+fn problem_of(listener: &Listener, host: &Host, earlier: &[Door<'_>]) -> Option<Problem> {
+    let problem = |reason, message, conflict| Some(Problem { reason, message, conflict });
+    let mut same_port = earlier.iter().filter(|door| door.listener.port == listener.port);
+    if same_port.clone().any(|door| door.listener.protocol != listener.protocol) {
+        let message = format!("port {} is used with another protocol by an earlier listener", listener.port);
+        return problem(reason::PROTOCOL_CONFLICT, message, true);
+    }
+    if same_port.any(|door| door.host == *host) {
+        let message = format!("an earlier listener has port {} and host `{host}`", listener.port);
+        return problem(reason::HOSTNAME_CONFLICT, message, true);
+    }
+    if listener.protocol != "HTTP" {
+        let message = format!("protocol `{}` is not served by this gateway, HTTP is", listener.protocol);
+        return problem(reason::UNSUPPORTED_PROTOCOL, message, false);
+    }
+    None
+}
+
+/// Whether HTTPRoutes may attach, and whether the listener names kinds that nobody serves.
+fn kinds_of(listener: &Listener) -> (bool, bool) {
+    let kinds = listener.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
+    let http = |kind: &sluice_model::gateway::RouteGroupKind| {
+        kind.kind == "HTTPRoute" && kind.group.as_deref().unwrap_or(GROUP) == GROUP
+    };
+    (kinds.is_empty() || kinds.iter().any(http), !kinds.iter().all(http))
+}
+
+impl Door<'_> {
+    fn report(&self) -> ListenerReport {
+        let mut findings = Vec::new();
+        match &self.problem {
+            None => findings.push(Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "the listener is valid")),
+            Some(Problem { reason, message, .. }) => {
+                findings.push(Finding::no(reason::ACCEPTED, reason, message.clone()));
+            }
+        }
+        findings.push(match (&self.problem, self.closed) {
+            (Some(_), _) => Finding::no(reason::PROGRAMMED, reason::INVALID, "the listener is not valid"),
+            (None, Some(why)) => Finding::no(reason::PROGRAMMED, reason::PORT_UNAVAILABLE, why.clone()),
+            (None, None) => Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, "the listener is served"),
+        });
+        findings.push(if self.bad_kinds {
+            Finding::no(reason::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, "only kind HTTPRoute is supported")
+        } else {
+            Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved")
+        });
+        findings.push(match self.problem.as_ref().filter(|problem| problem.conflict) {
+            Some(problem) => Finding::yes(reason::CONFLICTED, problem.reason, problem.message.clone()),
+            None => Finding::no(reason::CONFLICTED, reason::NO_CONFLICTS, "no other listener is in its way"),
+        });
+        ListenerReport {
+            name: self.listener.name.clone(),
+            attached_routes: i32::try_from(self.attached.len()).unwrap_or(i32::MAX),
+            takes_http_routes: self.takes_http_routes,
+            findings,
+        }
+    }
+}
+
+/// The Gateway's own conditions follow from those of its listeners.
+pub(crate) fn gateway_report(facts: &GatewayFacts, listeners: Vec<ListenerReport>) -> GatewayReport {
+    let holding = |kind: &str| {
+        let holds =
+            |listener: &&ListenerReport| listener.findings.iter().any(|found| found.kind == kind && found.holds);
+        listeners.iter().filter(holds).count()
+    };
+    let (accepted, programmed, all) = (holding(reason::ACCEPTED), holding(reason::PROGRAMMED), listeners.len());
+    let accepted = if accepted == all && all > 0 {
+        Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid")
+    } else {
+        let message = format!("{accepted} of {all} listeners are valid");
+        Finding { kind: reason::ACCEPTED, holds: accepted > 0, reason: reason::LISTENERS_NOT_VALID, message }
+    };
+    let programmed = if programmed > 0 {
+        Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{programmed} of {all} listeners are served"))
+    } else {
+        Finding::no(reason::PROGRAMMED, reason::INVALID, "no listener is served")
+    };
+    GatewayReport { generation: facts.generation, findings: vec![accepted, programmed], listeners }
+}
+
+/// What is said to one parent about a route that it took or refused.
+pub(crate) fn parent_report(
+    parent: ParentRef,
+    outcome: Result<(), Finding>,
+    refs: &Finding,
+    rules: usize,
+    unusable: &[String],
+) -> ParentReport {
+    let mut findings = Vec::with_capacity(3);
+    let broken = unusable.join("; ");
+    match outcome {
+        Err(refused) => findings.push(refused),
+        Ok(()) if !unusable.is_empty() && unusable.len() >= rules => {
+            findings.push(Finding::no(reason::ACCEPTED, reason::UNSUPPORTED_VALUE, broken));
+        }
+        Ok(()) => {
+            findings.push(Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "the route is attached"));
+            if !unusable.is_empty() {
+                findings.push(Finding::yes(reason::PARTIALLY_INVALID, reason::UNSUPPORTED_VALUE, broken));
+            }
+        }
+    }
+    findings.push(refs.clone());
+    ParentReport { parent, findings }
+}

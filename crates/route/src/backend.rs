@@ -1,0 +1,199 @@
+//! One port of a Service: who stands behind it now, and which of its versions gets how much.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluice_model::rollout::Exposure;
+
+use crate::facts::{EndpointFacts, ObjectKey, PodFacts, World};
+use crate::head::RequestHead;
+use crate::matching::Match;
+use crate::split::{Draws, Split};
+
+/// Shares of an exposure add up to this.
+const FULL_SHARE: u32 = 10_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    pub service: ObjectKey,
+    pub port: u16,
+}
+
+/// One pod, by its uid; never used again for another pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId(pub u64);
+
+/// One version, by namespace and hash; never used again for another version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId(pub u64);
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Version {
+    pub id: VersionId,
+    pub namespace: String,
+    /// `pod-template-hash`, empty for pods without.
+    pub hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub pod: PodId,
+    pub address: SocketAddr,
+    pub version: Arc<Version>,
+}
+
+#[derive(Debug)]
+pub struct Backend {
+    pub key: BackendKey,
+    groups: Vec<Group>,
+    /// Among the groups, by how many endpoints each has.
+    split: Split,
+}
+
+/// Endpoints that share traffic by one rule: those outside every Rollout, or those of one Rollout.
+#[derive(Debug)]
+struct Group {
+    /// Sent to the candidate whatever the weights say.
+    pinned: Vec<Match>,
+    /// Stable, then candidate; only the first is used outside a Rollout.
+    sides: [Arc<[Endpoint]>; 2],
+    split: Split,
+}
+
+/// What the lookups of a backend need beside the world.
+pub(crate) trait Names {
+    fn pod(&mut self, identity: &str) -> PodId;
+    fn version(&mut self, namespace: &str, hash: &str) -> Arc<Version>;
+    fn split(&mut self) -> u64;
+}
+
+impl Backend {
+    /// The endpoints to choose from for this request: all of one version where a Rollout splits, else all there are.
+    pub(crate) fn choose(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<&Arc<[Endpoint]>> {
+        let group = &self.groups[draws.draw(&self.split)?];
+        let side = if group.pinned.iter().any(|test| test.holds(head)) { 1 } else { draws.draw(&group.split)? };
+        Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())
+    }
+
+    /// Every endpoint that some request may be sent to.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.groups.iter().flat_map(|group| group.sides.iter().flat_map(|side| side.iter()))
+    }
+
+    /// From the present world. Splits keep their identity where `previous` had equal weights.
+    pub(crate) fn compile(key: BackendKey, world: &World, names: &mut impl Names, previous: Option<&Self>) -> Self {
+        let mut groups: BTreeMap<Option<&ObjectKey>, Members<'_>> = BTreeMap::new();
+        for (endpoint, pod) in routable(&key, world, names) {
+            let rollout = pod.and_then(|pod| rollout_of(world, &key.service.namespace, pod));
+            let members = groups
+                .entry(rollout.map(|(key, _)| key))
+                .or_insert_with(|| Members { exposure: rollout.map(|(_, exposure)| exposure), endpoints: Vec::new() });
+            members.endpoints.push((endpoint, pod));
+        }
+        let sizes: Vec<u32> = groups.values().map(|members| members.endpoints.len() as u32).collect();
+        let groups = groups.into_values().enumerate();
+        let groups = groups
+            .map(|(at, members)| members.compile(names, previous.and_then(|previous| previous.groups.get(at))))
+            .collect();
+        Self { key, groups, split: renewed(sizes, previous.map(|previous| &previous.split), names) }
+    }
+}
+
+struct Members<'w> {
+    exposure: Option<&'w Exposure>,
+    endpoints: Vec<(Endpoint, Option<&'w PodFacts>)>,
+}
+
+impl Members<'_> {
+    fn compile(self, names: &mut impl Names, previous: Option<&Group>) -> Group {
+        let Some(exposure) = self.exposure else {
+            let all = self.endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
+            let split = renewed(vec![1, 0], previous.map(|group| &group.split), names);
+            return Group { pinned: Vec::new(), sides: [all, Arc::new([])], split };
+        };
+        let of = |hash: &str| -> Arc<[Endpoint]> {
+            let mine = self.endpoints.iter().filter(|(_, pod)| pod.is_some_and(|pod| pod.hash == hash));
+            mine.map(|(endpoint, _)| endpoint.clone()).collect()
+        };
+        let candidate = exposure.candidate.as_deref().filter(|candidate| *candidate != exposure.stable);
+        let sides = [of(&exposure.stable), candidate.map_or_else(|| Arc::new([]) as Arc<[_]>, of)];
+        let share = if candidate.is_some() { exposure.candidate_weight.min(FULL_SHARE) } else { 0 };
+        let weights = shares(share, !sides[0].is_empty(), !sides[1].is_empty());
+        // An unreadable match pins nobody: the candidate gets less than meant, never more.
+        let pinned = if candidate.is_some() { &exposure.matches[..] } else { &[] };
+        let pinned = pinned.iter().filter_map(|from| Match::compile(from).ok()).collect();
+        Group { pinned, sides, split: renewed(weights, previous.map(|group| &group.split), names) }
+    }
+}
+
+/// Weights of stable and candidate. A side without ready endpoints yields to the other one, unless that has no share at all.
+fn shares(candidate: u32, stable_ready: bool, candidate_ready: bool) -> Vec<u32> {
+    match (stable_ready, candidate_ready) {
+        (true, false) => vec![1, 0],
+        (false, true) if candidate > 0 => vec![0, 1],
+        _ => vec![FULL_SHARE - candidate, candidate],
+    }
+}
+
+fn renewed(weights: Vec<u32>, previous: Option<&Split>, names: &mut impl Names) -> Split {
+    let fresh = Split::new(0, weights);
+    match previous {
+        Some(previous) if previous.same_weights(&fresh) => previous.clone(),
+        _ => fresh.renamed(names.split()),
+    }
+}
+
+/// The Rollout that this pod belongs to, if it says what is exposed.
+fn rollout_of<'w>(world: &'w World, namespace: &'w str, pod: &PodFacts) -> Option<(&'w ObjectKey, &'w Exposure)> {
+    if pod.hash.is_empty() {
+        return None;
+    }
+    world.rollouts_in(namespace).find_map(|(key, rollout)| {
+        let exposure = rollout.exposure.as_ref()?;
+        let belongs = match &pod.replica_set {
+            // The ReplicaSets of a Deployment are named after it and the hash.
+            Some(owner) => {
+                owner.strip_prefix(rollout.target.as_str()).and_then(|rest| rest.strip_prefix('-')) == Some(&pod.hash)
+            }
+            None => exposure.stable == pod.hash || exposure.candidate.as_deref() == Some(&pod.hash),
+        };
+        belongs.then_some((key, exposure))
+    })
+}
+
+/// Ready endpoints whose pod, if they name one, is known and not about to stop.
+fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> Vec<(Endpoint, Option<&'w PodFacts>)> {
+    let Some(port) =
+        world.services.get(&key.service).and_then(|service| service.ports.iter().find(|p| p.port == key.port))
+    else {
+        return Vec::new();
+    };
+    let namespace = key.service.namespace.as_str();
+    let mut found: BTreeMap<SocketAddr, (Endpoint, Option<&PodFacts>)> = BTreeMap::new();
+    for slice in world.slices_in(namespace).filter(|slice| slice.service == key.service.name) {
+        let Some(target) = slice.ports.iter().find(|candidate| candidate.name == port.name) else { continue };
+        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
+            let Some(address) = endpoint.addresses.first() else { continue };
+            let Ok(pod) = pod_of(world, namespace, endpoint) else { continue };
+            let address = SocketAddr::new(*address, target.port);
+            let identity = pod.map_or_else(|| format!("{namespace}/{address}"), |pod| pod.uid.clone());
+            let endpoint = Endpoint {
+                pod: names.pod(&identity),
+                address,
+                version: names.version(namespace, pod.map_or("", |pod| pod.hash.as_str())),
+            };
+            found.insert(address, (endpoint, pod));
+        }
+    }
+    found.into_values().collect()
+}
+
+/// `Err` when the endpoint names a pod that must not get requests: unknown yet, another one by now, or terminating.
+fn pod_of<'w>(world: &'w World, namespace: &str, endpoint: &EndpointFacts) -> Result<Option<&'w PodFacts>, ()> {
+    let Some(reference) = &endpoint.pod else { return Ok(None) };
+    match world.pods.get(&ObjectKey::new(namespace, reference.name.as_str())) {
+        Some(pod) if !pod.terminating && (reference.uid.is_empty() || reference.uid == pod.uid) => Ok(Some(pod)),
+        _ => Err(()),
+    }
+}

@@ -1,0 +1,317 @@
+//! From changes of the world to the next table, doing again only what the changes made stale.
+//!
+//! A change of endpoints, pods or Rollouts touches the backends concerned and shares every host. A change of Gateways, routes or
+//! Services attaches all routes anew, but shares each route, host and backend that came out the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::attach::{Attachment, Listeners, gateway_report, parent_report};
+use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
+use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
+use crate::host::Host;
+use crate::report::{Report, RouteReport};
+use crate::rule::{CompiledRoute, resolve};
+use crate::table::{HostRoutes, Hosts, Source, Table};
+
+/// Listener ports that are served at the address given to the gateway, whatever its port.
+const WELL_KNOWN_PORT: u16 = 80;
+/// Versions without a pod are forgotten when more than so many of them are known.
+const MAX_IDLE_VERSIONS: usize = 1024;
+
+pub struct Compiler {
+    world: World,
+    stale: Stale,
+    /// Port of the default entrance.
+    default_port: u16,
+    closed: BTreeMap<Entrance, String>,
+    routes: BTreeMap<ObjectKey, Arc<CompiledRoute>>,
+    slots: Slots,
+    table: Arc<Table>,
+    report: Arc<Report>,
+    registry: Registry,
+}
+
+/// A new table and what to say about it.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    pub table: Arc<Table>,
+    pub report: Arc<Report>,
+}
+
+/// Where each backend stands in the table.
+#[derive(Default)]
+struct Slots {
+    by_key: BTreeMap<BackendKey, usize>,
+    free: Vec<usize>,
+    size: usize,
+}
+
+/// Gives out identities that are never used twice.
+#[derive(Default)]
+struct Registry {
+    next: u64,
+    pods: HashMap<Arc<str>, PodId>,
+    versions: BTreeMap<(String, String), Arc<Version>>,
+}
+
+impl Compiler {
+    /// Listeners with `default_port`, or with port 80, are served at the default entrance.
+    pub fn new(default_port: u16) -> Self {
+        Self {
+            world: World::default(),
+            stale: Stale::default(),
+            default_port,
+            closed: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            slots: Slots::default(),
+            table: Arc::default(),
+            report: Arc::default(),
+            registry: Registry::default(),
+        }
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn apply(&mut self, change: Change) {
+        self.world.apply(change, &mut self.stale);
+    }
+
+    /// Sockets that could not be opened, with the reason; all others count as open.
+    pub fn set_closed(&mut self, closed: BTreeMap<Entrance, String>) {
+        if self.closed != closed {
+            self.closed = closed;
+            self.stale.routes = true;
+        }
+    }
+
+    /// The next table, or `None` when nothing that matters has changed since the last one.
+    pub fn compile(&mut self) -> Option<Compiled> {
+        let stale = std::mem::take(&mut self.stale);
+        if stale == Stale::default() {
+            return None;
+        }
+        let mut next = Table::clone(&self.table);
+        if stale.routes {
+            self.compile_routes(&mut next);
+        }
+        self.compile_backends(&mut next, &stale);
+        next.generation += 1;
+        self.table = Arc::new(next);
+        Some(Compiled { table: self.table.clone(), report: self.report.clone() })
+    }
+
+    fn compile_routes(&mut self, next: &mut Table) {
+        let world = std::mem::take(&mut self.world);
+        let closed = std::mem::take(&mut self.closed);
+        let default_port = self.default_port;
+        let entrance_of = |port| match port {
+            port if port == WELL_KNOWN_PORT || port == default_port => Entrance::Default,
+            port => Entrance::Port(port),
+        };
+        let mut listeners = Listeners::gather(&world, entrance_of, &closed);
+        let mut places: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
+        let mut reports = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        for (key, facts) in &world.routes {
+            let (attachments, parents) = listeners.attach(&world, key, facts);
+            if parents.is_empty() {
+                continue;
+            }
+            let route = self.compile_route(&world, key, facts);
+            let findings = parents.into_iter().map(|(parent, outcome)| {
+                parent_report(parent, outcome, &route.refs, route.rules.len(), &route.unusable)
+            });
+            reports.insert(key.clone(), RouteReport { generation: facts.generation, parents: findings.collect() });
+            place(&mut places, &route, attachments);
+            routes.insert(key.clone(), route);
+        }
+        let entrances = listeners.entrances();
+        let gateways = listeners.reports().into_iter().map(|(key, listeners)| {
+            let report = gateway_report(&world.gateways[&key], listeners);
+            (key, report)
+        });
+        self.report = Arc::new(Report { gateways: gateways.collect(), routes: reports, entrances });
+        self.routes = routes;
+        self.free_slots(next);
+        next.entrances = Arc::new(shared_hosts(places, &next.entrances));
+        (self.world, self.closed) = (world, closed);
+    }
+
+    /// The route compiled before, when neither it nor what it refers to has changed.
+    fn compile_route(
+        &mut self,
+        world: &World,
+        key: &ObjectKey,
+        facts: &Arc<crate::facts::RouteFacts>,
+    ) -> Arc<CompiledRoute> {
+        let resolved = resolve(world, key, facts);
+        if let Some(known) = self.routes.get(key)
+            && Arc::ptr_eq(&known.facts, facts)
+            && known.resolved == resolved
+        {
+            return known.clone();
+        }
+        let (slots, registry) = (&mut self.slots, &mut self.registry);
+        let slot_of = |key: &BackendKey| slots.of(key);
+        let route = CompiledRoute::compile(key.clone(), facts.clone(), resolved, slot_of, || registry.split());
+        Arc::new(route)
+    }
+
+    /// Forgets backends that no route refers to any more.
+    fn free_slots(&mut self, next: &mut Table) {
+        let used: BTreeSet<usize> = self
+            .routes
+            .values()
+            .flat_map(|route| {
+                route.rules.iter().flat_map(|rule| rule.rule.targets.iter().filter_map(|target| target.slot))
+            })
+            .collect();
+        self.slots.keep(&used);
+        for (at, backend) in next.backends.iter_mut().enumerate() {
+            if !used.contains(&at) {
+                *backend = None;
+            }
+        }
+    }
+
+    fn compile_backends(&mut self, next: &mut Table, stale: &Stale) {
+        next.backends.resize(self.slots.size, None);
+        let mut moved = stale.routes;
+        for (key, &slot) in &self.slots.by_key {
+            let known = next.backends[slot].as_ref();
+            let fresh = known.is_some()
+                && !stale.services.contains(&key.service)
+                && !stale.namespaces.contains(&key.service.namespace);
+            if fresh {
+                continue;
+            }
+            let backend = Backend::compile(key.clone(), &self.world, &mut self.registry, known.map(AsRef::as_ref));
+            next.backends[slot] = Some(Arc::new(backend));
+            moved = true;
+        }
+        if moved {
+            self.count_pods(next);
+        }
+    }
+
+    /// Which pods the table may send to; shared with the former table when they are the same.
+    fn count_pods(&mut self, next: &mut Table) {
+        let pods: BTreeSet<PodId> = next
+            .backends
+            .iter()
+            .flatten()
+            .flat_map(|backend| backend.endpoints().map(|endpoint| endpoint.pod))
+            .collect();
+        if pods.len() != next.pods.len() || !pods.iter().all(|pod| next.pods.contains_key(pod)) {
+            let named = self.registry.pods.iter().filter(|(_, id)| pods.contains(id));
+            next.pods = Arc::new(named.map(|(uid, id)| (*id, uid.clone())).collect());
+        }
+        self.registry.forget(&pods, &self.world);
+    }
+}
+
+/// Hosts in an order, so that the same world gives the same table.
+type HostOrder = (String, bool);
+
+fn place(
+    places: &mut BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>>,
+    route: &Arc<CompiledRoute>,
+    attachments: Vec<Attachment>,
+) {
+    for Attachment { entrance, host, isolated } in attachments {
+        let order = (host.to_string(), matches!(host, Host::Exact(_)));
+        let sources = places.entry(entrance).or_default().entry(order).or_default();
+        let source = Source { route: route.clone(), isolated };
+        if !sources.iter().any(|known| known.same(&source)) {
+            sources.push(source);
+        }
+    }
+}
+
+fn shared_hosts(
+    places: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>>,
+    before: &BTreeMap<Entrance, Hosts>,
+) -> BTreeMap<Entrance, Hosts> {
+    let mut entrances = BTreeMap::new();
+    for (entrance, hosts) in places {
+        let mut out = Hosts::default();
+        for ((name, _), sources) in hosts {
+            let host = Host::parse(Some(name.as_str()).filter(|name| *name != "*"));
+            let known = before.get(&entrance).and_then(|hosts| hosts.get(&host));
+            let same = |known: &&Arc<HostRoutes>| {
+                known.sources.len() == sources.len() && known.sources.iter().zip(&sources).all(|(a, b)| a.same(b))
+            };
+            let routes = known.filter(same).cloned().unwrap_or_else(|| Arc::new(HostRoutes::new(sources)));
+            out.insert(host, routes);
+        }
+        entrances.insert(entrance, out);
+    }
+    entrances
+}
+
+impl Slots {
+    fn of(&mut self, key: &BackendKey) -> usize {
+        if let Some(&slot) = self.by_key.get(key) {
+            return slot;
+        }
+        let slot = self.free.pop().unwrap_or(self.size);
+        self.size = self.size.max(slot + 1);
+        self.by_key.insert(key.clone(), slot);
+        slot
+    }
+
+    fn keep(&mut self, used: &BTreeSet<usize>) {
+        let free = &mut self.free;
+        self.by_key.retain(|_, slot| {
+            let kept = used.contains(slot);
+            if !kept {
+                free.push(*slot);
+            }
+            kept
+        });
+    }
+}
+
+impl Registry {
+    /// Drops identities of pods that are neither served nor known, and of versions that nobody holds.
+    fn forget(&mut self, served: &BTreeSet<PodId>, world: &World) {
+        if self.pods.len() > 2 * (served.len() + world.pods.len()) + MAX_IDLE_VERSIONS {
+            let known: BTreeSet<&str> = world.pods.values().map(|pod| pod.uid.as_str()).collect();
+            self.pods.retain(|uid, id| served.contains(id) || known.contains(uid.as_ref()));
+        }
+        if self.versions.len() > served.len() + MAX_IDLE_VERSIONS {
+            self.versions.retain(|_, version| Arc::strong_count(version) > 1);
+        }
+    }
+}
+
+impl Names for Registry {
+    fn pod(&mut self, identity: &str) -> PodId {
+        if let Some(&id) = self.pods.get(identity) {
+            return id;
+        }
+        self.next += 1;
+        self.pods.insert(identity.into(), PodId(self.next));
+        PodId(self.next)
+    }
+
+    fn version(&mut self, namespace: &str, hash: &str) -> Arc<Version> {
+        let key = (namespace.to_owned(), hash.to_owned());
+        if let Some(known) = self.versions.get(&key) {
+            return known.clone();
+        }
+        self.next += 1;
+        let version =
+            Arc::new(Version { id: VersionId(self.next), namespace: namespace.to_owned(), hash: hash.to_owned() });
+        self.versions.insert(key, version.clone());
+        version
+    }
+
+    fn split(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}

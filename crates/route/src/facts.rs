@@ -1,0 +1,219 @@
+//! What the compiler knows of the world: the few fields of each object that decide where a request goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sluice_model::gateway::{GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
+use sluice_model::rollout::Exposure;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectKey {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A listening socket as the table knows it. Several listener ports may share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entrance {
+    /// The address that the gateway was started with.
+    Default,
+    /// The same IP address, this port.
+    Port(u16),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayFacts {
+    pub generation: i64,
+    pub spec: GatewaySpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteFacts {
+    pub generation: i64,
+    /// Seconds since 1970: of two equal claims, the older one wins.
+    pub created: i64,
+    pub spec: HttpRouteSpec,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceFacts {
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service by number, or of an EndpointSlice by the number its pods listen on; they meet by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServicePort {
+    pub name: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SliceFacts {
+    pub service: String,
+    pub ports: Vec<ServicePort>,
+    pub endpoints: Vec<EndpointFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointFacts {
+    pub addresses: Vec<IpAddr>,
+    pub ready: bool,
+    /// Absent for endpoints that somebody wrote by hand: these have no version.
+    pub pod: Option<PodRef>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodRef {
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    pub uid: String,
+    /// `pod-template-hash`, empty when unlabelled.
+    pub hash: String,
+    /// The ReplicaSet that controls it.
+    pub replica_set: Option<String>,
+    /// It has a deletionTimestamp.
+    pub terminating: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutFacts {
+    /// The Deployment it releases.
+    pub target: String,
+    pub exposure: Option<Exposure>,
+}
+
+pub type GrantFacts = ReferenceGrantSpec;
+
+/// One object appeared, changed or (`None`) went away.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A GatewayClass of ours is there, or not any more.
+    Class(String, bool),
+    /// The labels of a namespace.
+    Namespace(String, Option<BTreeMap<String, String>>),
+    Gateway(ObjectKey, Option<GatewayFacts>),
+    Route(ObjectKey, Option<RouteFacts>),
+    Grant(ObjectKey, Option<GrantFacts>),
+    Service(ObjectKey, Option<ServiceFacts>),
+    /// Keyed by the name of the EndpointSlice.
+    Slice(ObjectKey, Option<SliceFacts>),
+    Pod(ObjectKey, Option<PodFacts>),
+    Rollout(ObjectKey, Option<RolloutFacts>),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub classes: BTreeSet<String>,
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub gateways: BTreeMap<ObjectKey, Arc<GatewayFacts>>,
+    pub routes: BTreeMap<ObjectKey, Arc<RouteFacts>>,
+    pub grants: BTreeMap<ObjectKey, GrantFacts>,
+    pub services: BTreeMap<ObjectKey, ServiceFacts>,
+    pub slices: BTreeMap<ObjectKey, SliceFacts>,
+    pub pods: BTreeMap<ObjectKey, PodFacts>,
+    pub rollouts: BTreeMap<ObjectKey, RolloutFacts>,
+}
+
+/// What a change made stale.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stale {
+    /// Attachment, hosts and rules.
+    pub(crate) routes: bool,
+    /// Services whose endpoints or exposure changed.
+    pub(crate) services: BTreeSet<ObjectKey>,
+    /// Namespaces in which any Service may be concerned.
+    pub(crate) namespaces: BTreeSet<String>,
+}
+
+impl World {
+    /// Takes the change in and notes what it makes stale; nothing, when it says what was known already.
+    pub(crate) fn apply(&mut self, change: Change, stale: &mut Stale) {
+        match change {
+            Change::Class(name, true) => stale.routes |= self.classes.insert(name),
+            Change::Class(name, false) => stale.routes |= self.classes.remove(&name),
+            Change::Namespace(name, labels) => stale.routes |= put(&mut self.namespaces, name, labels),
+            Change::Gateway(key, facts) => stale.routes |= put(&mut self.gateways, key, facts.map(Arc::new)),
+            Change::Route(key, facts) => stale.routes |= put(&mut self.routes, key, facts.map(Arc::new)),
+            Change::Grant(key, facts) => stale.routes |= put(&mut self.grants, key, facts),
+            Change::Service(key, facts) => {
+                if put(&mut self.services, key.clone(), facts) {
+                    stale.routes = true;
+                    stale.services.insert(key);
+                }
+            }
+            Change::Slice(key, facts) => self.apply_slice(key, facts, stale),
+            Change::Pod(key, facts) => {
+                if put(&mut self.pods, key.clone(), facts) {
+                    stale.services.extend(self.services_of_pod(&key));
+                }
+            }
+            Change::Rollout(key, facts) => {
+                let namespace = key.namespace.clone();
+                if put(&mut self.rollouts, key, facts) {
+                    stale.namespaces.insert(namespace);
+                }
+            }
+        }
+    }
+
+    fn apply_slice(&mut self, key: ObjectKey, facts: Option<SliceFacts>, stale: &mut Stale) {
+        let before = self.slices.get(&key).map(|slice| slice.service.clone());
+        let after = facts.as_ref().map(|slice| slice.service.clone());
+        let namespace = key.namespace.clone();
+        if put(&mut self.slices, key, facts) {
+            stale.services.extend(before.into_iter().chain(after).map(|name| ObjectKey::new(namespace.clone(), name)));
+        }
+    }
+
+    fn services_of_pod<'a>(&'a self, pod: &'a ObjectKey) -> impl Iterator<Item = ObjectKey> + 'a {
+        self.slices_in(&pod.namespace).filter_map(|slice| {
+            let listed =
+                slice.endpoints.iter().any(|endpoint| endpoint.pod.as_ref().is_some_and(|p| p.name == pod.name));
+            listed.then(|| ObjectKey::new(pod.namespace.clone(), slice.service.clone()))
+        })
+    }
+
+    pub(crate) fn slices_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a SliceFacts> + 'a {
+        self.slices
+            .range(ObjectKey::new(namespace, "")..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, slice)| slice)
+    }
+
+    pub(crate) fn rollouts_in<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a ObjectKey, &'a RolloutFacts)> + 'a {
+        self.rollouts.range(ObjectKey::new(namespace, "")..).take_while(move |(key, _)| key.namespace == namespace)
+    }
+}
+
+/// Inserts or removes; true when that changed anything.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {
+    match value {
+        None => map.remove(&key).is_some(),
+        Some(value) if map.get(&key) == Some(&value) => false,
+        Some(value) => {
+            map.insert(key, value);
+            true
+        }
+    }
+}

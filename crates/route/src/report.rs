@@ -1,0 +1,87 @@
+//! What is to be said in the status of Gateways and HTTPRoutes. Times are added by whoever writes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_model::gateway::ParentRef;
+
+use crate::facts::{Entrance, ObjectKey};
+
+/// The words that the Gateway API has for conditions and their reasons.
+pub(crate) mod reason {
+    pub(crate) const ACCEPTED: &str = "Accepted";
+    pub(crate) const PROGRAMMED: &str = "Programmed";
+    pub(crate) const RESOLVED_REFS: &str = "ResolvedRefs";
+    pub(crate) const CONFLICTED: &str = "Conflicted";
+    pub(crate) const NO_CONFLICTS: &str = "NoConflicts";
+    pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+    pub(crate) const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+    pub(crate) const INVALID_KIND: &str = "InvalidKind";
+    pub(crate) const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+    pub(crate) const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+    pub(crate) const NO_MATCHING_PARENT: &str = "NoMatchingParent";
+    pub(crate) const NOT_ALLOWED: &str = "NotAllowedByListeners";
+    pub(crate) const NO_MATCHING_HOSTNAME: &str = "NoMatchingListenerHostname";
+    pub(crate) const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
+    pub(crate) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
+    pub(crate) const HOSTNAME_CONFLICT: &str = "HostnameConflict";
+    pub(crate) const PROTOCOL_CONFLICT: &str = "ProtocolConflict";
+    pub(crate) const PORT_UNAVAILABLE: &str = "PortUnavailable";
+    pub(crate) const INVALID: &str = "Invalid";
+    pub(crate) const INVALID_ROUTE_KINDS: &str = "InvalidRouteKinds";
+}
+
+/// A condition without its times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: &'static str,
+    pub holds: bool,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Finding {
+    pub(crate) fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, holds: true, reason, message: message.into() }
+    }
+
+    pub(crate) fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, holds: false, reason, message: message.into() }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub gateways: BTreeMap<ObjectKey, GatewayReport>,
+    pub routes: BTreeMap<ObjectKey, RouteReport>,
+    /// The sockets that valid listeners ask for.
+    pub entrances: BTreeSet<Entrance>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayReport {
+    pub generation: i64,
+    pub findings: Vec<Finding>,
+    pub listeners: Vec<ListenerReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerReport {
+    pub name: String,
+    pub attached_routes: i32,
+    /// Whether HTTPRoutes may attach at all.
+    pub takes_http_routes: bool,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteReport {
+    pub generation: i64,
+    /// One for each parentRef that names a Gateway of ours.
+    pub parents: Vec<ParentReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentReport {
+    pub parent: ParentRef,
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,227 @@
+//! One rule of an HTTPRoute, compiled: where its requests go and what is done to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_model::gateway::{BackendRef, HttpRouteRule};
+
+use crate::backend::BackendKey;
+use crate::facts::{ObjectKey, RouteFacts, World};
+use crate::filters::Filters;
+use crate::matching::Match;
+use crate::report::{Finding, reason};
+use crate::split::Split;
+
+#[derive(Debug)]
+pub struct Rule {
+    pub filters: Filters,
+    pub timeouts: Timeouts,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) split: Split,
+    /// Why no request of this rule can be served.
+    pub(crate) unusable: Option<String>,
+}
+
+/// `None` leaves it to the gateway's own limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request's head to the end of the answer.
+    pub request: Option<Duration>,
+    /// One attempt at a backend, to the head of its answer.
+    pub backend: Option<Duration>,
+}
+
+/// One backendRef: the slot of its backend in the table, or nothing when the reference is invalid.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) slot: Option<usize>,
+    pub(crate) filters: Filters,
+}
+
+/// A route with everything about it that does not depend on listeners or on who is ready.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    pub(crate) key: ObjectKey,
+    pub(crate) facts: Arc<RouteFacts>,
+    /// What each backendRef came to, in order: the input, beside the facts, that this was compiled from.
+    pub(crate) resolved: Vec<Resolved>,
+    pub(crate) rules: Vec<CompiledRule>,
+    /// `ResolvedRefs`.
+    pub(crate) refs: Finding,
+    /// Complaints about rules that cannot be served.
+    pub(crate) unusable: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledRule {
+    pub(crate) matches: Vec<Arc<Match>>,
+    pub(crate) rule: Arc<Rule>,
+}
+
+/// A backendRef looked up in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    Backend(BackendKey),
+    Invalid { reason: &'static str, message: String },
+}
+
+/// Looks up every backendRef of the route, rule by rule.
+pub(crate) fn resolve(world: &World, key: &ObjectKey, facts: &RouteFacts) -> Vec<Resolved> {
+    let references = facts.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    references.map(|reference| resolve_one(world, &key.namespace, reference)).collect()
+}
+
+fn resolve_one(world: &World, namespace: &str, reference: &BackendRef) -> Resolved {
+    let invalid = |reason, message| Resolved::Invalid { reason, message };
+    let (group, kind) =
+        (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or("Service"));
+    if !group.is_empty() || kind != "Service" {
+        return invalid(reason::INVALID_KIND, format!("backend kind `{group}/{kind}` is not a Service"));
+    }
+    let target = ObjectKey::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
+    if target.namespace != namespace && !granted(world, namespace, &target) {
+        let message =
+            format!("no ReferenceGrant in `{}` lets HTTPRoutes of `{namespace}` refer to it", target.namespace);
+        return invalid(reason::REF_NOT_PERMITTED, message);
+    }
+    let Some(service) = world.services.get(&target) else {
+        return invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` does not exist"));
+    };
+    match reference.port {
+        None => invalid(reason::BACKEND_NOT_FOUND, format!("the reference to Service `{target}` names no port")),
+        Some(port) if service.ports.iter().any(|known| known.port == port) => {
+            Resolved::Backend(BackendKey { service: target, port })
+        }
+        Some(port) => invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` has no port {port}")),
+    }
+}
+
+fn granted(world: &World, from: &str, target: &ObjectKey) -> bool {
+    world.grants.iter().filter(|(grant, _)| grant.namespace == target.namespace).any(|(_, grant)| {
+        let from_route = |source: &sluice_model::gateway::GrantFrom| {
+            source.group == sluice_model::gateway::GROUP && source.kind == "HTTPRoute" && source.namespace == from
+        };
+        let to_service = |to: &sluice_model::gateway::GrantTo| {
+            to.group.is_empty() && to.kind == "Service" && to.name.as_ref().is_none_or(|name| *name == target.name)
+        };
+        grant.from.iter().any(from_route) && grant.to.iter().any(to_service)
+    })
+}
+
+impl CompiledRoute {
+    /// `slot_of` gives each backend its place in the table, `next_split` names new splits.
+    pub(crate) fn compile(
+        key: ObjectKey,
+        facts: Arc<RouteFacts>,
+        resolved: Vec<Resolved>,
+        mut slot_of: impl FnMut(&BackendKey) -> usize,
+        mut next_split: impl FnMut() -> u64,
+    ) -> Self {
+        let mut lookups = resolved.iter();
+        let mut unusable = Vec::new();
+        let rules = facts.spec.rules.iter().enumerate().map(|(index, rule)| {
+            let lookups: Vec<&Resolved> = lookups.by_ref().take(rule.backend_refs.len()).collect();
+            let compiled = CompiledRule::compile(rule, &lookups, &mut slot_of, next_split());
+            unusable.extend(compiled.rule.unusable.iter().map(|why| format!("rule {index}: {why}")));
+            compiled
+        });
+        let rules = rules.collect();
+        let refs = refs_finding(&resolved);
+        Self { key, facts, resolved, rules, refs, unusable }
+    }
+}
+
+fn refs_finding(resolved: &[Resolved]) -> Finding {
+    let first = resolved.iter().find_map(|lookup| match lookup {
+        Resolved::Invalid { reason, message } => Some((*reason, message.clone())),
+        Resolved::Backend(_) => None,
+    });
+    match first {
+        None => Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "every backend exists"),
+        Some((reason, message)) => Finding::no(reason::RESOLVED_REFS, reason, message),
+    }
+}
+
+impl CompiledRule {
+    fn compile(
+        from: &HttpRouteRule,
+        lookups: &[&Resolved],
+        slot_of: &mut impl FnMut(&BackendKey) -> usize,
+        split: u64,
+    ) -> Self {
+        let mut unusable = None;
+        let mut filters_of = |filters| {
+            Filters::compile(filters).unwrap_or_else(|kind| {
+                unusable = Some(format!("filter `{kind}` is not supported"));
+                Filters::default()
+            })
+        };
+        let filters = filters_of(&from.filters);
+        let targets = from.backend_refs.iter().zip(lookups).map(|(reference, lookup)| Target {
+            slot: match lookup {
+                Resolved::Backend(key) => Some(slot_of(key)),
+                Resolved::Invalid { .. } => None,
+            },
+            filters: filters_of(&reference.filters),
+        });
+        let targets = targets.collect();
+        let matches = matches_of(from).unwrap_or_else(|why| {
+            unusable = Some(why);
+            Vec::new()
+        });
+        let weights: Vec<u32> = from.backend_refs.iter().map(|reference| reference.weight).collect();
+        let rule = Rule { filters, timeouts: timeouts_of(from), targets, split: Split::new(split, weights), unusable };
+        Self { matches, rule: Arc::new(rule) }
+    }
+}
+
+fn matches_of(rule: &HttpRouteRule) -> Result<Vec<Arc<Match>>, String> {
+    let everything = [Default::default()];
+    let matches = if rule.matches.is_empty() { &everything[..] } else { &rule.matches };
+    matches.iter().map(|from| Match::compile(from).map(Arc::new).map_err(|error| error.to_string())).collect()
+}
+
+fn timeouts_of(rule: &HttpRouteRule) -> Timeouts {
+    let parse = |text: Option<&String>| text.and_then(|text| duration(text)).filter(|duration| !duration.is_zero());
+    let Some(timeouts) = &rule.timeouts else { return Timeouts::default() };
+    Timeouts { request: parse(timeouts.request.as_ref()), backend: parse(timeouts.backend_request.as_ref()) }
+}
+
+/// A Gateway API duration: whole numbers of `h`, `m`, `s` and `ms`, in sequence.
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        total += match &rest[digits..unit_end] {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            _ => return None,
+        };
+        rest = &rest[unit_end..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_the_gateway_api_writes_them() {
+        for (text, millis) in [
+            ("500ms", Some(500)),
+            ("10s", Some(10_000)),
+            ("1h30m", Some(5_400_000)),
+            ("0s", Some(0)),
+            ("5", None),
+            ("5x", None),
+        ] {
+            assert_eq!(duration(text).map(|duration| duration.as_millis()), millis, "{text}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The routing table: immutable, shared between generations host by host and backend by backend.
+//!
+//! Of the rules that hold for a request the Gateway API lets the narrowest win: host (exact, then the longest wildcard, then
+//! any), path (exact, then regular expression, then the longest prefix), method, most headers, most query parameters; then
+//! the oldest route, then the first by namespace and name, then the first rule of a route.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::backend::{Backend, Endpoint, PodId};
+use crate::facts::{Entrance, ObjectKey};
+use crate::filters::{Filters, Redirect};
+use crate::head::RequestHead;
+use crate::host::Host;
+use crate::matching::{Match, PathTest, Strength};
+use crate::rule::{CompiledRoute, Rule};
+use crate::split::Draws;
+
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    pub generation: u64,
+    pub(crate) entrances: Arc<BTreeMap<Entrance, Hosts>>,
+    pub(crate) backends: Vec<Option<Arc<Backend>>>,
+    /// Uids (or invented identities) of every pod that some request may be sent to.
+    pub(crate) pods: Arc<HashMap<PodId, Arc<str>>>,
+}
+
+/// What is to become of a request.
+#[derive(Debug)]
+pub enum Decision<'t> {
+    Forward(Forward<'t>),
+    Redirect { redirect: &'t Redirect, prefix: &'t str },
+    Refuse(Refusal),
+}
+
+#[derive(Debug)]
+pub struct Forward<'t> {
+    pub route: &'t ObjectKey,
+    pub rule: &'t Arc<Rule>,
+    /// Filters of the chosen backendRef, applied after the rule's.
+    pub filters: &'t Filters,
+    pub backend: &'t Arc<Backend>,
+    /// Never empty; any of them will do.
+    pub endpoints: &'t Arc<[Endpoint]>,
+    /// The path prefix that matched, for rewrites.
+    pub prefix: &'t str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NoRoute,
+    /// The rule names no backend, or only ones of weight 0.
+    NoBackend,
+    /// The chosen backendRef cannot be resolved.
+    InvalidBackend,
+    /// The rule has a filter or match that is not supported.
+    UnusableRule,
+    /// Nobody is ready behind the chosen backend.
+    NoEndpoints,
+}
+
+impl Refusal {
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NoRoute => 404,
+            Self::NoBackend | Self::InvalidBackend | Self::UnusableRule => 500,
+            Self::NoEndpoints => 503,
+        }
+    }
+
+    /// A short word for operators.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no-route",
+            Self::NoBackend => "no-backend",
+            Self::InvalidBackend => "invalid-backend",
+            Self::UnusableRule => "unusable-rule",
+            Self::NoEndpoints => "no-endpoints",
+        }
+    }
+}
+
+impl Table {
+    /// Decides about one request. `draws` is the caller's place in the weight sequences and moves on.
+    pub fn find<'t>(&'t self, entrance: Entrance, head: &RequestHead<'_>, draws: &mut Draws) -> Decision<'t> {
+        let Some(entry) = self.entrances.get(&entrance).and_then(|hosts| hosts.find(head)) else {
+            return Decision::Refuse(Refusal::NoRoute);
+        };
+        let prefix = match &entry.test.path {
+            PathTest::Prefix(prefix) => prefix.as_str(),
+            PathTest::Exact(_) | PathTest::Regex(_) => "",
+        };
+        let rule = &entry.rule;
+        if rule.unusable.is_some() {
+            return Decision::Refuse(Refusal::UnusableRule);
+        }
+        if let Some(redirect) = &rule.filters.redirect {
+            return Decision::Redirect { redirect, prefix };
+        }
+        let Some(target) = draws.draw(&rule.split).map(|drawn| &rule.targets[drawn]) else {
+            return Decision::Refuse(Refusal::NoBackend);
+        };
+        let Some(backend) = target.slot.and_then(|slot| self.backends[slot].as_ref()) else {
+            return Decision::Refuse(Refusal::InvalidBackend);
+        };
+        match backend.choose(head, draws) {
+            None => Decision::Refuse(Refusal::NoEndpoints),
+            Some(endpoints) => {
+                let route = &entry.route.key;
+                Decision::Forward(Forward { route, rule, filters: &target.filters, backend, endpoints, prefix })
+            }
+        }
+    }
+
+    /// Whether any request may be sent to this pod.
+    pub fn serves(&self, pod: PodId) -> bool {
+        self.pods.contains_key(&pod)
+    }
+
+    /// Every pod that some request may be sent to, with its uid.
+    pub fn pods(&self) -> &HashMap<PodId, Arc<str>> {
+        &self.pods
+    }
+}
+
+/// The hosts of one entrance.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Hosts {
+    pub(crate) exact: HashMap<String, Arc<HostRoutes>>,
+    /// By what follows the `*`, with its dot.
+    pub(crate) wildcard: HashMap<String, Arc<HostRoutes>>,
+    pub(crate) any: Option<Arc<HostRoutes>>,
+}
+
+impl Hosts {
+    fn find<'t>(&'t self, head: &RequestHead<'_>) -> Option<&'t Entry> {
+        let exact = self.exact.get(head.host).into_iter();
+        let suffixes = head.host.match_indices('.').map(|(at, _)| &head.host[at..]);
+        let suffixes = suffixes.take(if self.wildcard.is_empty() { 0 } else { usize::MAX });
+        let wildcard = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
+        exact.chain(wildcard).chain(&self.any).find_map(|routes| routes.find(head))
+    }
+
+    pub(crate) fn get(&self, host: &Host) -> Option<&Arc<HostRoutes>> {
+        match host {
+            Host::Exact(name) => self.exact.get(name),
+            Host::Wildcard(suffix) => self.wildcard.get(suffix),
+            Host::Any => self.any.as_ref(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, host: Host, routes: Arc<HostRoutes>) {
+        match host {
+            Host::Exact(name) => drop(self.exact.insert(name, routes)),
+            Host::Wildcard(suffix) => drop(self.wildcard.insert(suffix, routes)),
+            Host::Any => self.any = Some(routes),
+        }
+    }
+}
+
+/// Every rule of one host, by path.
+#[derive(Debug)]
+pub(crate) struct HostRoutes {
+    /// What this was built from: equal sources mean that it can be shared with the next generation.
+    pub(crate) sources: Vec<Source>,
+    exact: HashMap<String, Vec<Entry>>,
+    prefix: HashMap<String, Vec<Entry>>,
+    longest_prefix: usize,
+    regex: Vec<Entry>,
+}
+
+/// A route under one host, and the narrower hosts that its listener leaves to siblings.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) route: Arc<CompiledRoute>,
+    pub(crate) isolated: Arc<[Host]>,
+}
+
+impl Source {
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.route, &other.route) && self.isolated == other.isolated
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    test: Arc<Match>,
+    route: Arc<CompiledRoute>,
+    rule: Arc<Rule>,
+    isolated: Arc<[Host]>,
+    position: usize,
+}
+
+impl HostRoutes {
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        let mut out = Self {
+            exact: HashMap::new(),
+            prefix: HashMap::new(),
+            longest_prefix: 0,
+            regex: Vec::new(),
+            sources: Vec::new(),
+        };
+        for Source { route, isolated } in &sources {
+            let rules = route.rules.iter().enumerate();
+            let tests = rules.flat_map(|(at, rule)| rule.matches.iter().map(move |test| (at, rule, test)));
+            for (position, rule, test) in tests {
+                let (route, rule, isolated) = (route.clone(), rule.rule.clone(), isolated.clone());
+                out.insert(Entry { test: test.clone(), route, rule, isolated, position });
+            }
+        }
+        out.exact.values_mut().chain(out.prefix.values_mut()).for_each(|entries| entries.sort_by(Entry::compare));
+        out.regex.sort_by(|a, b| b.pattern_length().cmp(&a.pattern_length()).then_with(|| a.compare(b)));
+        Self { sources, ..out }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        match &entry.test.path {
+            PathTest::Exact(path) => self.exact.entry(path.clone()).or_default().push(entry),
+            PathTest::Prefix(prefix) => {
+                self.longest_prefix = self.longest_prefix.max(prefix.len());
+                self.prefix.entry(prefix.clone()).or_default().push(entry);
+            }
+            PathTest::Regex(_) => self.regex.push(entry),
+        }
+    }
+
+    fn find<'t>(&'t self, head: &RequestHead<'_>) -> Option<&'t Entry> {
+        let exact = self.exact.get(head.path).into_iter().flatten();
+        if let Some(found) = exact.into_iter().find(|entry| entry.holds_besides_path(head)) {
+            return Some(found);
+        }
+        if let Some(found) = self.regex.iter().find(|entry| entry.holds(head)) {
+            return Some(found);
+        }
+        prefixes(head.path, self.longest_prefix)
+            .filter_map(|prefix| self.prefix.get(prefix))
+            .flatten()
+            .find(|entry| entry.holds_besides_path(head))
+    }
+}
+
+/// The path cut at segment boundaries, longest first, down to the empty prefix; none longer than `longest`.
+fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let whole = Some(path).filter(|path| path.len() <= longest);
+    // A boundary beyond the longest known prefix cannot match; the byte after it may be the slash that ends it.
+    let mut end = path.len().min(longest + 1);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    let cuts = path[..end].rmatch_indices('/').map(|(at, _)| &path[..at]);
+    whole.into_iter().chain(cuts)
+}
+
+impl Entry {
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        self.test.holds(head) && self.is_mine(head)
+    }
+
+    fn holds_besides_path(&self, head: &RequestHead<'_>) -> bool {
+        self.test.holds_besides_path(head) && self.is_mine(head)
+    }
+
+    fn is_mine(&self, head: &RequestHead<'_>) -> bool {
+        !self.isolated.iter().any(|narrower| narrower.matches(head.host))
+    }
+
+    /// Stronger entries first.
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |entry: &Self| -> (std::cmp::Reverse<Strength>, i64) {
+            (std::cmp::Reverse(entry.test.strength()), entry.route.facts.created)
+        };
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| self.route.key.cmp(&other.route.key))
+            .then_with(|| self.position.cmp(&other.position))
+    }
+
+    fn pattern_length(&self) -> usize {
+        match &self.test.path {
+            PathTest::Regex(regex) => regex.as_str().len(),
+            PathTest::Exact(path) | PathTest::Prefix(path) => path.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
