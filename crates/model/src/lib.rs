@@ -2,6 +2,7 @@
 
 pub mod amount;
 pub mod condition;
+pub mod crds;
 pub mod duration;
 pub mod gateway;
 pub mod image;

@@ -3,6 +3,7 @@
 mod catalog;
 pub mod crd;
 mod fault;
+mod gateway_api;
 mod kinds;
 pub mod managed;
 pub mod merge;
@@ -10,5 +11,6 @@ mod types;
 
 pub use catalog::Catalog;
 pub use fault::{Fault, FaultKind};
+pub use gateway_api::gateway_api;
 pub use kinds::{GroupVersionKind, Kind, Subresource};
 pub use types::{Arena, Field, List, ListKind, Native, Omit, Patch, Scalar, Shape, Struct, Ty, TypeId, Union};

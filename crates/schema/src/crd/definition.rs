@@ -24,10 +24,9 @@ static SUBDOMAIN: LazyLock<Regex> = LazyLock::new(|| {
 
 /// What a definition is filled up with when it is created: the names that follow from others, the conversion, and a status.
 pub fn apply_definition_defaults(definition: &mut Value) {
-    let spec = &mut definition["spec"];
-    if spec.is_object() {
+    if let Some(spec) = definition.get_mut("spec").filter(|spec| spec.is_object()) {
         let kind = spec["names"]["kind"].as_str().unwrap_or_default().to_owned();
-        if let Some(names) = spec["names"].as_object_mut().filter(|_| !kind.is_empty()) {
+        if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut).filter(|_| !kind.is_empty()) {
             let missing = |v: Option<&Value>| v.and_then(Value::as_str).is_none_or(str::is_empty);
             if missing(names.get("singular")) {
                 names.insert("singular".into(), kind.to_lowercase().into());
@@ -42,7 +41,8 @@ pub fn apply_definition_defaults(definition: &mut Value) {
         webhook_defaults(&mut spec["conversion"]);
     }
     let stored: Vec<Value> = storage_versions(&definition["spec"]);
-    let status = &mut definition["status"];
+    let Some(fields) = definition.as_object_mut() else { return };
+    let status = fields.entry("status").or_insert(Value::Null);
     if !status.is_object() {
         *status = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": null});
     }
@@ -56,7 +56,7 @@ pub fn apply_definition_defaults(definition: &mut Value) {
 }
 
 fn webhook_defaults(conversion: &mut Value) {
-    if let Some(service) = conversion["webhook"]["clientConfig"]["service"].as_object_mut() {
+    if let Some(service) = conversion.pointer_mut("/webhook/clientConfig/service").and_then(Value::as_object_mut) {
         service.entry("port").or_insert(json!(443));
     }
 }
