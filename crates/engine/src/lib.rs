@@ -1,1 +1,13 @@
-//! Puts the embedded parts together.
+//! Puts the embedded parts together: [`Engine::start`] brings up API, controllers, node and gateway in this process.
+//!
+//! Everything above the API talks to it through a `kube::Client` over the API's in-process service; which part may do what
+//! is said by the identity its client carries. `definitions` holds the objects that are there from the first moment.
+
+mod clients;
+mod definitions;
+mod engine;
+mod logs;
+mod options;
+
+pub use engine::Engine;
+pub use options::{Options, StartError};

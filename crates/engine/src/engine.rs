@@ -1,0 +1,182 @@
+//! Starting and stopping the parts, in the order in which they need each other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_api::{Pki, Server};
+use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
+use sluice_node::{Agent, NodeOptions};
+use sluice_store::{OpenError, Store};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clients::client;
+use crate::definitions;
+use crate::logs::NodeLogs;
+use crate::options::{Options, StartError};
+
+/// A running engine.
+pub struct Engine {
+    api: SocketAddr,
+    kubeconfig: PathBuf,
+    ready_after: Duration,
+    client: kube::Client,
+    server: Server,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    parts: Option<Parts>,
+    stop_pods: bool,
+}
+
+/// Everything above the API.
+struct Parts {
+    agent: Agent,
+    gateway: GatewayHandle,
+    controllers: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Returns once the API answers and every part works.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let started = Instant::now();
+        make_data_dir(&options.data)?;
+        let listener = bind(options.api, "--api").await?;
+        let api = listener.local_addr().map_err(StartError::other)?;
+        let store = open_store(&options.data)?;
+        let pki = Pki::open(&options.data.join("pki"), &[api.ip()]).map_err(StartError::other)?;
+        let logs = Arc::new(NodeLogs::default());
+        let server_options =
+            sluice_api::Options { admin_token: Some(pki.admin_token.clone()), logs: Some(logs.clone()) };
+        let server = Server::start(store, server_options).await.map_err(StartError::other)?;
+        let tls = pki.server_tls().map_err(StartError::other)?;
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(server.clone(), listener, tls, stop.clone()));
+
+        let admin = client(&server, "engine");
+        definitions::install(&admin).await?;
+        let parts = match options.controllers {
+            true => Some(Parts::start(&server, &options, &logs, &stop).await?),
+            false => None,
+        };
+        let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
+        sluice_api::write_kubeconfig(&kubeconfig, &pki.kubeconfig(&format!("https://{api}")))
+            .map_err(StartError::other)?;
+        Ok(Self {
+            api,
+            kubeconfig,
+            ready_after: started.elapsed(),
+            client: admin,
+            server,
+            stop,
+            serving,
+            parts,
+            stop_pods: options.stop_pods,
+        })
+    }
+
+    pub fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// The gateway's default listener; none without controllers.
+    pub fn gateway(&self) -> Option<SocketAddr> {
+        self.parts.as_ref().map(|parts| parts.gateway.address())
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// A client that may do everything, without sockets.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// Stops the parts in the reverse order; pods run on unless the options said otherwise.
+    pub async fn shutdown(self) {
+        if let Some(Parts { agent, gateway, controllers }) = self.parts {
+            // Controllers would replace what is being stopped.
+            self.stop.cancel();
+            for controller in controllers {
+                let _ = controller.await;
+            }
+            if self.stop_pods {
+                agent.stop_all().await
+            } else {
+                agent.shutdown().await
+            }
+            gateway.shutdown().await;
+        }
+        self.stop.cancel();
+        self.server.stop();
+        let _ = self.serving.await;
+    }
+}
+
+impl Parts {
+    async fn start(
+        server: &Server,
+        options: &Options,
+        logs: &NodeLogs,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        definitions::install_class(&client(server, "engine")).await?;
+        let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
+        let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
+        let node_options = NodeOptions::new(&options.data, &options.program);
+        let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
+        logs.connect(agent.logs());
+        let _ = stop;
+        Ok(Self { agent, gateway, controllers: Vec::new() })
+    }
+}
+
+async fn serve(server: Server, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
+    if let Err(error) = sluice_api::serve(server, listener, tls, stop).await {
+        tracing::error!(%error, "The API stopped listening");
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| listen_failed(address, flag, error))
+}
+
+fn listen_failed(address: SocketAddr, flag: &'static str, error: io::Error) -> StartError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address, flag },
+        _ => StartError::Listen { address, source: error },
+    }
+}
+
+fn gateway_failed(error: sluice_gateway::StartError) -> StartError {
+    match error {
+        sluice_gateway::StartError::Listen { address, source } => listen_failed(address, "--gateway", source),
+        other => StartError::other(other),
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataUnwritable { path: path.to_owned(), source })
+}
+
+fn open_store(data: &Path) -> Result<Store, StartError> {
+    Store::open(data).map_err(|error| match error {
+        OpenError::InUse { .. } => StartError::DataInUse { path: data.to_owned() },
+        OpenError::NewerFormat { .. } => StartError::DataNewer { path: data.to_owned() },
+        OpenError::Io { path, source } => StartError::DataUnwritable { path, source },
+        other @ OpenError::Corrupt { .. } => StartError::other(other),
+    })
+}
