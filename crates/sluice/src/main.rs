@@ -1,3 +1,45 @@
 //! The `sluice` binary: flags in, text out.
 
-fn main() {}
+mod commands;
+mod connect;
+mod documents;
+mod duration;
+mod exit;
+mod flags;
+mod kinds;
+mod load;
+mod printer;
+mod shop;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use exit::Exit;
+use flags::{Command, Flags};
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    // The supervisor stays single-threaded and small: nothing is set up before it.
+    if let Command::PodSupervisor { args } = flags.command {
+        return commands::pod_supervisor(&args);
+    }
+    match commands::run(flags.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error).into(),
+    }
+}
+
+/// Prints the whole chain of causes once, and a hint where one is known.
+fn report(error: &anyhow::Error) -> Exit {
+    printer::note(&format!("error: {error}"));
+    for cause in error.chain().skip(1) {
+        printer::note(&format!("  caused by: {cause}"));
+    }
+    let (exit, hint) = connect::explain(error);
+    if let Some(hint) = hint {
+        printer::note(&format!("hint: {hint}"));
+    }
+    exit
+}

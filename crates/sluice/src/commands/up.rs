@@ -1,0 +1,106 @@
+//! `sluice up`: the engine, until it is told to stop.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use sluice_engine::{Engine, Options, StartError};
+
+use crate::connect::{Failed, default_data_dir};
+use crate::exit::Exit;
+use crate::flags::Up;
+use crate::printer;
+
+pub fn run(flags: Up) -> anyhow::Result<Exit> {
+    log_to_stderr();
+    let data = match flags.data {
+        Some(data) => data,
+        None => default_data_dir()?,
+    };
+    let options = Options {
+        data: absolute(data)?,
+        api: flags.api,
+        gateway: flags.gateway,
+        kubeconfig: flags.kubeconfig.map(absolute).transpose()?,
+        controllers: !flags.no_controllers,
+        stop_pods: flags.stop_pods,
+        program: std::env::current_exe()?,
+    };
+    engine_runtime()?.block_on(async {
+        let engine = Engine::start(options).await.map_err(failed)?;
+        announce(&engine, flags.output.is_some());
+        stop_signal().await?;
+        engine.shutdown().await;
+        Ok(Exit::Ok)
+    })
+}
+
+/// API, controllers and agent share two workers; the gateway brings its own threads.
+pub fn engine_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("engine").enable_all().build()
+}
+
+fn announce(engine: &Engine, as_json: bool) {
+    let api = format!("https://{}", engine.api());
+    let gateway = engine.gateway().map(|address| format!("http://{address}"));
+    let ready_ms = engine.ready_after().as_millis();
+    let kubeconfig = engine.kubeconfig().display();
+    if as_json {
+        printer::json(&json!({
+            "ready_ms": u64::try_from(ready_ms).unwrap_or(u64::MAX),
+            "kubeconfig": kubeconfig.to_string(), "api": api, "gateway": gateway,
+        }));
+        return;
+    }
+    let gateway = gateway.map(|g| format!(", gateway {g}")).unwrap_or_default();
+    printer::line(&format!("ready in {ready_ms} ms: api {api}{gateway}; export KUBECONFIG={kubeconfig}"));
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
+    Ok(())
+}
+
+/// What went wrong at the start, with the exit code that belongs to it.
+pub fn failed(error: StartError) -> anyhow::Error {
+    let (exit, hint) = match &error {
+        StartError::AddressInUse { flag, .. } => {
+            (Exit::AddressInUse, Some(format!("choose another address with `{flag} ADDR`; port 0 takes any free one")))
+        }
+        StartError::DataInUse { .. } => {
+            (Exit::DataInUse, Some("stop the other engine, or choose another directory with `--data DIR`".into()))
+        }
+        StartError::DataUnwritable { .. } => {
+            (Exit::DataUnwritable, Some("choose another directory with `--data DIR`".into()))
+        }
+        StartError::DataNewer { .. } => {
+            (Exit::DataNewer, Some("use the version of sluice that wrote it, or a newer one".into()))
+        }
+        StartError::Listen { .. } | StartError::Api(_) | StartError::Other(_) => (Exit::Failure, None),
+    };
+    let message = chain(&error);
+    anyhow::Error::new(Failed { exit, message, hint })
+}
+
+/// An error with its causes on one line: `Failed` carries text, not sources.
+fn chain(error: &StartError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+}

@@ -1,0 +1,68 @@
+//! Reaching the API: which kubeconfig, which namespace, and what an error means for the user.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::exit::Exit;
+use crate::flags::Connect;
+
+/// A client together with the namespace the user means.
+pub struct Connection {
+    pub client: Client,
+    pub namespace: String,
+}
+
+pub async fn connect(flags: &Connect) -> anyhow::Result<Connection> {
+    let path = match &flags.kubeconfig {
+        Some(path) => path.clone(),
+        None => default_data_dir()?.join("kubeconfig"),
+    };
+    let kubeconfig =
+        Kubeconfig::read_from(&path).with_context(|| format!("cannot read the kubeconfig `{}`", path.display()))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("the kubeconfig `{}` is not usable", path.display()))?;
+    let namespace = flags.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("cannot build a client from the kubeconfig")?;
+    Ok(Connection { client, namespace })
+}
+
+/// Where `sluice up` keeps everything unless told otherwise.
+pub fn default_data_dir() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("XDG_DATA_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("sluice"))
+        .context("neither XDG_DATA_HOME nor HOME is set: say where to keep data with `--data DIR`")
+}
+
+/// The exit code that belongs to an error, and what the user can do about it.
+pub fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
+    for cause in error.chain() {
+        if let Some(kube::Error::HyperError(_) | kube::Error::Service(_)) = cause.downcast_ref::<kube::Error>() {
+            return (Exit::Unreachable, Some("is the engine running? start it with `sluice up`".into()));
+        }
+        if cause.downcast_ref::<kube::config::KubeconfigError>().is_some() {
+            return (
+                Exit::Unreachable,
+                Some("start the engine with `sluice up`, or name a file with `--kubeconfig`".into()),
+            );
+        }
+        if let Some(failed) = cause.downcast_ref::<Failed>() {
+            return (failed.exit, failed.hint.clone());
+        }
+    }
+    (Exit::Failure, None)
+}
+
+/// An error that knows its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}

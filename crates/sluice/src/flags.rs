@@ -1,0 +1,334 @@
+//! Every command and flag, with the help text it owns.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Deploys versions of software and decides, apart from that, how much traffic they get.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Flags {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the engine: API, controllers, node and gateway
+    Up(Up),
+    /// Watch a release go wrong and be rolled back, then one succeed
+    Demo(Demo),
+    /// Create or change objects from files (server-side apply)
+    Apply(Apply),
+    /// Show objects
+    Get(Get),
+    /// Print the logs of a pod
+    Logs(Logs),
+    /// Delete objects
+    Delete(Delete),
+    /// Names under which commands of this machine run as images
+    #[command(subcommand)]
+    Image(Image),
+    /// Follow and steer releases
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Print what a Rollout will do, step by step, before anything runs
+    Plan(Plan),
+    /// Send a steady stream of requests and count everything that fails
+    Load(LoadFlags),
+    /// Print the version
+    Version(Version),
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+    /// The demo shop, as pods of image `sluice.dev/demo:TAG` run it
+    #[command(hide = true)]
+    DemoShop,
+    /// The supervisor of one pod, started by the node agent
+    #[command(hide = true, disable_help_flag = true)]
+    PodSupervisor {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where everything is kept [default: $XDG_DATA_HOME/sluice or ~/.local/share/sluice]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The API's address; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6443")]
+    pub api: SocketAddr,
+    /// The gateway's address; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub gateway: SocketAddr,
+    /// Where to write the kubeconfig [default: kubeconfig in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Serve the API alone, as a test server for operators
+    #[arg(long)]
+    pub no_controllers: bool,
+    /// Stop all pods when the engine stops, instead of letting them run on
+    #[arg(long)]
+    pub stop_pods: bool,
+    /// Print the ready line as JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Print one line of JSON at the end
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+    /// Requests per second
+    #[arg(long, default_value_t = 200.0)]
+    pub rate: f64,
+}
+
+/// How to reach the API.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// The kubeconfig to use [default: that of `sluice up`]
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Files or directories with YAML or JSON; `-` reads standard input
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Check everything, store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take over fields that another manager owns
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// `pods`, `deploy/shop`, ...
+    #[arg(value_name = "KIND")]
+    pub kind: String,
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Objects of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<String>,
+    /// Go on and print every change
+    #[arg(short, long)]
+    pub watch: bool,
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    #[value(hide = true)]
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JsonOnly {
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// A pod, or `deployment/NAME` for one of its pods
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Go on as lines come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The logs of the container before its last restart
+    #[arg(short, long)]
+    pub previous: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    pub tail: Option<i64>,
+    /// Only what is younger, such as `5m`
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<String>,
+    #[arg(long)]
+    pub timestamps: bool,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// `pod`, `deploy/shop`, ...
+    #[arg(value_name = "KIND", required_unless_present = "files")]
+    pub kind: Option<String>,
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Delete what these files name
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "kind")]
+    pub files: Vec<PathBuf>,
+    /// Do not wait until the objects are gone
+    #[arg(long)]
+    pub no_wait: bool,
+    /// No error when there is nothing to delete
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Let pods of image NAME run a command of this machine
+    Add(ImageAdd),
+    /// List the names
+    Ls(ImageLs),
+    /// Forget a name
+    Rm(ImageRm),
+}
+
+#[derive(Debug, Args)]
+pub struct ImageAdd {
+    /// The image, as manifests name it
+    pub name: String,
+    /// The program to run
+    #[arg(long, value_name = "PATH")]
+    pub exec: PathBuf,
+    /// Its working directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Its arguments, where a manifest gives none
+    #[arg(last = true)]
+    pub args: Vec<String>,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageLs {
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageRm {
+    pub name: String,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rollout {
+    /// Show one Rollout, or all of the namespace
+    #[command(visible_alias = "list")]
+    Get(RolloutGet),
+    /// Follow a release until it ends
+    Watch(RolloutWatch),
+    /// Release fully, skipping what is left of the steps
+    Promote(RolloutVerb),
+    /// Go on after a hold
+    Approve(RolloutVerb),
+    /// Return to the stable version
+    Abort(RolloutVerb),
+    /// Stay where it is
+    Pause(RolloutVerb),
+    /// Go on after a pause
+    Resume(RolloutVerb),
+    /// Leave the present step
+    Skip(RolloutVerb),
+    /// Start a rejected version again
+    Retry(RolloutVerb),
+    /// Return to the version before the last
+    Undo(RolloutVerb),
+}
+
+#[derive(Debug, Args)]
+pub struct RolloutGet {
+    pub name: Option<String>,
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct RolloutWatch {
+    pub name: String,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct RolloutVerb {
+    pub name: String,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A file with a Rollout, and with its Deployment if its size matters
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How many pods to plan for, where no Deployment stands in the files
+    #[arg(long)]
+    pub replicas: Option<u32>,
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadFlags {
+    /// The address, such as `http://127.0.0.1:8080/`
+    pub url: String,
+    /// Requests per second, sent at their time whatever the answers do [default: 100]
+    #[arg(long, conflicts_with = "concurrency")]
+    pub rate: Option<f64>,
+    /// Keep so many requests in flight instead
+    #[arg(long)]
+    pub concurrency: Option<usize>,
+    /// How long, such as `30s`
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
+    pub duration: String,
+    /// A header of every request
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<String>,
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Args)]
+pub struct Version {
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        super::Flags::command().debug_assert();
+    }
+}

@@ -1,0 +1,70 @@
+//! From what a user types (`deploy`, `pods`, `rollouts.sluice.dev`) to the resource it means, by asking the API.
+
+use anyhow::Context as _;
+use kube::Client;
+use kube::discovery::ApiResource;
+
+/// A resource the API serves.
+#[derive(Debug, Clone)]
+pub struct Served {
+    pub resource: ApiResource,
+    pub namespaced: bool,
+    names: Vec<String>,
+}
+
+pub struct Kinds(Vec<Served>);
+
+impl Kinds {
+    pub async fn ask(client: &Client) -> anyhow::Result<Self> {
+        let core = client.list_core_api_versions_aggregated().await.context("cannot ask the API what it serves")?;
+        let groups = client.list_api_groups_aggregated().await.context("cannot ask the API what it serves")?;
+        let mut served = Vec::new();
+        for group in core.items.into_iter().chain(groups.items) {
+            let name = group.metadata.and_then(|m| m.name).unwrap_or_default();
+            // The preferred version comes first.
+            for version in group.versions {
+                let version_name = version.version.unwrap_or_default();
+                for resource in version.resources {
+                    let kind = resource.response_kind.and_then(|k| k.kind).unwrap_or_default();
+                    let plural = resource.resource.unwrap_or_default();
+                    let mut names = resource.short_names;
+                    names.extend(resource.singular_resource);
+                    names.extend([kind.to_lowercase(), plural.clone()]);
+                    served.push(Served {
+                        resource: ApiResource {
+                            api_version: if name.is_empty() {
+                                version_name.clone()
+                            } else {
+                                format!("{name}/{version_name}")
+                            },
+                            group: name.clone(),
+                            version: version_name.clone(),
+                            kind,
+                            plural,
+                        },
+                        namespaced: resource.scope.as_deref() == Some("Namespaced"),
+                        names,
+                    });
+                }
+            }
+        }
+        Ok(Self(served))
+    }
+
+    /// `deploy`, `Deployment`, `deployments.apps`.
+    pub fn find(&self, typed: &str) -> anyhow::Result<&Served> {
+        let typed = typed.to_lowercase();
+        let (name, group) = typed.split_once('.').unwrap_or((&typed, ""));
+        self.0
+            .iter()
+            .find(|s| s.names.iter().any(|n| n == name) && (group.is_empty() || s.resource.group == group))
+            .with_context(|| format!("the API serves no kind `{typed}`"))
+    }
+
+    pub fn of(&self, api_version: &str, kind: &str) -> anyhow::Result<&Served> {
+        self.0
+            .iter()
+            .find(|s| s.resource.api_version == api_version && s.resource.kind == kind)
+            .with_context(|| format!("the API serves no kind `{kind}` in `{api_version}`"))
+    }
+}
