@@ -9,7 +9,6 @@ mod definitions;
 mod dispatch;
 mod endpoints;
 mod faults;
-mod go_json;
 mod identity;
 mod listen;
 mod logs;

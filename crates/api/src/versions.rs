@@ -19,8 +19,3 @@ pub(crate) fn view(kind: &Kind, mut object: Value) -> Value {
     }
     object
 }
-
-/// `/v1, Kind=ConfigMap` or `apps/v1, Kind=Deployment`, as Go prints it.
-pub(crate) fn gvk(kind: &Kind) -> String {
-    format!("{}/{}, Kind={}", kind.group, kind.version, kind.kind)
-}

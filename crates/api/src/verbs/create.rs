@@ -38,7 +38,7 @@ pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions
     if !object.resource_version().is_empty() {
         return Err(Refusal::Unexplained("resourceVersion should not be set on objects to be created".into()));
     }
-    rules::track_create(call, &mut object, &options.manager);
+    rules::track_create(kind, &mut object, &options.manager);
     finish(call, object, options).await
 }
 
