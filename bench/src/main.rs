@@ -1,11 +1,13 @@
-//! Measures Sluice against its peers: `sluice-bench store`. One JSON line per measurement on stdout.
+//! Measures Sluice against its peers: `sluice-bench start|store`. One JSON line per measurement on stdout.
 
 mod report;
+mod start;
 mod store;
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
+        Some("start") => start::run(),
         Some("store") => store::run(),
-        other => anyhow::bail!("unknown benchmark {other:?}, there is: store"),
+        other => anyhow::bail!("unknown benchmark {other:?}, there are: start, store"),
     }
 }
