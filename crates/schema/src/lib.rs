@@ -7,6 +7,8 @@ mod gateway_api;
 mod kinds;
 pub mod managed;
 pub mod merge;
+#[cfg(test)]
+mod recorded;
 mod types;
 
 pub use catalog::Catalog;

@@ -148,7 +148,7 @@ pub fn update(writer: &Writer<'_>, live: Option<&Value>, new: &mut Value) {
     let write = Write::new(writer.kind, writer.versions, writer.subresource);
     let identity = writer.identity(Operation::Update);
     // What cannot be judged is not recorded at all, rather than wrongly.
-    if record(&write, &live, new, &mut managers, &identity, Some(writer.now)).is_ok() {
+    if record(&write, &live, new, &mut managers, &identity, writer.now).is_ok() {
         managers.cap();
         set_entries(new, &managers);
     }
@@ -170,7 +170,7 @@ pub fn apply(writer: &Writer<'_>, live: Option<&Value>, patch: &Value, force: bo
     if managers.is_empty() {
         let before =
             Identity::new(BEFORE_FIRST_APPLY, Operation::Update, &writer.kind.api_version(), writer.subresource);
-        record(&write, &empty::object(writer.kind), &live, &mut managers, &before, None)?;
+        record(&write, &empty::object(writer.kind), &live, &mut managers, &before, writer.now)?;
     }
     let (object, mut managers) = merged(writer, &write, &live, patch, managers, force)?;
     let identity = writer.identity(Operation::Apply);
@@ -247,7 +247,7 @@ fn record(
     new: &Value,
     managers: &mut Managers,
     identity: &Identity,
-    now: Option<Timestamp>,
+    now: Timestamp,
 ) -> Result<(), OwnerError> {
     let mut own = write.update(live, new, managers, &nobody())?;
     own.fields = own.fields.difference(&reset::never_owned());
@@ -257,7 +257,7 @@ fn record(
     if let Some(before) = managers.owners.get(identity) {
         own.fields = own.fields.union(&before.fields);
     }
-    own.time = now;
+    own.time = Some(now);
     managers.owners.insert(identity.clone(), own);
     Ok(())
 }

@@ -3,14 +3,16 @@
 use serde_json::Value;
 
 use super::element::{Element, Scalar as Id};
-use crate::types::{List, ListKind, Scalar, Shape, Ty};
+use crate::types::{Field, List, ListKind, Scalar, Shape, Ty};
 
 /// Where a walk over a value is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'a> {
     Typed(Ty<'a>),
-    /// Below what no type describes: maps merge by key, lists are one value.
+    /// Below what no type of a custom resource describes: maps merge by key, lists are one value.
     Untyped,
+    /// A field of a built-in kind that holds anything: one value.
+    Opaque,
 }
 
 /// What a value is at a place.
@@ -45,6 +47,7 @@ impl<'a> Place<'a> {
         let ty = match self {
             Self::Typed(ty) => ty,
             Self::Untyped => return untyped_atom(value),
+            Self::Opaque => return opaque_atom(value),
         };
         match ty.shape() {
             Shape::Any | Shape::Scalar(Scalar::FieldsV1) => untyped_atom(value),
@@ -64,8 +67,9 @@ impl<'a> Place<'a> {
 
     /// The place below a key of a map; nothing where the type has no such field.
     pub(super) fn field(self, name: &str) -> Option<Self> {
-        let Self::Typed(ty) = self else { return Some(Self::Untyped) };
+        let Self::Typed(ty) = self else { return Some(self) };
         match ty.shape() {
+            Shape::Struct(def) if def.fields.get(name).is_some_and(|field| is_opaque(ty, field)) => Some(Self::Opaque),
             Shape::Struct(def) if !def.fields.contains_key(name) && def.additional.is_none() => {
                 def.preserve_unknown.then_some(Self::Untyped)
             }
@@ -78,7 +82,7 @@ impl<'a> Place<'a> {
     pub(super) fn item(self) -> Self {
         match self {
             Self::Typed(ty) => ty.item().map_or(Self::Untyped, Self::Typed),
-            Self::Untyped => Self::Untyped,
+            untyped => untyped,
         }
     }
 
@@ -87,6 +91,17 @@ impl<'a> Place<'a> {
             Element::Field(name) => self.field(name).unwrap_or(Self::Untyped),
             _ => self.item(),
         }
+    }
+}
+
+fn is_opaque(ty: Ty<'_>, field: &Field) -> bool {
+    field.native.is_some() && matches!(ty.to(field.ty).shape(), Shape::Any)
+}
+
+fn opaque_atom<'a>(value: Option<&Value>) -> Atom<'a> {
+    match untyped_atom(value) {
+        Atom::Map => Atom::AtomicMap,
+        atom => atom,
     }
 }
 
@@ -146,10 +161,12 @@ impl<'a> KeyedList<'a> {
         Ok(Element::key(found))
     }
 
-    /// The default of a key belongs to the key: a port without a protocol is a TCP port.
+    /// The default of a key belongs to the key: a port without a protocol is a TCP port. Keys of built-in kinds that are
+    /// always there are so with their zero value.
     fn key_default(self, name: &str) -> Option<Value> {
-        let field = self.ty.to(self.list.item).field_def(name)?;
-        field.default.clone()
+        let item = self.ty.to(self.list.item);
+        let field = item.field_def(name)?;
+        field.default.clone().or_else(|| super::empty::zero(item, field)).filter(|value| !value.is_null())
     }
 }
 

@@ -8,7 +8,7 @@ mod json_merge;
 mod json_patch;
 mod strategic;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use go::go_print;
 pub(crate) use go::{go_syntax, go_type};

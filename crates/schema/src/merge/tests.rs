@@ -1,1 +1,2 @@
-
+mod recorded;
+pub(crate) mod tables;
