@@ -128,9 +128,8 @@ func visit(t reflect.Type) *Type {
 			sub := visit(inner)
 			for _, g := range sub.Fields {
 				g.Via = strings.Trim(f.Name+"."+g.Via, ".")
-				if n := tag(f); n != 0 {
-					g.Tag = 0
-				}
+				// Its own message holds it, or (TypeMeta) the envelope does.
+				g.Tag = 0
 				def.Fields = append(def.Fields, g)
 			}
 			if n := tag(f); n != 0 {

@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod crd;
+pub mod decode;
 mod fault;
 mod gateway_api;
 mod kinds;
@@ -9,6 +10,7 @@ pub mod managed;
 pub mod merge;
 #[cfg(test)]
 mod recorded;
+pub mod protobuf;
 mod types;
 
 pub use catalog::Catalog;

@@ -1,0 +1,136 @@
+//! A value as Go's JSON writer would print it: empty values that `omitempty` drops are gone, those it keeps are there.
+
+use serde_json::{Map, Value};
+
+use crate::kinds::Kind;
+use crate::types::{Native, Omit, Scalar, Shape, Struct, Ty, Union};
+
+/// Makes an object of a built-in kind what a real server would print. Custom resources stay as they are.
+pub fn complete(kind: &Kind, object: &mut Value) {
+    if kind.custom.is_none() {
+        complete_as(kind.ty(), object);
+    }
+}
+
+/// The same for a value of any built-in type.
+pub fn complete_as(ty: Ty<'_>, value: &mut Value) {
+    match (ty.shape(), value) {
+        (Shape::Struct(def), Value::Object(fields)) => complete_struct(ty, def, fields),
+        (Shape::List(list), Value::Array(items)) => {
+            for item in items {
+                complete_as(ty.to(list.item), item);
+            }
+        }
+        (Shape::Map { value, .. }, Value::Object(entries)) => {
+            for item in entries.values_mut() {
+                complete_as(ty.to(*value), item);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn complete_struct(ty: Ty<'_>, def: &Struct, fields: &mut Map<String, Value>) {
+    for (name, field) in &def.fields {
+        let Some(native) = &field.native else { continue };
+        let below = ty.to(field.ty);
+        match fields.get_mut(name) {
+            Some(Value::Null) | None => {
+                fields.remove(name);
+                if let Some(value) = absent(below, native) {
+                    fields.insert(name.clone(), value);
+                }
+            }
+            Some(value) => {
+                complete_field(below, native, value);
+                if vanishes(below, native, value) {
+                    fields.remove(name);
+                } else if native.omit == Omit::Never && is_empty_collection(value) && is_collection(below) {
+                    // Storage does not tell an empty list from none.
+                    *value = Value::Null;
+                }
+            }
+        }
+    }
+}
+
+fn complete_field(below: Ty<'_>, native: &Native, value: &mut Value) {
+    let Some(union) = native.union else { return complete_as(below, value) };
+    let (Union::OrArray(schema) | Union::OrBool(schema) | Union::OrStrings(schema)) = union;
+    let schema = below.to(schema);
+    match value {
+        Value::Array(items) if matches!(union, Union::OrArray(_)) => {
+            items.iter_mut().for_each(|item| complete_as(schema, item));
+        }
+        Value::Object(_) if matches!(below.shape(), Shape::Any) => complete_as(schema, value),
+        _ => {}
+    }
+}
+
+/// What is printed for a field that holds nothing.
+fn absent(ty: Ty<'_>, native: &Native) -> Option<Value> {
+    if native.pointer {
+        return (native.omit == Omit::Never).then_some(Value::Null);
+    }
+    match (ty.shape(), native.omit) {
+        (_, Omit::Zero) => None,
+        // `omitempty` means nothing to Go structs.
+        (Shape::Struct(_), _) => {
+            let mut value = Value::Object(Map::new());
+            complete_as(ty, &mut value);
+            Some(value)
+        }
+        (Shape::Scalar(scalar), omit) => {
+            let is_struct = matches!(
+                scalar,
+                Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime | Scalar::Duration
+            );
+            (is_struct && *scalar != Scalar::Duration || omit == Omit::Never).then(|| zero(*scalar))
+        }
+        (Shape::Any, Omit::Never) => Some(Value::Null),
+        // RawExtension is a struct as well, and its zero value is printed.
+        (Shape::Any, Omit::Empty) => native.go.is_empty().then_some(Value::Null),
+        (Shape::List(_) | Shape::Map { .. }, omit) => (omit == Omit::Never).then_some(Value::Null),
+    }
+}
+
+fn zero(scalar: Scalar) -> Value {
+    match scalar {
+        Scalar::String => "".into(),
+        Scalar::Bool => false.into(),
+        Scalar::Int32 | Scalar::Int64 | Scalar::Number | Scalar::IntOrString => 0.into(),
+        Scalar::Quantity => "0".into(),
+        Scalar::Duration => "0s".into(),
+        Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::FieldsV1 => Value::Null,
+    }
+}
+
+/// Whether `omitempty` drops this value.
+fn vanishes(ty: Ty<'_>, native: &Native, value: &Value) -> bool {
+    if native.omit == Omit::Never || native.pointer {
+        return false;
+    }
+    match ty.shape() {
+        Shape::Struct(_) | Shape::Any => false,
+        Shape::List(_) | Shape::Map { .. } => is_empty_collection(value),
+        Shape::Scalar(Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime) => false,
+        Shape::Scalar(_) => match value {
+            Value::String(text) => text.is_empty(),
+            Value::Bool(b) => !b,
+            Value::Number(n) => n.as_f64() == Some(0.0),
+            _ => false,
+        },
+    }
+}
+
+fn is_empty_collection(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_collection(ty: Ty<'_>) -> bool {
+    matches!(ty.shape(), Shape::List(_) | Shape::Map { .. })
+}
