@@ -1,0 +1,125 @@
+//! Who belongs to whom: an owner adopts orphans that its selector matches and releases what it no longer matches.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sluice_model::selector::Selector;
+
+use super::apply::{self, Part};
+use super::error::status_code;
+use super::informer::{Cache, is_deleted};
+use super::{Error, owner};
+
+/// The owner's part in it.
+pub(crate) struct Claimant<'a> {
+    pub(crate) reference: OwnerReference,
+    pub(crate) selector: &'a Selector,
+    pub(crate) is_deleted: bool,
+}
+
+/// What is to be done about one object.
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    Keep,
+    Adopt,
+    Release,
+    Ignore,
+}
+
+/// Only the selector of an object that came through the API's validation; anything else matches nothing.
+pub(crate) fn selector(selector: &LabelSelector) -> Selector {
+    let everything_refused = || Selector::parse("!sluice.dev/none,sluice.dev/none").expect("a valid selector");
+    Selector::from_object(&apply::to_json(selector)).unwrap_or_else(|_| everything_refused())
+}
+
+pub(crate) fn matches(selector: &Selector, labels: Option<&BTreeMap<String, String>>) -> bool {
+    selector.matches(|name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
+}
+
+impl Claimant<'_> {
+    fn decide(&self, meta: &ObjectMeta) -> Claim {
+        let matches = matches(self.selector, meta.labels.as_ref());
+        match owner::controller(meta) {
+            Some(controller) if controller.uid != self.reference.uid => Claim::Ignore,
+            Some(_) if matches || self.is_deleted => Claim::Keep,
+            Some(_) => Claim::Release,
+            None if matches && !self.is_deleted && meta.deletion_timestamp.is_none() => Claim::Adopt,
+            None => Claim::Ignore,
+        }
+    }
+
+    /// Carries the claims out and returns what belongs to the owner afterwards.
+    /// `is_there` asks the API itself, once, before the first adoption: the memory may be of a former owner's time.
+    pub(crate) async fn claim<K>(
+        &self,
+        api: &Api<K>,
+        cache: &Cache<K>,
+        candidates: Vec<Arc<K>>,
+        is_there: impl Future<Output = Result<bool, Error>>,
+    ) -> Result<Vec<Arc<K>>, Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut claimed = Vec::new();
+        let mut is_there = Some(is_there);
+        for object in candidates {
+            match self.decide(object.meta()) {
+                Claim::Keep => claimed.push(object),
+                Claim::Adopt => {
+                    if let Some(asked) = is_there.take()
+                        && !asked.await?
+                    {
+                        return Err(Error::Stale { what: "the owner" });
+                    }
+                    claimed.extend(self.adopt(api, cache, &object).await?);
+                }
+                Claim::Release => self.release(api, cache, &object).await?,
+                Claim::Ignore => {}
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn adopt<K>(&self, api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<Option<Arc<K>>, Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut adopted = object.clone();
+        adopted.meta_mut().owner_references.get_or_insert_default().push(self.reference.clone());
+        let written = apply::update(api, Part::Main, object, &adopted).await?;
+        if let Some(written) = &written {
+            cache.has_seen(written).await?;
+        }
+        Ok(written.filter(|written| !is_deleted(written)).map(Arc::new))
+    }
+
+    async fn release<K>(&self, api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<(), Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut released = object.clone();
+        let references = released.meta_mut().owner_references.get_or_insert_default();
+        references.retain(|reference| reference.uid != self.reference.uid);
+        if let Some(written) = apply::update(api, Part::Main, object, &released).await? {
+            cache.has_seen(&written).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the API still holds this very owner, and nobody is deleting it.
+pub(crate) async fn is_there<K>(api: &Api<K>, owner: &K) -> Result<bool, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    match api.get(owner.meta().name.as_deref().unwrap_or_default()).await {
+        Ok(live) => Ok(live.meta().uid == owner.meta().uid && !is_deleted(&live)),
+        Err(error) if status_code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,182 @@
+//! Events, as `kubectl describe` shows them: written in order by one task, repeated ones counted.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::time::time;
+
+/// Events that wait to be written; more are dropped, because nobody's work may wait for them.
+const QUEUE: usize = 4096;
+/// Events whose repetitions are counted instead of written anew.
+const REMEMBERED: usize = 1024;
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Events {
+    queue: mpsc::Sender<Note>,
+    component: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Severity {
+    Normal,
+    Warning,
+}
+
+/// One thing that happened to one object.
+#[derive(Debug, Clone, PartialEq)]
+struct Note {
+    about: ObjectReference,
+    severity: Severity,
+    reason: &'static str,
+    message: String,
+    component: &'static str,
+    at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Same {
+    uid: String,
+    severity: Severity,
+    reason: &'static str,
+    message: String,
+    component: &'static str,
+}
+
+#[derive(Debug)]
+struct Written {
+    name: String,
+    count: i32,
+}
+
+impl Events {
+    /// With the task that writes them.
+    pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+        let (queue, notes) = mpsc::channel(QUEUE);
+        (Self { queue, component: "" }, write_all(client, notes))
+    }
+
+    /// The same events from another controller.
+    pub(crate) fn of(&self, component: &'static str) -> Self {
+        Self { queue: self.queue.clone(), component }
+    }
+
+    pub(crate) fn normal<K>(&self, about: &K, reason: &'static str, message: impl Into<String>)
+    where
+        K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.note(reference(about), Severity::Normal, reason, message.into());
+    }
+
+    pub(crate) fn warning<K>(&self, about: &K, reason: &'static str, message: impl Into<String>)
+    where
+        K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.note(reference(about), Severity::Warning, reason, message.into());
+    }
+
+    pub(crate) fn note(&self, about: ObjectReference, severity: Severity, reason: &'static str, message: String) {
+        let note = Note { about, severity, reason, message, component: self.component, at: Timestamp::now() };
+        if self.queue.try_send(note).is_err() {
+            tracing::debug!(reason, "Event dropped");
+        }
+    }
+}
+
+fn reference<K>(object: &K) -> ObjectReference
+where
+    K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    let meta = object.metadata();
+    ObjectReference {
+        api_version: Some(K::API_VERSION.to_owned()),
+        kind: Some(K::KIND.to_owned()),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path: None,
+    }
+}
+
+async fn write_all(client: Client, mut notes: mpsc::Receiver<Note>) {
+    let mut known: HashMap<Same, Written> = HashMap::new();
+    let mut order: VecDeque<Same> = VecDeque::new();
+    while let Some(note) = notes.recv().await {
+        let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let same = note.same();
+        if let Some(written) = known.get_mut(&same)
+            && written.count_up(&api, &note).await
+        {
+            continue;
+        }
+        let event = note.event(&namespace);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            // A namespace that is being deleted takes none.
+            tracing::debug!(%error, reason = note.reason, "Event refused");
+            continue;
+        }
+        if known.insert(same.clone(), Written { name, count: 1 }).is_none() {
+            order.push_back(same);
+        }
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
+        }
+    }
+}
+
+impl Written {
+    /// False when the event is gone.
+    async fn count_up(&mut self, api: &Api<Event>, note: &Note) -> bool {
+        let patch = json!({"count": self.count + 1, "lastTimestamp": time(note.at)});
+        let patched = api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        self.count += 1;
+        patched.is_ok()
+    }
+}
+
+impl Note {
+    fn same(&self) -> Same {
+        Same {
+            uid: self.about.uid.clone().unwrap_or_default(),
+            severity: self.severity,
+            reason: self.reason,
+            message: self.message.clone(),
+            component: self.component,
+        }
+    }
+
+    fn event(&self, namespace: &str) -> Event {
+        let about = self.about.name.as_deref().unwrap_or_default();
+        let time = time(self.at);
+        Event {
+            metadata: ObjectMeta {
+                // Sorts by time.
+                name: Some(format!("{about}.{:x}", self.at.as_nanosecond())),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            involved_object: self.about.clone(),
+            reason: Some(self.reason.to_owned()),
+            message: Some(self.message.clone()),
+            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
+            first_timestamp: Some(time.clone()),
+            last_timestamp: Some(time),
+            count: Some(1),
+            type_: Some(format!("{:?}", self.severity)),
+            reporting_component: Some(self.component.to_owned()),
+            ..Event::default()
+        }
+    }
+}

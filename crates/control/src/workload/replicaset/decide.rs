@@ -1,0 +1,141 @@
+//! How many pods to create, or which to delete.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::pod;
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Decision {
+    Nothing,
+    Create(usize),
+    Delete(Vec<Arc<Pod>>),
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing to do"),
+            Self::Create(count) => write!(f, "create {count}"),
+            Self::Delete(pods) => {
+                let names: Vec<_> = pods.iter().map(|pod| pod.name_any()).collect();
+                write!(f, "delete {}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// `active` are the pods that count: neither finished nor on their way out.
+pub(super) fn decide(set: &ReplicaSet, active: &[Arc<Pod>]) -> Decision {
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let wanted = usize::try_from(wanted).unwrap_or(0);
+    match active.len().cmp(&wanted) {
+        Ordering::Equal => Decision::Nothing,
+        Ordering::Less => Decision::Create(wanted - active.len()),
+        Ordering::Greater => {
+            let mut ranked = active.to_vec();
+            ranked.sort_by(|a, b| dispensability(a).cmp(&dispensability(b)).then_with(|| a.uid().cmp(&b.uid())));
+            ranked.truncate(active.len() - wanted);
+            Decision::Delete(ranked)
+        }
+    }
+}
+
+/// The smallest goes first. Upstream also spreads over nodes; here is one.
+fn dispensability(pod: &Pod) -> impl Ord + use<> {
+    let is_assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref().unwrap_or_default() != "");
+    let phase = match pod::phase(pod) {
+        "Pending" => 0,
+        "Running" => 2,
+        _ => 1,
+    };
+    let cost = pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse::<i32>().ok()).unwrap_or(0);
+    let restarts = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let restarts = restarts.map(|container| container.restart_count).max().unwrap_or(0);
+    let created = pod.creation_timestamp().map(|time| time.0);
+    let newest_first = |time: Option<Timestamp>| std::cmp::Reverse(time);
+    (
+        is_assigned,
+        phase,
+        pod::is_ready(pod),
+        cost,
+        newest_first(pod::ready_since(pod)),
+        -restarts,
+        newest_first(created),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, extra: Value) -> Arc<Pod> {
+        let mut pod = json!({
+            "metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": "n", "containers": []},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}]},
+        });
+        merge(&mut pod, extra);
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn merge(into: &mut Value, extra: Value) {
+        match (into, extra) {
+            (Value::Object(into), Value::Object(extra)) => {
+                for (name, value) in extra {
+                    merge(into.entry(name).or_insert(Value::Null), value);
+                }
+            }
+            (into, extra) => *into = extra,
+        }
+    }
+
+    fn check(replicas: i32, pods: &[Arc<Pod>], expected: &str) {
+        let set = serde_json::from_value(json!({"spec": {"replicas": replicas, "selector": {}}})).unwrap();
+        assert_eq!(decide(&set, pods).to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_created() {
+        check(0, &[], "nothing to do");
+        check(3, &[pod("a", json!({}))], "create 2");
+        check(1, &[pod("a", json!({}))], "nothing to do");
+    }
+
+    #[test]
+    fn the_most_dispensable_go_first() {
+        let cost = |cost: &str| json!({"metadata": {"annotations": {DELETION_COST: cost}}});
+        let pods = [
+            pod("plain", json!({})),
+            pod("dear", cost("100")),
+            pod("cheap", cost("-10")),
+            pod("unready", json!({"status": {"conditions": []}})),
+            pod("pending", json!({"status": {"phase": "Pending", "conditions": []}})),
+            pod("unassigned", json!({"spec": {"nodeName": null}})),
+            pod(
+                "newly-ready",
+                json!({"status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:09:00Z"}]}}),
+            ),
+            pod(
+                "restarted",
+                json!({"status": {"containerStatuses": [
+                {"name": "c", "restartCount": 3, "ready": true, "image": "", "imageID": ""}]}}),
+            ),
+            pod("newest", json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:03Z"}})),
+        ];
+        check(0, &pods, "delete unassigned, pending, unready, cheap, newly-ready, restarted, newest, plain, dear");
+        check(7, &pods, "delete unassigned, pending");
+    }
+}

@@ -1,0 +1,49 @@
+//! What all controllers share: the client, what the API holds, and a place for their events. One watch per kind.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::events::Events;
+use super::informer::Cache;
+
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) events: Events,
+    pub(crate) deployments: Arc<Cache<Deployment>>,
+    pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
+    pub(crate) pods: Arc<Cache<Pod>>,
+}
+
+impl World {
+    /// With the tasks that keep it up to date; the listeners come first, so that they miss nothing.
+    pub(crate) fn new(client: Client, tasks: &mut JoinSet<()>) -> Arc<Self> {
+        let (events, writer) = Events::new(client.clone());
+        tasks.spawn(writer);
+        Arc::new(Self { client, events, deployments: Cache::new(), replica_sets: Cache::new(), pods: Cache::new() })
+    }
+
+    pub(crate) fn follow(&self, tasks: &mut JoinSet<()>) {
+        self.follow_one(&self.deployments, tasks);
+        self.follow_one(&self.replica_sets, tasks);
+        self.follow_one(&self.pods, tasks);
+    }
+
+    fn follow_one<K>(&self, cache: &Arc<Cache<K>>, tasks: &mut JoinSet<()>)
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let config = watcher::Config::default().streaming_lists();
+        tasks.spawn(Arc::clone(cache).follow(Api::all(self.client.clone()), config));
+    }
+
+    pub(crate) async fn synced(&self) {
+        tokio::join!(self.deployments.synced(), self.replica_sets.synced(), self.pods.synced());
+    }
+}
