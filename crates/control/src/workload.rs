@@ -5,6 +5,7 @@
 
 mod apply;
 mod claim;
+mod deployment;
 mod error;
 mod events;
 mod informer;
@@ -12,6 +13,7 @@ mod owner;
 mod pod;
 mod queue;
 mod replicaset;
+mod rollout;
 mod time;
 mod world;
 
@@ -21,6 +23,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use deployment::Deployments;
 pub use error::Error;
 use queue::Queue;
 use replicaset::ReplicaSets;
@@ -39,11 +42,17 @@ pub async fn run(client: Client, options: WorkloadOptions, mut stop: watch::Rece
     let _ = options;
     let mut tasks = JoinSet::new();
     let world = World::new(client, &mut tasks);
-    let replica_sets = Queue::new();
+    let (deployments, replica_sets) = (Queue::new(), Queue::new());
+    deployment::listen(&world, &deployments);
     replicaset::listen(&world, &replica_sets);
     world.follow(&mut tasks);
     let started = async {
         world.synced().await;
+        let controller = Arc::new(Deployments::new(Arc::clone(&world)));
+        tasks.spawn(deployments.run("deployment", move |key| {
+            let controller = Arc::clone(&controller);
+            async move { controller.reconcile(key).await }
+        }));
         let controller = Arc::new(ReplicaSets::new(Arc::clone(&world)));
         tasks.spawn(replica_sets.run("replicaset", move |key| {
             let controller = Arc::clone(&controller);

@@ -171,7 +171,7 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
             self.update(key, None);
         }
         for (key, object) in listed {
-            self.update(key, Some(object));
+            self.update(key, Some(&object));
         }
         self.progress.send_modify(|progress| {
             progress.synced = true;
@@ -181,7 +181,7 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
 
     fn put(&self, object: K) {
         let revision = revision(&object);
-        self.update(Key::of(&object), Some(Arc::new(object)));
+        self.update(Key::of(&object), Some(&Arc::new(object)));
         self.progress.send_modify(|progress| progress.newest = progress.newest.max(revision));
     }
 
@@ -190,14 +190,14 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
         self.progress.send_modify(|progress| progress.newest = progress.newest.max(revision(object)));
     }
 
-    fn update(&self, key: Key, new: Option<Arc<K>>) {
-        let old = self.state.write().unwrap_or_else(PoisonError::into_inner).update(key, new.clone());
-        let unchanged = matches!((&old, &new), (Some(old), Some(new)) if revision(&**old) == revision(&**new));
+    fn update(&self, key: Key, new: Option<&Arc<K>>) {
+        let old = self.state.write().unwrap_or_else(PoisonError::into_inner).update(key, new.cloned());
+        let unchanged = matches!((&old, new), (Some(old), Some(new)) if revision(&**old) == revision(&**new));
         if unchanged {
             return;
         }
         for listener in self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            listener(Change { old: old.as_ref(), new: new.as_ref() });
+            listener(Change { old: old.as_ref(), new });
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::events::Events;
 use super::informer::Cache;
+use super::rollout::{self, Rollout};
 
 pub(crate) struct World {
     pub(crate) client: Client,
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
     pub(crate) pods: Arc<Cache<Pod>>,
+    pub(crate) rollouts: Arc<Cache<Rollout>>,
 }
 
 impl World {
@@ -26,18 +28,28 @@ impl World {
     pub(crate) fn new(client: Client, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let (events, writer) = Events::new(client.clone());
         tasks.spawn(writer);
-        Arc::new(Self { client, events, deployments: Cache::new(), replica_sets: Cache::new(), pods: Cache::new() })
+        Arc::new(Self {
+            client,
+            events,
+            deployments: Cache::new(),
+            replica_sets: Cache::new(),
+            pods: Cache::new(),
+            rollouts: Cache::new(),
+        })
     }
 
     pub(crate) fn follow(&self, tasks: &mut JoinSet<()>) {
         self.follow_one(&self.deployments, tasks);
         self.follow_one(&self.replica_sets, tasks);
         self.follow_one(&self.pods, tasks);
+        // Their kind comes with our definitions, which may be installed later than this.
+        let rollouts = Api::all_with(self.client.clone(), &rollout::resource());
+        tasks.spawn(Arc::clone(&self.rollouts).follow(rollouts, watcher::Config::default()));
     }
 
     fn follow_one<K>(&self, cache: &Arc<Cache<K>>, tasks: &mut JoinSet<()>)
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType: Default> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let config = watcher::Config::default().streaming_lists();
         tasks.spawn(Arc::clone(cache).follow(Api::all(self.client.clone()), config));
