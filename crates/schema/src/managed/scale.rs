@@ -3,35 +3,14 @@
 //! An entry made by `/scale` carries no time, and an entry that lost its replicas to one of the same name without a
 //! subresource stands beside it until the next write: so it is on a real server.
 
-use std::sync::OnceLock;
-
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::entries::{Identity, Managers, Owned};
 use super::set::Set;
-use super::{ApplyError, OnlyVersion, Writer, apply, update};
-use crate::catalog::Catalog;
-use crate::kinds::Kind;
+use super::{ApplyError, Writer, apply, update};
 
 const SCALE_VERSION: &str = "autoscaling/v1";
-
-/// `Scale` as a kind of its own.
-fn scale_kind() -> &'static Kind {
-    static SCALE: OnceLock<Kind> = OnceLock::new();
-    SCALE.get_or_init(|| {
-        let catalog = Catalog::builtin();
-        let ty = catalog.body("autoscaling", "v1", "Scale").expect("`Scale` is a built-in body");
-        let neighbour = catalog.kind("autoscaling", "v1", "HorizontalPodAutoscaler").expect("a built-in kind");
-        let (kind, plural) = ("Scale".to_owned(), "scales".to_owned());
-        Kind { kind, plural, root: ty.id, subresources: Vec::new(), ..Kind::clone(neighbour) }
-    })
-}
 const SCALE_PATH: [&str; 2] = ["spec", "replicas"];
-
-fn writer(manager: &str, now: Timestamp) -> Writer<'_> {
-    Writer { kind: scale_kind(), manager, subresource: Some("scale"), now, versions: &OnlyVersion }
-}
 
 /// Where a kind keeps its number of replicas.
 pub struct Scale<'a> {
@@ -41,27 +20,26 @@ pub struct Scale<'a> {
 }
 
 impl Scale<'_> {
-    /// Records a PUT or patch of `/scale` from `old` to `new`, both `Scale` objects, on an object whose entries are
-    /// `parent`. Returns the new entries of that object.
-    pub fn update(&self, manager: &str, now: Timestamp, parent: &Value, old: &Value, new: &Value) -> Value {
+    /// Records a PUT or patch of `/scale` of `parent` from `old` to `new`, both `Scale` objects and of that kind the writer.
+    /// Returns the new entries of the parent.
+    pub fn update(&self, writer: &Writer<'_>, parent: &Value, old: &Value, new: &Value) -> Value {
         let old = self.with_entries(parent, old);
         let mut new = new.clone();
-        update(&writer(manager, now), Some(&old), &mut new);
+        update(writer, Some(&old), &mut new);
         self.to_parent(parent, &new["metadata"]["managedFields"])
     }
 
     /// Applies `patch` to the `Scale` object `old`. Returns the new one and the new entries of the parent.
     pub fn apply(
         &self,
-        manager: &str,
-        now: Timestamp,
+        writer: &Writer<'_>,
         parent: &Value,
         old: &Value,
         patch: &Value,
         force: bool,
     ) -> Result<(Value, Value), ApplyError> {
         let old = self.with_entries(parent, old);
-        let new = apply(&writer(manager, now), Some(&old), patch, force)?;
+        let new = apply(writer, Some(&old), patch, force)?;
         let entries = self.to_parent(parent, &new["metadata"]["managedFields"]);
         Ok((new, entries))
     }
@@ -72,7 +50,7 @@ impl Scale<'_> {
 
     /// The `Scale` with those entries of its parent that own the replicas.
     fn with_entries(&self, parent: &Value, scale: &Value) -> Value {
-        let parent = Managers::decode(parent).unwrap_or_default();
+        let parent = managers(parent);
         let mut managers = Managers::default();
         for (identity, owned) in parent.owners {
             let path = self.path(&owned.api_version).filter(|path| !path.is_empty());
@@ -88,7 +66,7 @@ impl Scale<'_> {
 
     /// The entries of the parent after those of its `Scale` have become `entries`.
     fn to_parent(&self, parent: &Value, entries: &Value) -> Value {
-        let parent = Managers::decode(parent).unwrap_or_default();
+        let parent = managers(parent);
         let mut scale = Managers::decode(entries).unwrap_or_default();
         let mut managers: Vec<(Identity, Owned)> = Vec::new();
         for (identity, owned) in parent.owners {
@@ -112,4 +90,8 @@ impl Scale<'_> {
         }
         Managers { owners: managers.into_iter().collect() }.encode()
     }
+}
+
+fn managers(object: &Value) -> Managers {
+    Managers::decode(&object["metadata"]["managedFields"]).unwrap_or_default()
 }

@@ -137,12 +137,13 @@ impl World {
             "metadata": {"name": live["metadata"]["name"], "namespace": live["metadata"]["namespace"]},
             "spec": {"replicas": live["spec"]["replicas"]},
         });
-        let (manager, entries) = (request.manager(), &live["metadata"]["managedFields"]);
+        let (manager, kind) = (request.manager(), scale_kind());
+        let writer = Writer { subresource: Some("scale"), ..self.writer(&kind, &manager, request) };
         let (new, entries) = if request.is_apply() {
-            scale.apply(&manager, self.now, entries, &old, &body, request.force()).expect("a recorded success")
+            scale.apply(&writer, live, &old, &body, request.force()).expect("a recorded success")
         } else {
             let new = patched(&old, &body);
-            let entries = scale.update(&manager, self.now, entries, &old, &new);
+            let entries = scale.update(&writer, live, &old, &new);
             (new, entries)
         };
         if !request.query.contains_key("dryRun") {
@@ -223,6 +224,14 @@ fn masked(entries: &Value) -> Value {
         }
     }
     entries
+}
+
+/// `Scale` as a kind of its own.
+fn scale_kind() -> Kind {
+    let catalog = Catalog::builtin();
+    let ty = catalog.body("autoscaling", "v1", "Scale").expect("a built-in body");
+    let neighbour = catalog.kind("autoscaling", "v1", "HorizontalPodAutoscaler").expect("a built-in kind");
+    Kind { kind: "Scale".to_owned(), root: ty.id, subresources: Vec::new(), ..Kind::clone(neighbour) }
 }
 
 /// The entries that only one side has.
