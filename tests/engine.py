@@ -2,7 +2,7 @@
 import json, os, pathlib, shutil, signal, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SHOP = (ROOT / "crates/sluice/demo/shop.yaml").read_text()
+SHOP = (ROOT / "docs/shop.yaml").read_text()
 
 
 class Engine:

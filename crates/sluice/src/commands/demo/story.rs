@@ -17,7 +17,7 @@ use crate::documents::{self, Document};
 use crate::load::{Load, Pace, Plan, Target};
 use crate::{duration, printer};
 
-const SHOP: &str = include_str!("../../../demo/shop.yaml");
+const SHOP: &str = include_str!("../../../../../docs/shop.yaml");
 const NAMESPACE: &str = "default";
 /// Every eighth page of version 2 is an error: health checks see nothing of it.
 const FAULT: &str = "12.5%";
