@@ -15,6 +15,8 @@ const NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-no
 pub enum StartError {
     #[error("cannot make `{path}`: the server answered {code}: {answer}")]
     Bootstrap { path: String, code: StatusCode, answer: String },
+    #[error("cannot go on with the stored definitions: {0}")]
+    Resume(String),
 }
 
 /// Makes what is missing.

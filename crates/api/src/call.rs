@@ -1,6 +1,6 @@
 //! One call of one verb: who asks for what, with which options.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sluice_schema::Kind;
@@ -21,7 +21,7 @@ pub(crate) struct Call {
     pub(crate) content_type: Option<String>,
     pub(crate) user_agent: String,
     pub(crate) body: Bytes,
-    pub(crate) notices: Notices,
+    pub(crate) notices: Arc<Notices>,
 }
 
 impl Call {

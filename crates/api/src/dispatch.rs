@@ -1,5 +1,6 @@
 //! From a request to its answer: authenticate, find what the path names, read the body, act, render.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::endpoints;
 use crate::identity::Identity;
 use crate::refusal::{Named, Refusal};
 use crate::render;
-use crate::request::{Accept, Encoding, Query, Route, Target, negotiate, route};
+use crate::request::{Encoding, Query, Route, negotiate, route};
 use crate::server::{BoxError, Server};
 use crate::verbs::{self, Verb};
 
@@ -30,11 +31,11 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
-    let notices = Notices::default();
+    let notices = Arc::new(Notices::default());
     let yaml = text(&parts.headers, "accept").starts_with("application/yaml");
     let encoding = if yaml { Encoding::Yaml } else { Encoding::Json };
     let result = match user.and_then(|user| user.impersonating(&parts.headers)) {
-        Ok(user) => respond(server, user, &parts, body, &notices).await,
+        Ok(user) => respond(server, user, &parts, body, Arc::clone(&notices)).await,
         Err(refusal) => Err(refusal),
     };
     let response = result.unwrap_or_else(|refusal| render::refusal(&refusal, encoding));
@@ -47,7 +48,7 @@ async fn respond<B>(
     user: Identity,
     parts: &Parts,
     body: B,
-    notices: &Notices,
+    notices: Arc<Notices>,
 ) -> Result<Response<Body>, Refusal>
 where
     B: http_body::Body + Send + 'static,
@@ -67,40 +68,24 @@ where
             let verb = Verb::of(&parts.method, &target, &query)?;
             let accept = negotiate(&text(&parts.headers, "accept"), false)?;
             let body = if verb.has_body() { read(body).await? } else { Bytes::new() };
-            let call = call(server, user, target, query, accept, parts, body);
-            let result = if verb.is_long(&call) {
-                verbs::act(verb, &call).await
-            } else {
-                let acted = tokio::time::timeout(REQUEST_TIME, verbs::act(verb, &call)).await;
-                acted.unwrap_or_else(|_| Err(Refusal::ServiceUnavailable("the request took too long".into())))
+            let content_type = parts.headers.get(header::CONTENT_TYPE);
+            let call = Call {
+                server: server.clone(),
+                user,
+                target,
+                query,
+                accept,
+                content_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+                user_agent: text(&parts.headers, "user-agent"),
+                body,
+                notices,
             };
-            call.notices.take().into_iter().for_each(|notice| notices.add(notice));
-            result
+            if verb.is_long(&call) {
+                return verbs::act(verb, call).await;
+            }
+            let acted = tokio::time::timeout(REQUEST_TIME, verbs::act(verb, call)).await;
+            acted.unwrap_or_else(|_| Err(Refusal::ServiceUnavailable("the request took too long".into())))
         }
-    }
-}
-
-fn call(
-    server: &Server,
-    user: Identity,
-    target: Target,
-    query: Query,
-    accept: Accept,
-    parts: &Parts,
-    body: Bytes,
-) -> Call {
-    let content_type =
-        parts.headers.get(header::CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-    Call {
-        server: server.clone(),
-        user,
-        target,
-        query,
-        accept,
-        content_type,
-        user_agent: text(&parts.headers, "user-agent"),
-        body,
-        notices: Notices::default(),
     }
 }
 

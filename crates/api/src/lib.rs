@@ -9,6 +9,7 @@ mod definitions;
 mod dispatch;
 mod endpoints;
 mod faults;
+mod go_json;
 mod identity;
 mod listen;
 mod logs;

@@ -1,5 +1,6 @@
 //! Which objects of a collection a list or watch is about.
 
+use sluice_model::selector::Selector;
 use sluice_schema::Kind;
 use sluice_store::Entry;
 
@@ -10,7 +11,7 @@ use crate::request::ListOptions;
 /// Selectors, parsed. Matching parses an entry only when there is something to match.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
-    labels: Option<LabelSelector>,
+    labels: Option<Selector>,
     fields: Option<FieldSelector>,
     name: Option<String>,
 }
@@ -36,15 +37,13 @@ impl Selection {
         }
         let object = entry.value();
         self.name.as_ref().is_none_or(|name| object.name() == name)
-            && self.labels.as_ref().is_none_or(|labels| labels_match(labels, object))
+            && self.labels.as_ref().is_none_or(|labels| labels.matches_labels(&object["metadata"]["labels"]))
             && self.fields.as_ref().is_none_or(|fields| fields_match(fields, object))
     }
 }
 
-// Seam: label selectors move to `sluice_model::selector`, field selectors to `sluice_schema::selector`.
+// Seam: field selectors move to `sluice_schema::selector`.
 
-#[derive(Debug, Clone)]
-struct LabelSelector(Vec<(String, Test, String)>);
 #[derive(Debug, Clone)]
 struct FieldSelector(Vec<(String, Test, String)>);
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,18 +80,14 @@ fn holds(test: Test, found: Option<&str>, wanted: &str) -> bool {
     }
 }
 
-fn parse_labels(text: &str) -> Result<Option<LabelSelector>, Refusal> {
-    Ok((!text.trim().is_empty()).then(|| LabelSelector(terms(text))))
+fn parse_labels(text: &str) -> Result<Option<Selector>, Refusal> {
+    let selector = Selector::parse(text).map_err(|error| Refusal::bad(error.to_string()))?;
+    Ok((!selector.is_empty()).then_some(selector))
 }
 
 fn parse_fields(kind: &Kind, text: &str) -> Result<Option<FieldSelector>, Refusal> {
     let _ = kind;
     Ok((!text.trim().is_empty()).then(|| FieldSelector(terms(text))))
-}
-
-fn labels_match(selector: &LabelSelector, object: &serde_json::Value) -> bool {
-    let labels = &object["metadata"]["labels"];
-    selector.0.iter().all(|(key, test, value)| holds(*test, labels[key].as_str(), value))
 }
 
 fn fields_match(selector: &FieldSelector, object: &serde_json::Value) -> bool {

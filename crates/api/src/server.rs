@@ -11,6 +11,7 @@ use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
+use crate::definitions::{self, Compiled};
 use crate::dispatch;
 use crate::identity::Identity;
 use crate::logs::PodLogs;
@@ -30,6 +31,7 @@ pub struct Server {
 pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) registry: Registry,
+    pub(crate) compiled: Compiled,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     /// Ends watches and other streams.
@@ -51,12 +53,14 @@ impl Server {
         let inner = Inner {
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds()),
+            compiled: Compiled::default(),
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
             stopping: CancellationToken::new(),
         };
         let server = Self { inner: Arc::new(inner) };
         crate::bootstrap::run(&server).await?;
+        definitions::resume(&server).await.map_err(|refusal| crate::StartError::Resume(refusal.message()))?;
         Ok(server)
     }
 

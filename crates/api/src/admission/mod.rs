@@ -5,13 +5,15 @@ mod namespace;
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::server::Server;
 use sluice_schema::Kind;
 
 /// Before a new object is prepared and validated.
 pub(crate) fn create(call: &Call, object: &mut Value) -> Result<(), Refusal> {
-    namespace::must_be_live(call)?;
+    crate::definitions::admit(&call.server, call.kind(), object.name())?;
+    namespace::must_be_live(call, object)?;
     namespace::label(call.kind(), object);
     Ok(())
 }

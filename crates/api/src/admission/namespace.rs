@@ -11,7 +11,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-pub(crate) fn must_be_live(call: &Call) -> Result<(), Refusal> {
+pub(crate) fn must_be_live(call: &Call, object: &Value) -> Result<(), Refusal> {
     let (kind, namespace) = (call.kind(), call.namespace());
     if !kind.namespaced {
         return Ok(());
@@ -25,7 +25,7 @@ pub(crate) fn must_be_live(call: &Call) -> Result<(), Refusal> {
     let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
     let cause = json!({"reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"),
                        "field": "metadata.namespace"});
-    Err(Refusal::Forbidden { named: Named::of(kind, call.name()), why, causes: vec![cause] })
+    Err(Refusal::Forbidden { named: Named::of(kind, object.name()), why, causes: vec![cause] })
 }
 
 /// Every namespace carries its name as a label, and waits at its end for its contents to go.
@@ -37,8 +37,12 @@ pub(crate) fn label(kind: &Kind, object: &mut Value) {
     if !name.is_empty() {
         map_at(&mut object["metadata"], "labels").insert(NAME_LABEL.into(), json!(name));
     }
-    object["spec"] = json!({"finalizers": ["kubernetes"]});
-    object["status"] = json!({"phase": "Active"});
+    let finalizers = map_at(object, "spec").entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(list) = finalizers.as_array_mut()
+        && !list.iter().any(|finalizer| finalizer == "kubernetes")
+    {
+        list.push(json!("kubernetes"));
+    }
 }
 
 pub(crate) fn may_go(kind: &Kind, live: &Value) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use sluice_schema::Fault;
 use super::query::Query;
 use super::write_options::{dry_run_faults, refused};
 use crate::faults::{invalid, unsupported};
+use crate::go_json;
 use crate::refusal::Refusal;
 
 /// What happens to the objects that the deleted one owns.
@@ -38,7 +39,7 @@ impl DeleteOptions {
         let grace = match &body["gracePeriodSeconds"] {
             Value::Null => None,
             value => Some(value.as_i64().ok_or_else(|| {
-                let found = json_type(value);
+                let found = go_json::type_name(value);
                 Refusal::bad(format!(
                     "json: cannot unmarshal {found} into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
                 ))
@@ -111,16 +112,5 @@ impl DeleteOptions {
             uid: uid.map(str::to_owned),
             resource_version: resource_version.map(str::to_owned),
         })
-    }
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }

@@ -8,6 +8,7 @@ use sluice_schema::Fault;
 use super::query::Query;
 use super::write_options::refused;
 use crate::faults::{forbidden, invalid, unsupported};
+use crate::go_json;
 use crate::refusal::Refusal;
 
 /// Which state a list shows.
@@ -178,7 +179,7 @@ impl Continue {
             base64::DecodeError::InvalidByte(at, _) => format!("illegal base64 data at input byte {at}"),
             _ => format!("illegal base64 data at input byte {}", token.len()),
         })?;
-        let value: Value = serde_json::from_slice(&raw).map_err(|_| syntax(&raw))?;
+        let value: Value = serde_json::from_slice(&raw).map_err(|_| go_json::syntax(&raw))?;
         let version = value["v"].as_str().unwrap_or_default();
         if version != VERSION {
             return Err(format!("server does not recognize this encoded version {version}"));
@@ -198,21 +199,6 @@ impl Continue {
         }
         Ok(Self { revision, after: start.trim_end_matches('\0').to_owned() })
     }
-}
-
-/// What Go's JSON parser says about the first byte that cannot be.
-fn syntax(raw: &[u8]) -> String {
-    match raw.first() {
-        None => "unexpected end of JSON input".into(),
-        Some(b'n') if raw.get(1).is_some_and(|b| *b != b'u') => {
-            format!("invalid character '{}' in literal null (expecting 'u')", char::from(raw[1]))
-        }
-        Some(byte) => format!("invalid character '{}' looking for beginning of value", go_char(*byte)),
-    }
-}
-
-fn go_char(byte: u8) -> String {
-    if byte.is_ascii_graphic() { char::from(byte).to_string() } else { format!("\\u{byte:04x}") }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::render;
 use crate::request::{BodyFormat, WriteOptions};
 use crate::rules;
 use crate::storage::{Key, exists};
+use crate::versions;
 
 /// How many generated names are tried before one is called taken.
 const NAMES_TRIED: usize = 8;
@@ -38,7 +39,7 @@ pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions
     if !object.resource_version().is_empty() {
         return Err(Refusal::Unexplained("resourceVersion should not be set on objects to be created".into()));
     }
-    rules::track_create(kind, &mut object, &options.manager);
+    rules::track_create(call, &mut object, &options.manager);
     finish(call, object, options).await
 }
 
@@ -69,7 +70,8 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
                 None => return render::object(call, StatusCode::CREATED, object),
             }
         } else {
-            call.server.storage().create(kind, &key, &name, &object).await
+            let stored = versions::to_storage(&call.server.registry().kinds(), kind, object.clone());
+            call.server.storage().create(kind, &key, &name, &stored).await
         };
         match result {
             Ok(entry) => {

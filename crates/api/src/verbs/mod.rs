@@ -12,8 +12,11 @@ mod write;
 
 use http::{Method, Response};
 
-pub(crate) use delete::settle;
+pub(crate) use delete::{delete_one, options as delete_options, settle};
 pub(crate) use list::{Found, glue};
+pub(crate) use patch::patched;
+pub(crate) use update::edit;
+pub(crate) use write::{judge_fields, undecodable, valid, wanted_revision};
 
 use crate::body::Body;
 use crate::call::Call;
@@ -104,10 +107,14 @@ impl Verb {
 }
 
 /// Does what is asked.
-pub(crate) async fn act(verb: Verb, call: &Call) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn act(verb: Verb, call: Call) -> Result<Response<Body>, Refusal> {
     if call.target.subresource.is_some() {
-        return subresources::act(verb, call).await;
+        return subresources::act(verb, &call).await;
     }
+    if call.kind().is("", "Binding") {
+        return subresources::bind_by_collection(call).await;
+    }
+    let call = &call;
     if crate::reviews::answers(call.kind()) {
         return crate::reviews::create(call);
     }

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::Response;
 use serde_json::Value;
+use sluice_schema::Kind;
 use sluice_store::Entry;
 
-use super::write::{ATTEMPTS, judge_fields, wanted_revision};
+use super::write::{ATTEMPTS, wanted_revision};
 use super::{create, update};
 use crate::body::Body;
 use crate::call::Call;
+use crate::faults::invalid;
 use crate::object::Object;
 use crate::refusal::{Named, Refusal};
-use crate::request::{PatchFormat, WriteOptions};
-use crate::rules;
-
-/// The most operations in one JSON patch.
-const JSON_PATCH_OPERATIONS: usize = 10_000;
+use crate::request::{FieldValidation, PatchFormat, WriteOptions};
+use crate::rules::{self, Patch};
+use crate::versions;
 
 pub(crate) async fn patch(call: &Call) -> Result<Response<Body>, Refusal> {
     let kind = call.kind();
@@ -25,11 +25,19 @@ pub(crate) async fn patch(call: &Call) -> Result<Response<Body>, Refusal> {
     if format == PatchFormat::Apply {
         return apply(call, &options).await;
     }
+    let mut patch = None;
     for _ in 0..ATTEMPTS {
         let old = call.server.storage().get(&call.key()).ok_or_else(|| Refusal::not_found(kind, call.name()))?;
-        let new = patched(call, &old, format, &options)?;
-        let pinned = check_identity(call, &old, &new)?;
-        let new = update::change(call, &old, new, Some(&options.manager))?;
+        let patch = match &mut patch {
+            Some(patch) => patch,
+            // Read only now: a missing object is refused before a broken patch.
+            none => none.insert(rules::read_patch(format, &call.body)?),
+        };
+        let live = versions::live(kind, &old);
+        let mut new = patched(call, kind, &live, patch, options.validation)?;
+        update::named_as_in_path(call, &mut new)?;
+        let pinned = check_revision(call, &old, &new)?;
+        let new = update::change(call, &live, new, call.target.subresource.as_deref(), Some(&options.manager))?;
         match update::commit(call, &old, new, options.dry_run).await? {
             Some(response) => return Ok(response),
             None if pinned => break,
@@ -40,40 +48,43 @@ pub(crate) async fn patch(call: &Call) -> Result<Response<Body>, Refusal> {
 }
 
 /// The live object with the patch applied, read again as its kind.
-pub(crate) fn patched(call: &Call, old: &Entry, format: PatchFormat, options: &WriteOptions) -> Result<Value, Refusal> {
-    let kind = call.kind();
-    let body = parse(&call.body, format)?;
-    let mut new = rules::patch(kind, old.value(), format, &body)?;
-    let typed = rules::typed_patch(kind, &mut new)?;
-    judge_fields(call, kind, options.validation, typed)?;
-    if new.name() != call.name() && !new.name().is_empty() {
-        return Err(Refusal::bad(format!(
-            "the name of the object ({}) does not match the name on the URL ({})",
-            new.name(),
-            call.name()
-        )));
+pub(crate) fn patched(
+    call: &Call,
+    kind: &Kind,
+    live: &Value,
+    patch: &Patch,
+    validation: FieldValidation,
+) -> Result<Value, Refusal> {
+    let mut new = live.clone();
+    patch.apply(kind, &mut new)?;
+    let as_patched = new.clone();
+    let mut notices = patch.notices.clone();
+    let read = rules::typed(kind, &mut new).map(|unknown| notices.extend(unknown));
+    let strict = validation == FieldValidation::Strict && !notices.is_empty();
+    let why = match read {
+        Err(why) => Some(why),
+        Ok(()) if strict => Some(format!("strict decoding error: {}", notices.join(", "))),
+        Ok(()) => None,
+    };
+    if let Some(why) = why {
+        let fault = invalid("patch", patch.quoted(&as_patched), why);
+        return Err(Refusal::Invalid {
+            group: String::new(),
+            kind: String::new(),
+            name: String::new(),
+            faults: vec![fault],
+        });
+    }
+    if validation == FieldValidation::Warn {
+        notices.into_iter().for_each(|notice| call.notices.add(notice));
     }
     Ok(new)
 }
 
-fn parse(body: &[u8], format: PatchFormat) -> Result<Value, Refusal> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| rules::undecodable_patch(body, format, &error))?;
-    if format == PatchFormat::Json {
-        let count = value.as_array().map_or(0, Vec::len);
-        if count > JSON_PATCH_OPERATIONS {
-            return Err(Refusal::TooLarge(format!(
-                "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS}, got {count}"
-            )));
-        }
-    }
-    Ok(value)
-}
-
 /// A patch may carry a revision it insists on. Whether it does.
-fn check_identity(call: &Call, old: &Entry, new: &Value) -> Result<bool, Refusal> {
-    let live = old.value().resource_version();
+fn check_revision(call: &Call, old: &Entry, new: &Value) -> Result<bool, Refusal> {
     let wanted = new.resource_version();
-    if wanted == live || wanted.is_empty() || wanted == "0" {
+    if wanted == old.value().resource_version() || wanted.is_empty() || wanted == "0" {
         return Ok(false);
     }
     wanted_revision(new)?;
@@ -83,35 +94,35 @@ fn check_identity(call: &Call, old: &Entry, new: &Value) -> Result<bool, Refusal
 /// Server-side apply: creates what is missing.
 async fn apply(call: &Call, options: &WriteOptions) -> Result<Response<Body>, Refusal> {
     let kind = call.kind();
-    let intent = rules::apply_body(call, options)?;
+    let intent = rules::read_apply(call, options)?;
     for _ in 0..ATTEMPTS {
-        let old = call.server.storage().get(&call.key());
-        match &old {
-            None if call.target.subresource.is_some() => return Err(Refusal::not_found(kind, call.name())),
-            None => return apply_new(call, &intent, options).await,
-            Some(old) => {
-                if let Some(wanted) = wanted_revision(&intent)?
-                    && wanted != old.revision.0
-                {
-                    return Err(Refusal::stale(kind, call.name()));
-                }
-                let new = rules::apply(kind, Some(old.value()), &intent, options, call.target.subresource.as_deref())?;
-                if let Some(response) = applied(call, old, new, options).await? {
-                    return Ok(response);
-                }
+        let Some(old) = call.server.storage().get(&call.key()) else {
+            if call.target.subresource.is_some() {
+                return Err(Refusal::not_found(kind, call.name()));
             }
+            return apply_new(call, &intent, options).await;
+        };
+        if let Some(response) = apply_to(call, &old, &intent, options).await? {
+            return Ok(response);
         }
     }
     Err(Refusal::stale(kind, call.name()))
 }
 
-async fn applied(
+/// `None`: somebody else was faster.
+async fn apply_to(
     call: &Call,
     old: &Arc<Entry>,
-    new: Value,
+    intent: &Value,
     options: &WriteOptions,
 ) -> Result<Option<Response<Body>>, Refusal> {
-    let new = update::change(call, old, new, None)?;
+    if wanted_revision(intent)?.is_some_and(|wanted| wanted != old.revision.0) {
+        return Err(Refusal::stale(call.kind(), call.name()));
+    }
+    let live = versions::live(call.kind(), old);
+    let mut new = rules::apply(call, Some(&live), intent, options)?;
+    update::named_as_in_path(call, &mut new)?;
+    let new = update::change(call, &live, new, call.target.subresource.as_deref(), None)?;
     update::commit(call, old, new, options.dry_run).await
 }
 
@@ -124,12 +135,8 @@ async fn apply_new(call: &Call, intent: &Value, options: &WriteOptions) -> Resul
         );
         return Err(Refusal::Conflict { named: Named::of(kind, call.name()), why });
     }
-    let mut object = rules::apply(kind, None, intent, options, None)?;
+    let mut object = rules::apply(call, None, intent, options)?;
+    update::named_as_in_path(call, &mut object)?;
     object.drop_meta("resourceVersion");
-    create::place(kind, &mut object, call.namespace())?;
-    let response = create::finish(call, object, options).await;
-    response.map(|response| {
-        debug_assert_eq!(response.status(), StatusCode::CREATED);
-        response
-    })
+    create::finish(call, object, options).await
 }

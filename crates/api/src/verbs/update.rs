@@ -16,6 +16,7 @@ use crate::refusal::{Named, Refusal};
 use crate::render;
 use crate::request::{BodyFormat, WriteOptions};
 use crate::rules;
+use crate::versions;
 
 pub(crate) async fn update(call: &Call) -> Result<Response<Body>, Refusal> {
     let kind = call.kind();
@@ -31,7 +32,8 @@ pub(crate) async fn update(call: &Call) -> Result<Response<Body>, Refusal> {
             return create_by_put(call, sent, &options).await;
         };
         check_revision(call, &sent, wanted, &old)?;
-        let new = change(call, &old, sent.clone(), Some(&options.manager))?;
+        let live = versions::live(kind, &old);
+        let new = change(call, &live, sent.clone(), call.target.subresource.as_deref(), Some(&options.manager))?;
         if let Some(response) = commit(call, &old, new, options.dry_run).await? {
             return Ok(response);
         }
@@ -41,16 +43,22 @@ pub(crate) async fn update(call: &Call) -> Result<Response<Body>, Refusal> {
 
 /// Everything between the state that the caller wants and the one to store.
 ///
-/// `manager` is absent when the managed fields of `new` are those of an apply already.
-pub(crate) fn change(call: &Call, old: &Entry, mut new: Value, manager: Option<&str>) -> Result<Value, Refusal> {
-    let (kind, live) = (call.kind(), old.value());
-    let subresource = call.target.subresource.as_deref();
+/// `manager` is absent when the managed fields of `new` are right already, as after an apply.
+pub(crate) fn change(
+    call: &Call,
+    live: &Value,
+    mut new: Value,
+    subresource: Option<&str>,
+    manager: Option<&str>,
+) -> Result<Value, Refusal> {
+    let kind = call.kind();
     if let Some(manager) = manager {
-        rules::track_update(kind, live, &mut new, manager, subresource);
+        rules::track_update(call, live, &mut new, manager, subresource);
     }
     keep_identity(live, &mut new);
     admission::update(call, live, &mut new)?;
     rules::prepare_update(kind, &mut new, live, subresource);
+    rules::settle(&mut new, live);
     valid(kind, call.name(), rules::validate_update(kind, &new, live, subresource))?;
     rules::warnings(kind, &new, Some(live)).into_iter().for_each(|text| call.notices.add(text));
     Ok(new)
@@ -63,21 +71,43 @@ pub(crate) async fn commit(
     mut new: Value,
     dry_run: bool,
 ) -> Result<Option<Response<Body>>, Refusal> {
-    let claim = admission::claim(call, Some(old.value()), &mut new, dry_run)?;
+    let claim = admission::claim(call, Some(&versions::live(call.kind(), old)), &mut new, dry_run)?;
     if dry_run {
         return render::object(call, StatusCode::OK, new).map(Some);
     }
     if super::settle(call.kind(), &new) {
-        let gone = call.server.storage().remove(&call.key(), old.revision, &new).await?;
+        let stored = versions::to_storage(&call.server.registry().kinds(), call.kind(), new.clone());
+        let gone = call.server.storage().remove(&call.key(), old.revision, &stored).await?;
         let Some(gone) = gone else { return Ok(None) };
         admission::release(&call.server, call.kind(), gone.value());
         crate::definitions::removed(&call.server, call.kind(), gone.value()).await?;
         return render::object(call, StatusCode::OK, new).map(Some);
     }
-    let Some(entry) = replace(call, old, &new).await? else { return Ok(None) };
+    let Some(entry) = replace(call, old, new).await? else { return Ok(None) };
     claim.keep();
     crate::definitions::written(&call.server, call.kind(), entry.value()).await?;
     render::entry(call, StatusCode::OK, &entry).map(Some)
+}
+
+/// Changes the object at the path by `edit`, until nobody else is faster. Answers the object as it is then.
+pub(crate) async fn edit(
+    call: &Call,
+    dry_run: bool,
+    edit: impl Fn(&Value) -> Result<Value, Refusal>,
+) -> Result<Value, Refusal> {
+    let (kind, storage) = (call.kind(), call.server.storage());
+    for _ in 0..ATTEMPTS {
+        let old = storage.get(&call.key()).ok_or_else(|| Refusal::not_found(kind, call.name()))?;
+        let live = versions::live(kind, &old);
+        let new = change(call, &live, edit(&live)?, None, None)?;
+        if dry_run {
+            return Ok(new);
+        }
+        if let Some(entry) = replace(call, &old, new).await? {
+            return Ok(versions::live(kind, &entry).into_owned());
+        }
+    }
+    Err(Refusal::stale(kind, call.name()))
 }
 
 /// The name and namespace of a body must be those of the path.

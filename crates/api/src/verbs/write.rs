@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::request::FieldValidation;
+use crate::versions;
 
 /// How often a patch is tried again when others write meanwhile.
 pub(crate) const ATTEMPTS: usize = 100;
@@ -60,11 +61,12 @@ pub(crate) fn same(old: &Value, new: &Value) -> bool {
 }
 
 /// Stores a new state of an object; a state like the old one is not written. `None`: somebody else was faster.
-pub(crate) async fn replace(call: &Call, old: &Arc<Entry>, new: &Value) -> Result<Option<Arc<Entry>>, Refusal> {
-    if same(old.value(), new) {
+pub(crate) async fn replace(call: &Call, old: &Arc<Entry>, new: Value) -> Result<Option<Arc<Entry>>, Refusal> {
+    let stored = versions::to_storage(&call.server.registry().kinds(), call.kind(), new);
+    if same(old.value(), &stored) {
         return Ok(Some(Arc::clone(old)));
     }
-    call.server.storage().replace(&call.key(), old.revision, new).await
+    call.server.storage().replace(&call.key(), old.revision, &stored).await
 }
 
 /// The revision that a body insists on; `None` for an unconditional write.

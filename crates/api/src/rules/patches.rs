@@ -1,0 +1,70 @@
+//! The three kinds of patches that are not apply.
+
+use serde_json::Value;
+use sluice_schema::Kind;
+use sluice_schema::merge::{self, PatchError};
+
+use crate::go_json;
+use crate::refusal::Refusal;
+use crate::request::PatchFormat;
+
+/// A patch that is not an apply, read.
+#[derive(Debug)]
+pub(crate) struct Patch {
+    format: PatchFormat,
+    body: Value,
+    /// Fields that stand twice in the patch.
+    pub(crate) notices: Vec<String>,
+}
+
+pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refusal> {
+    let prefix = if format == PatchFormat::Strategic { "" } else { "error decoding patch: " };
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| Refusal::bad(format!("{prefix}{}", go_json::syntax(body))))?;
+    let notices = match format {
+        PatchFormat::Json => merge::json_patch_notices(&value),
+        _ => vec![],
+    };
+    if format == PatchFormat::Merge {
+        match &value {
+            Value::Null => return Err(Refusal::bad("Invalid JSON Patch")),
+            Value::Object(_) => {}
+            other => {
+                let found = go_json::type_name(other);
+                let into = "map[string]interface {}";
+                return Err(Refusal::bad(format!(
+                    "{prefix}json: cannot unmarshal {found} into Go value of type {into}"
+                )));
+            }
+        }
+    }
+    Ok(Patch { format, body: value, notices })
+}
+
+impl Patch {
+    /// Applies the patch in place.
+    pub(crate) fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Refusal> {
+        let done = match self.format {
+            PatchFormat::Json => merge::json_patch(target, &self.body),
+            PatchFormat::Merge => {
+                merge::json_merge(target, &self.body);
+                Ok(())
+            }
+            PatchFormat::Strategic | PatchFormat::Apply => merge::strategic(kind.ty(), target, &self.body),
+        };
+        done.map_err(|error| match error {
+            PatchError::BadRequest(message) => Refusal::BadRequest(message),
+            PatchError::Rejected { .. } => Refusal::Unprocessable,
+            PatchError::TooLarge(message) => Refusal::TooLarge(message),
+            PatchError::Internal(message) => Refusal::Unexplained(message),
+        })
+    }
+
+    /// What a refusal quotes: the patch itself as Go prints it, or the whole patched object.
+    pub(crate) fn quoted(&self, patched: &Value) -> String {
+        match self.format {
+            PatchFormat::Strategic => merge::go_print(&self.body),
+            _ => patched.to_string(),
+        }
+    }
+}
