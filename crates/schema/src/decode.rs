@@ -17,6 +17,7 @@ mod yaml;
 
 use serde_json::Value;
 
+pub(crate) use base64::canonical as canonical_base64;
 pub use complete::{complete, complete_as};
 pub use envelope::Expected;
 pub use error::DecodeError;

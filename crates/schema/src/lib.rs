@@ -8,9 +8,9 @@ mod gateway_api;
 mod kinds;
 pub mod managed;
 pub mod merge;
+pub mod protobuf;
 #[cfg(test)]
 mod recorded;
-pub mod protobuf;
 mod types;
 
 pub use catalog::Catalog;

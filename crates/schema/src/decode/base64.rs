@@ -3,7 +3,7 @@
 use base64::Engine as _;
 
 /// The canonical text of `text`, or the error of Go's decoder.
-pub(super) fn canonical(text: &str) -> Result<String, String> {
+pub(crate) fn canonical(text: &str) -> Result<String, String> {
     let engine = base64::engine::general_purpose::STANDARD;
     let bytes = text.as_bytes();
     if !bytes.iter().any(|b| matches!(b, b'\r' | b'\n')) && bytes.len() % 4 == 0 && engine.decode(bytes).is_ok() {

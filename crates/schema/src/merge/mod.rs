@@ -9,12 +9,14 @@ mod json_patch;
 mod strategic;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unstructured;
 
 pub use go::go_print;
 pub(crate) use go::{go_syntax, go_type};
 pub use json_merge::json_merge;
 pub use json_patch::{MAX_COPIED_BYTES, MAX_OPERATIONS, json_patch, json_patch_notices};
 pub use strategic::strategic;
+pub use unstructured::unstructured_fault;
 
 /// Why a patch cannot be applied. The variant decides the status of the answer, the text is its message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
