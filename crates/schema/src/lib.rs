@@ -3,18 +3,23 @@
 mod catalog;
 pub mod crd;
 pub mod decode;
+pub mod defaults;
+mod edit;
 mod fault;
 mod gateway_api;
+mod go;
 mod kinds;
 pub mod managed;
 pub mod merge;
+pub mod prepare;
 pub mod protobuf;
 #[cfg(test)]
 mod recorded;
 mod types;
+pub mod validate;
 
 pub use catalog::Catalog;
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, summary};
 pub use gateway_api::gateway_api;
 pub use kinds::{GroupVersionKind, Kind, Subresource};
 pub use types::{Arena, Field, List, ListKind, Native, Omit, Patch, Scalar, Shape, Struct, Ty, TypeId, Union};
