@@ -1,22 +1,16 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
-//! Reading order: `informer` (what the API holds, in memory), `queue` (which object is looked at next), `events`;
-//! then the controllers: `deployment`, `replicaset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
+//! The controllers: `deployment`, `replicaset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
 
 mod apply;
 mod claim;
 mod deployment;
-mod error;
-mod events;
-mod informer;
-mod owner;
 mod pod;
-mod queue;
 mod replicaset;
 mod rollout;
-mod time;
 mod world;
 
+use crate::{Error, error, events, informer, owner, queue, time};
 use std::sync::Arc;
 
 use kube::Client;
@@ -24,7 +18,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use deployment::Deployments;
-pub use error::Error;
 use queue::Queue;
 use replicaset::ReplicaSets;
 use world::World;
