@@ -4,6 +4,7 @@ mod catalog;
 pub mod crd;
 pub mod decode;
 pub mod defaults;
+pub mod discovery;
 mod edit;
 mod fault;
 mod gateway_api;
@@ -15,6 +16,7 @@ pub mod prepare;
 pub mod protobuf;
 #[cfg(test)]
 mod recorded;
+pub mod selector;
 mod types;
 pub mod validate;
 

@@ -114,7 +114,6 @@ impl<'a> Parts<'a> {
                 self.take(4)?;
                 Part::Fixed32
             }
-            #[expect(clippy::cast_possible_truncation, reason = "three bits fit")]
             other => return Err(ProtobufError::WireType(other as u8)),
         };
         Ok((tag, part))
@@ -254,17 +253,12 @@ fn read_value(ty: Ty<'_>, name: &str, part: Part<'_>, depth: usize) -> Result<Va
     }
 }
 
+/// Signs are two's complement in unsigned varints, whence the casts.
 fn read_scalar(scalar: Scalar, name: &str, part: Part<'_>) -> Result<Value> {
     Ok(match (scalar, part) {
         (Scalar::String, Part::Bytes(text)) => string(text).into(),
         (Scalar::Bool, Part::Varint(n)) => (n != 0).into(),
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_possible_wrap,
-            reason = "this is how protobuf writes signs"
-        )]
         (Scalar::Int32, Part::Varint(n)) => (n as i32).into(),
-        #[expect(clippy::cast_possible_wrap, reason = "this is how protobuf writes signs")]
         (Scalar::Int64, Part::Varint(n)) => (n as i64).into(),
         (Scalar::Number, Part::Fixed64(bits)) => f64::from_bits(bits).into(),
         (Scalar::Bytes, Part::Bytes(bytes)) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
@@ -295,11 +289,6 @@ fn int_or_string(message: &[u8]) -> Result<Value> {
     for part in Parts(message) {
         match part? {
             (1, Part::Varint(kind)) => is_string = kind == 1,
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_possible_wrap,
-                reason = "this is how protobuf writes signs"
-            )]
             (2, Part::Varint(n)) => number = n as i32,
             (3, Part::Bytes(bytes)) => text = string(bytes),
             _ => {}
@@ -311,7 +300,6 @@ fn int_or_string(message: &[u8]) -> Result<Value> {
 fn first_number(message: &[u8]) -> Result<i64> {
     let mut number = 0;
     for part in Parts(message) {
-        #[expect(clippy::cast_possible_wrap, reason = "this is how protobuf writes signs")]
         if let (1, Part::Varint(n)) = part? {
             number = n as i64;
         }
@@ -324,13 +312,7 @@ fn time(name: &str, message: &[u8], layout: &str) -> Result<Value> {
     let (mut seconds, mut nanos) = (0_i64, 0_i32);
     for part in Parts(message) {
         match part? {
-            #[expect(clippy::cast_possible_wrap, reason = "this is how protobuf writes signs")]
             (1, Part::Varint(n)) => seconds = n as i64,
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_possible_wrap,
-                reason = "this is how protobuf writes signs"
-            )]
             (2, Part::Varint(n)) => nanos = n as i32,
             _ => {}
         }

@@ -6,7 +6,10 @@ use base64::Engine as _;
 pub(crate) fn canonical(text: &str) -> Result<String, String> {
     let engine = base64::engine::general_purpose::STANDARD;
     let bytes = text.as_bytes();
-    if !bytes.iter().any(|b| matches!(b, b'\r' | b'\n')) && bytes.len() % 4 == 0 && engine.decode(bytes).is_ok() {
+    if !bytes.iter().any(|b| matches!(b, b'\r' | b'\n'))
+        && bytes.len().is_multiple_of(4)
+        && engine.decode(bytes).is_ok()
+    {
         return Ok(text.to_owned());
     }
     let decoded = decode(bytes).map_err(|at| format!("illegal base64 data at input byte {at}"))?;

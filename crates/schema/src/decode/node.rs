@@ -46,7 +46,6 @@ pub(super) fn number(text: &str) -> Value {
         return Value::from(whole);
     }
     let float: f64 = text.parse().unwrap_or(0.0);
-    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range just before")]
     if float.fract() == 0.0 && float.abs() < 9.0e15 {
         return Value::from(float as i64);
     }
