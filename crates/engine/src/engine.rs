@@ -109,9 +109,9 @@ impl Engine {
                 let _ = controller.await;
             }
             if self.stop_pods {
-                agent.stop_all().await
+                agent.stop_all().await;
             } else {
-                agent.shutdown().await
+                agent.shutdown().await;
             }
             gateway.shutdown().await;
         }

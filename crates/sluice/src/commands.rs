@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::flags::{Command, Flags};
 use crate::{printer, shop};
 
-pub fn run(command: Command) -> anyhow::Result<Exit> {
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Up(flags) => up::run(flags),
         Command::Demo(flags) => demo::run(&flags),
@@ -41,7 +41,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-pub fn pod_supervisor(args: &[OsString]) -> ExitCode {
+pub(crate) fn pod_supervisor(args: &[OsString]) -> ExitCode {
     sluice_node::supervisor::main(args.iter().cloned())
 }
 

@@ -10,12 +10,12 @@ use crate::exit::Exit;
 use crate::flags::Connect;
 
 /// A client together with the namespace the user means.
-pub struct Connection {
+pub(crate) struct Connection {
     pub client: Client,
     pub namespace: String,
 }
 
-pub async fn connect(flags: &Connect) -> anyhow::Result<Connection> {
+pub(crate) async fn connect(flags: &Connect) -> anyhow::Result<Connection> {
     let path = match &flags.kubeconfig {
         Some(path) => path.clone(),
         None => default_data_dir()?.join("kubeconfig"),
@@ -31,7 +31,7 @@ pub async fn connect(flags: &Connect) -> anyhow::Result<Connection> {
 }
 
 /// Where `sluice up` keeps everything unless told otherwise.
-pub fn default_data_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("XDG_DATA_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/share")))
@@ -40,7 +40,7 @@ pub fn default_data_dir() -> anyhow::Result<PathBuf> {
 }
 
 /// The exit code that belongs to an error, and what the user can do about it.
-pub fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
+pub(crate) fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
     for cause in error.chain() {
         if let Some(kube::Error::HyperError(_) | kube::Error::Service(_)) = cause.downcast_ref::<kube::Error>() {
             return (Exit::Unreachable, Some("is the engine running? start it with `sluice up`".into()));
@@ -61,7 +61,7 @@ pub fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
 /// An error that knows its exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failed {
+pub(crate) struct Failed {
     pub exit: Exit,
     pub message: String,
     pub hint: Option<String>,

@@ -11,12 +11,12 @@ const MAX_SOURCE: u64 = 64 * 1024 * 1024;
 
 /// One object and where it came from.
 #[derive(Debug)]
-pub struct Document {
+pub(crate) struct Document {
     pub source: String,
     pub object: Value,
 }
 
-pub fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
+pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         for path in expand(file)? {
@@ -59,7 +59,7 @@ fn read_source(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-pub fn parse(source: &str, text: &str) -> anyhow::Result<Vec<Document>> {
+pub(crate) fn parse(source: &str, text: &str) -> anyhow::Result<Vec<Document>> {
     let values: Vec<Value> =
         serde_saphyr::from_multiple(text).with_context(|| format!("`{source}` is neither YAML nor JSON"))?;
     let mut documents = Vec::new();

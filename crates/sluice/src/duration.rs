@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `None` for anything that is not a sum of whole or fractional `ms`, `s`, `m` and `h`.
-pub fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return None;
@@ -31,7 +31,7 @@ fn seconds(unit: &str) -> Option<f64> {
 }
 
 /// Short, for people: `850ms`, `12.3s`, `4m05s`.
-pub fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 {
         format!("{:.0}ms", seconds * 1000.0)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     Ok = 0,
     /// Anything that has no code of its own.
     Failure = 1,

@@ -8,13 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Deploys versions of software and decides, apart from that, how much traffic they get.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the engine: API, controllers, node and gateway
     Up(Up),
     /// Watch a release go wrong and be rolled back, then one succeed
@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Where everything is kept [default: $XDG_DATA_HOME/sluice or ~/.local/share/sluice]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub struct Up {
 }
 
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Print one line of JSON at the end
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
@@ -89,7 +89,7 @@ pub struct Demo {
 
 /// How to reach the API.
 #[derive(Debug, Args)]
-pub struct Connect {
+pub(crate) struct Connect {
     /// The kubeconfig to use [default: that of `sluice up`]
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
     pub kubeconfig: Option<PathBuf>,
@@ -99,7 +99,7 @@ pub struct Connect {
 }
 
 #[derive(Debug, Args)]
-pub struct Apply {
+pub(crate) struct Apply {
     /// Files or directories with YAML or JSON; `-` reads standard input
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -114,7 +114,7 @@ pub struct Apply {
 }
 
 #[derive(Debug, Args)]
-pub struct Get {
+pub(crate) struct Get {
     /// `pods`, `deploy/shop`, ...
     #[arg(value_name = "KIND")]
     pub kind: String,
@@ -136,7 +136,7 @@ pub struct Get {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     #[value(hide = true)]
     Table,
     Wide,
@@ -146,12 +146,12 @@ pub enum Output {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum JsonOnly {
+pub(crate) enum JsonOnly {
     Json,
 }
 
 #[derive(Debug, Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// A pod, or `deployment/NAME` for one of its pods
     #[arg(value_name = "POD")]
     pub pod: String,
@@ -176,7 +176,7 @@ pub struct Logs {
 }
 
 #[derive(Debug, Args)]
-pub struct Delete {
+pub(crate) struct Delete {
     /// `pod`, `deploy/shop`, ...
     #[arg(value_name = "KIND", required_unless_present = "files")]
     pub kind: Option<String>,
@@ -196,7 +196,7 @@ pub struct Delete {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Image {
+pub(crate) enum Image {
     /// Let pods of image NAME run a command of this machine
     Add(ImageAdd),
     /// List the names
@@ -206,7 +206,7 @@ pub enum Image {
 }
 
 #[derive(Debug, Args)]
-pub struct ImageAdd {
+pub(crate) struct ImageAdd {
     /// The image, as manifests name it
     pub name: String,
     /// The program to run
@@ -223,7 +223,7 @@ pub struct ImageAdd {
 }
 
 #[derive(Debug, Args)]
-pub struct ImageLs {
+pub(crate) struct ImageLs {
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
     #[command(flatten)]
@@ -231,14 +231,14 @@ pub struct ImageLs {
 }
 
 #[derive(Debug, Args)]
-pub struct ImageRm {
+pub(crate) struct ImageRm {
     pub name: String,
     #[command(flatten)]
     pub connect: Connect,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Rollout {
+pub(crate) enum Rollout {
     /// Show one Rollout, or all of the namespace
     #[command(visible_alias = "list")]
     Get(RolloutGet),
@@ -263,7 +263,7 @@ pub enum Rollout {
 }
 
 #[derive(Debug, Args)]
-pub struct RolloutGet {
+pub(crate) struct RolloutGet {
     pub name: Option<String>,
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
@@ -272,21 +272,21 @@ pub struct RolloutGet {
 }
 
 #[derive(Debug, Args)]
-pub struct RolloutWatch {
+pub(crate) struct RolloutWatch {
     pub name: String,
     #[command(flatten)]
     pub connect: Connect,
 }
 
 #[derive(Debug, Args)]
-pub struct RolloutVerb {
+pub(crate) struct RolloutVerb {
     pub name: String,
     #[command(flatten)]
     pub connect: Connect,
 }
 
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// A file with a Rollout, and with its Deployment if its size matters
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -298,7 +298,7 @@ pub struct Plan {
 }
 
 #[derive(Debug, Args)]
-pub struct LoadFlags {
+pub(crate) struct LoadFlags {
     /// The address, such as `http://127.0.0.1:8080/`
     pub url: String,
     /// Requests per second, sent at their time whatever the answers do [default: 100]
@@ -318,7 +318,7 @@ pub struct LoadFlags {
 }
 
 #[derive(Debug, Args)]
-pub struct Version {
+pub(crate) struct Version {
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
 }

@@ -6,16 +6,16 @@ use kube::discovery::ApiResource;
 
 /// A resource the API serves.
 #[derive(Debug, Clone)]
-pub struct Served {
+pub(crate) struct Served {
     pub resource: ApiResource,
     pub namespaced: bool,
     names: Vec<String>,
 }
 
-pub struct Kinds(Vec<Served>);
+pub(crate) struct Kinds(Vec<Served>);
 
 impl Kinds {
-    pub async fn ask(client: &Client) -> anyhow::Result<Self> {
+    pub(crate) async fn ask(client: &Client) -> anyhow::Result<Self> {
         let core = client.list_core_api_versions_aggregated().await.context("cannot ask the API what it serves")?;
         let groups = client.list_api_groups_aggregated().await.context("cannot ask the API what it serves")?;
         let mut served = Vec::new();
@@ -52,7 +52,7 @@ impl Kinds {
     }
 
     /// `deploy`, `Deployment`, `deployments.apps`.
-    pub fn find(&self, typed: &str) -> anyhow::Result<&Served> {
+    pub(crate) fn find(&self, typed: &str) -> anyhow::Result<&Served> {
         let typed = typed.to_lowercase();
         let (name, group) = typed.split_once('.').unwrap_or((&typed, ""));
         self.0
@@ -61,7 +61,7 @@ impl Kinds {
             .with_context(|| format!("the API serves no kind `{typed}`"))
     }
 
-    pub fn of(&self, api_version: &str, kind: &str) -> anyhow::Result<&Served> {
+    pub(crate) fn of(&self, api_version: &str, kind: &str) -> anyhow::Result<&Served> {
         self.0
             .iter()
             .find(|s| s.resource.api_version == api_version && s.resource.kind == kind)

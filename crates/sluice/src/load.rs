@@ -15,15 +15,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use report::{as_json, as_text};
-pub use tally::Tally;
-pub use target::Target;
+pub(crate) use report::{as_json, as_text};
+pub(crate) use tally::Tally;
+pub(crate) use target::Target;
 
 use connection::Pool;
 
 /// How fast requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// Requests per second, open loop.
     Rate(f64),
     /// Requests always in flight, closed loop.
@@ -31,7 +31,7 @@ pub enum Pace {
 }
 
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub target: Target,
     pub pace: Pace,
     /// Until stopped when absent.
@@ -39,18 +39,17 @@ pub struct Plan {
 }
 
 /// A running load; counts can be read at any time.
-pub struct Load {
+pub(crate) struct Load {
     tally: Arc<Mutex<Tally>>,
     stop: watch::Sender<bool>,
     sender: JoinHandle<()>,
-    started: Instant,
 }
 
 /// The most requests an open loop keeps in flight; those beyond it count as failed, never silently dropped.
 const MAX_IN_FLIGHT: usize = 20_000;
 
 impl Load {
-    pub fn start(plan: Plan) -> Self {
+    pub(crate) fn start(plan: Plan) -> Self {
         let tally = Arc::new(Mutex::new(Tally::new()));
         let (stop, stopped) = watch::channel(false);
         let pool = Arc::new(Pool::new(plan.target));
@@ -60,26 +59,22 @@ impl Load {
             Pace::Rate(rate) => tokio::spawn(open_loop(pool, tally.clone(), rate, end, stopped)),
             Pace::Concurrency(n) => tokio::spawn(closed_loop(pool, tally.clone(), n, end, stopped)),
         };
-        Self { tally, stop, sender, started }
+        Self { tally, stop, sender }
     }
 
     /// The counts so far.
-    pub fn so_far(&self) -> Tally {
+    pub(crate) fn so_far(&self) -> Tally {
         lock(&self.tally).clone()
     }
 
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     /// Sends no more, waits for what is in flight, and returns the counts with the time that sending took.
-    pub async fn stop(self) -> (Tally, Duration) {
+    pub(crate) async fn stop(self) -> (Tally, Duration) {
         let _ = self.stop.send(true);
         self.finish().await
     }
 
     /// Waits until the plan's duration is over.
-    pub async fn finish(self) -> (Tally, Duration) {
+    pub(crate) async fn finish(self) -> (Tally, Duration) {
         let _ = self.sender.await;
         let tally = lock(&self.tally).clone();
         let took = tally.sending;

@@ -5,33 +5,28 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde_json::Value;
 
 /// Writes text as it is. A closed pipe ends the process quietly: whoever reads has seen enough.
-pub fn text(text: &str) {
+pub(crate) fn text(text: &str) {
     let mut out = io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
 }
 
-pub fn line(line: &str) {
+pub(crate) fn line(line: &str) {
     text(&format!("{line}\n"));
 }
 
 /// One line of JSON.
-pub fn json(value: &Value) {
+pub(crate) fn json(value: &Value) {
     line(&value.to_string());
 }
 
 /// Remarks that are not data.
-pub fn note(note: &str) {
+pub(crate) fn note(note: &str) {
     let _ = writeln!(io::stderr().lock(), "{note}");
 }
 
 /// Whether a live view makes sense.
-pub fn is_live() -> bool {
+pub(crate) fn is_live() -> bool {
     io::stdout().is_terminal()
-}
-
-/// Whether to use colour: a terminal, and nobody asked for none.
-pub fn is_colourful() -> bool {
-    is_live() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

@@ -6,4 +6,4 @@ mod answer;
 mod server;
 mod sickness;
 
-pub use server::run;
+pub(crate) use server::run;

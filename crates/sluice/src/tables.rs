@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Lines up rows under their headers; the last column is not padded.
-pub fn align(headers: &[String], rows: &[Vec<String>]) -> String {
+pub(crate) fn align(headers: &[String], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headers.iter().map(|h| h.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -20,7 +20,7 @@ pub fn align(headers: &[String], rows: &[Vec<String>]) -> String {
 }
 
 /// A Table answer of the API as headers and rows; `namespaces` puts the namespace in front.
-pub fn from_api(table: &Value, wide: bool, namespaces: bool) -> (Vec<String>, Vec<Vec<String>>) {
+pub(crate) fn from_api(table: &Value, wide: bool, namespaces: bool) -> (Vec<String>, Vec<Vec<String>>) {
     let columns: Vec<(usize, String)> = table["columnDefinitions"]
         .as_array()
         .into_iter()

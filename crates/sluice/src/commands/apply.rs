@@ -12,9 +12,9 @@ use crate::kinds::{Kinds, Served};
 use crate::printer;
 
 /// The field manager of everything the commands write.
-pub const MANAGER: &str = "sluice";
+pub(crate) const MANAGER: &str = "sluice";
 
-pub async fn run(flags: Apply) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Apply) -> anyhow::Result<Exit> {
     let documents = documents::read(&flags.files)?;
     let connection = connect(&flags.connect).await?;
     let note = if flags.dry_run { " (dry run)" } else { "" };
@@ -26,7 +26,7 @@ pub async fn run(flags: Apply) -> anyhow::Result<Exit> {
 }
 
 /// Applies everything; `tell` hears of each object and what became of it.
-pub async fn apply(
+pub(crate) async fn apply(
     connection: &Connection,
     mut documents: Vec<Document>,
     dry_run: bool,
@@ -84,12 +84,12 @@ async fn apply_one(
 }
 
 /// `deployment.apps`, as messages name a kind.
-pub fn qualified(resource: &ApiResource) -> String {
+pub(crate) fn qualified(resource: &ApiResource) -> String {
     let kind = resource.kind.to_lowercase();
     if resource.group.is_empty() { kind } else { format!("{kind}.{}", resource.group) }
 }
 
-pub fn type_of(document: &Document) -> (String, String) {
+pub(crate) fn type_of(document: &Document) -> (String, String) {
     let text = |field: &str| document.object[field].as_str().unwrap_or_default().to_owned();
     (text("apiVersion"), text("kind"))
 }

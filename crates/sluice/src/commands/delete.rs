@@ -11,7 +11,7 @@ use crate::flags::Delete;
 use crate::kinds::{Kinds, Served};
 use crate::printer;
 
-pub async fn run(flags: Delete) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Delete) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
     let kinds = Kinds::ask(&connection.client).await?;
     for (served, namespace, name) in wanted(&flags, &connection, &kinds)? {

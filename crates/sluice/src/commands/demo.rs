@@ -13,7 +13,7 @@ use crate::flags::Demo;
 use crate::printer;
 use story::{Outcome, Story};
 
-pub fn run(flags: &Demo) -> anyhow::Result<Exit> {
+pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
     anyhow::ensure!(flags.rate >= 1.0, "`--rate {}` must be at least 1", flags.rate);
     let data = tempfile::Builder::new().prefix("sluice-demo-").tempdir()?;
     engine_runtime()?.block_on(async {
@@ -28,7 +28,7 @@ pub fn run(flags: &Demo) -> anyhow::Result<Exit> {
             program: std::env::current_exe()?,
         })
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(&error))?;
         // The story is interrupted, not the clean-up: pods of the demo never outlive it.
         let told = tokio::select! {
             told = Story::new(&engine, flags.rate, flags.output.is_none()).tell() => told,

@@ -15,7 +15,7 @@ use crate::{printer, tables};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
-pub async fn run(flags: Get) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Get) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
     let (kind, name) = match flags.kind.split_once('/') {
         Some((kind, name)) => (kind.to_owned(), Some(name.to_owned())),
@@ -124,6 +124,6 @@ fn objects(answer: &Value) -> Vec<&Value> {
     }
 }
 
-pub fn yaml(value: &Value) -> String {
+pub(crate) fn yaml(value: &Value) -> String {
     serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}\n"))
 }

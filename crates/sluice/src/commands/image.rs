@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::flags::{Image, ImageAdd, ImageLs, ImageRm};
 use crate::{printer, tables};
 
-pub async fn run(flags: Image) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Image) -> anyhow::Result<Exit> {
     match flags {
         Image::Add(flags) => add(flags).await,
         Image::Ls(flags) => ls(flags).await,

@@ -11,7 +11,7 @@ const DEFAULT_RATE: f64 = 100.0;
 const MAX_RATE: f64 = 1_000_000.0;
 const MAX_CONCURRENCY: usize = 10_000;
 
-pub async fn run(flags: LoadFlags) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: LoadFlags) -> anyhow::Result<Exit> {
     let plan = plan(&flags)?;
     let load = Load::start(plan);
     let (tally, took) = tokio::select! {

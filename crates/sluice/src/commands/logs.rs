@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::flags::Logs;
 use crate::{duration, printer};
 
-pub async fn run(flags: Logs) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Logs) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
     let pod = pod_of(&connection, &flags.pod).await?;
     let since_seconds = match &flags.since {

@@ -2,7 +2,7 @@
 
 mod view;
 
-pub use view::Screen;
+pub(crate) use view::Screen;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
@@ -19,10 +19,10 @@ use crate::exit::Exit;
 use crate::flags::{Output, Rollout as Flags, RolloutGet, RolloutVerb, RolloutWatch};
 use crate::{printer, tables};
 
-pub type Rollout = Object<RolloutSpec, RolloutStatus>;
+pub(crate) type Rollout = Object<RolloutSpec, RolloutStatus>;
 type Command = Object<RolloutCommandSpec, RolloutCommandStatus>;
 
-pub async fn run(flags: Flags) -> anyhow::Result<Exit> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     match flags {
         Flags::Get(flags) => get(flags).await,
         Flags::Watch(flags) => watch(flags).await,
@@ -42,7 +42,7 @@ fn resource(kind: &str) -> ApiResource {
 }
 
 /// The Rollouts of a namespace.
-pub fn rollouts(client: kube::Client, namespace: &str) -> Api<Rollout> {
+pub(crate) fn rollouts(client: kube::Client, namespace: &str) -> Api<Rollout> {
     Api::namespaced_with(client, namespace, &resource("Rollout"))
 }
 

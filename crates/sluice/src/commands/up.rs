@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::flags::Up;
 use crate::printer;
 
-pub fn run(flags: Up) -> anyhow::Result<Exit> {
+pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
     log_to_stderr();
     let data = match flags.data {
         Some(data) => data,
@@ -26,7 +26,7 @@ pub fn run(flags: Up) -> anyhow::Result<Exit> {
         program: std::env::current_exe()?,
     };
     engine_runtime()?.block_on(async {
-        let engine = Engine::start(options).await.map_err(failed)?;
+        let engine = Engine::start(options).await.map_err(|error| failed(&error))?;
         announce(&engine, flags.output.is_some());
         stop_signal().await?;
         engine.shutdown().await;
@@ -35,7 +35,7 @@ pub fn run(flags: Up) -> anyhow::Result<Exit> {
 }
 
 /// API, controllers and agent share two workers; the gateway brings its own threads.
-pub fn engine_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn engine_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("engine").enable_all().build()
 }
 
@@ -63,8 +63,8 @@ async fn stop_signal() -> std::io::Result<()> {
 }
 
 /// What went wrong at the start, with the exit code that belongs to it.
-pub fn failed(error: StartError) -> anyhow::Error {
-    let (exit, hint) = match &error {
+pub(crate) fn failed(error: &StartError) -> anyhow::Error {
+    let (exit, hint) = match error {
         StartError::AddressInUse { flag, .. } => {
             (Exit::AddressInUse, Some(format!("choose another address with `{flag} ADDR`; port 0 takes any free one")))
         }
@@ -79,7 +79,7 @@ pub fn failed(error: StartError) -> anyhow::Error {
         }
         StartError::Listen { .. } | StartError::Api(_) | StartError::Other(_) => (Exit::Failure, None),
     };
-    let message = chain(&error);
+    let message = chain(error);
     anyhow::Error::new(Failed { exit, message, hint })
 }
 

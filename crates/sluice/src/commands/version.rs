@@ -7,9 +7,9 @@ use crate::flags::Version;
 use crate::printer;
 
 /// The Kubernetes release whose API is served.
-pub const KUBERNETES: &str = "v1.35.4";
+pub(crate) const KUBERNETES: &str = "v1.35.4";
 
-pub fn run(flags: &Version) -> Exit {
+pub(crate) fn run(flags: &Version) -> Exit {
     let version = env!("CARGO_PKG_VERSION");
     match flags.output {
         Some(_) => printer::json(&json!({"version": version, "kubernetes": KUBERNETES})),

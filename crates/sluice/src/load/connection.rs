@@ -19,17 +19,17 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 /// The header that tells which version answered; without it a JSON answer's `version` is taken.
 const VERSION_HEADER: &str = "x-app-version";
 
-pub struct Pool {
+pub(crate) struct Pool {
     target: Target,
     idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
 }
 
 impl Pool {
-    pub fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self { target, idle: Mutex::default() }
     }
 
-    pub async fn request(&self) -> Outcome {
+    pub(crate) async fn request(&self) -> Outcome {
         match tokio::time::timeout(TIMEOUT, self.exchange()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(failure)) => Outcome::Failed(failure),

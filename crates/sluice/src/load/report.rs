@@ -12,7 +12,7 @@ const BAR_WIDTH: u64 = 40;
 const EDGES: [u64; 13] =
     [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 1_000_000, u64::MAX];
 
-pub fn as_json(tally: &Tally, took: Duration) -> Value {
+pub(crate) fn as_json(tally: &Tally, took: Duration) -> Value {
     let versions: serde_json::Map<_, _> = tally
         .by_version
         .iter()
@@ -35,7 +35,7 @@ pub fn as_json(tally: &Tally, took: Duration) -> Value {
     })
 }
 
-pub fn as_text(tally: &Tally, took: Duration) -> String {
+pub(crate) fn as_text(tally: &Tally, took: Duration) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,

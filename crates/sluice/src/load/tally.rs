@@ -7,14 +7,14 @@ use hdrhistogram::Histogram;
 
 /// How one request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Answered { status: u16, version: Option<String> },
     Failed(Failure),
 }
 
 /// A request that got no whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub(crate) enum Failure {
     Refused,
     Connect,
     Closed,
@@ -27,7 +27,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Refused => "connection refused",
             Self::Connect => "cannot connect",
@@ -42,13 +42,13 @@ impl Failure {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VersionTally {
+pub(crate) struct VersionTally {
     pub answers: u64,
     pub not_2xx: u64,
 }
 
 #[derive(Debug, Clone)]
-pub struct Tally {
+pub(crate) struct Tally {
     pub requests: u64,
     pub by_status: BTreeMap<u16, u64>,
     /// Answers that name no version stand under the empty string.
@@ -64,7 +64,7 @@ pub struct Tally {
 const MAX_LATENCY_US: u64 = 120_000_000;
 
 impl Tally {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             requests: 0,
             by_status: BTreeMap::new(),
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    pub fn count(&mut self, outcome: Outcome, latency: Duration) {
+    pub(crate) fn count(&mut self, outcome: Outcome, latency: Duration) {
         self.requests += 1;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, MAX_LATENCY_US);
         self.latency.saturating_record(micros);
@@ -91,26 +91,26 @@ impl Tally {
     }
 
     /// A request that could not even be sent.
-    pub fn overflow(&mut self) {
+    pub(crate) fn overflow(&mut self) {
         self.requests += 1;
         *self.failures.entry(Failure::Overload).or_default() += 1;
     }
 
-    pub fn not_2xx(&self) -> u64 {
+    pub(crate) fn not_2xx(&self) -> u64 {
         self.by_status.iter().filter(|(status, _)| !is_success(**status)).map(|(_, n)| n).sum()
     }
 
-    pub fn connection_errors(&self) -> u64 {
+    pub(crate) fn connection_errors(&self) -> u64 {
         self.failures.values().sum()
     }
 
     /// Everything that is not a 2xx answer.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.not_2xx() + self.connection_errors()
     }
 
     /// Answers of `version` that were no 2xx.
-    pub fn not_2xx_of(&self, version: &str) -> u64 {
+    pub(crate) fn not_2xx_of(&self, version: &str) -> u64 {
         self.by_version.get(version).map_or(0, |v| v.not_2xx)
     }
 }

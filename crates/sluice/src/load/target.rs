@@ -5,7 +5,7 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 
 #[derive(Debug, Clone)]
-pub struct Target {
+pub(crate) struct Target {
     /// `host:port` to connect to.
     pub authority: String,
     path: String,
@@ -14,7 +14,7 @@ pub struct Target {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum TargetError {
+pub(crate) enum TargetError {
     #[error("`{0}` is not a URL such as `http://127.0.0.1:8080/`")]
     Url(String),
     #[error("`{0}` needs TLS, which `sluice load` does not speak yet: use an `http://` address")]
@@ -25,7 +25,7 @@ pub enum TargetError {
 
 impl Target {
     /// Headers are given as `NAME=VALUE`; a `Host` among them replaces the URL's.
-    pub fn parse(url: &str, headers: &[String]) -> Result<Self, TargetError> {
+    pub(crate) fn parse(url: &str, headers: &[String]) -> Result<Self, TargetError> {
         let bad = || TargetError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         match uri.scheme_str() {
@@ -47,7 +47,7 @@ impl Target {
         Ok(target)
     }
 
-    pub fn request(&self) -> Request<Empty<Bytes>> {
+    pub(crate) fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.path.parse().expect("the path was parsed with the URL");
         request.headers_mut().insert(http::header::HOST, self.host.clone());

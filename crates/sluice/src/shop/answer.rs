@@ -8,7 +8,7 @@ use super::sickness::Sickness;
 
 /// Who the shop says it is.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub app: String,
     pub version: String,
     pub pod: String,
@@ -16,7 +16,7 @@ pub struct Identity {
 
 /// The parts of a request that answers depend on.
 #[derive(Debug)]
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     pub path: &'a str,
     pub query: &'a str,
     pub headers: Vec<(&'a str, &'a str)>,
@@ -25,7 +25,7 @@ pub struct Question<'a> {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     /// How long the shop takes over it.
     pub after: Duration,
@@ -33,7 +33,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Body {
+pub(crate) enum Body {
     Json(Value),
     Text(&'static str),
     /// Give the request's own body back.
@@ -43,7 +43,7 @@ pub enum Body {
 /// The longest time `/slow` waits.
 const MAX_SLOW: Duration = Duration::from_secs(300);
 
-pub fn answer(who: &Identity, sickness: &Sickness, question: &Question<'_>) -> Answer {
+pub(crate) fn answer(who: &Identity, sickness: &Sickness, question: &Question<'_>) -> Answer {
     let at_once = |status, body| Answer { status, after: Duration::ZERO, body };
     match question.path {
         "/healthz" => at_once(200, Body::Text("ok\n")),

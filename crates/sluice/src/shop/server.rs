@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::answer::{Answer, Body, Identity, Question, answer};
 use super::sickness::Sickness;
+use crate::printer;
 
 /// The largest body `/echo` gives back.
 const MAX_ECHO: usize = 16 * 1024 * 1024;
@@ -33,7 +34,7 @@ struct Shop {
 }
 
 /// Serves until SIGTERM or SIGINT. One small thread: a pod should cost little.
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve())
 }
@@ -58,13 +59,13 @@ async fn serve() -> anyhow::Result<()> {
     if let Some(after) = sickness.crash_after {
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            eprintln!("error: the shop breaks down after {after:?}, as DEMO_CRASH_AFTER asks");
+            printer::note(&format!("error: the shop breaks down after {after:?}, as DEMO_CRASH_AFTER asks"));
             std::process::exit(1);
         });
     }
 
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))?;
-    println!("{} {} listens on {address}", who.app, who.version);
+    printer::line(&format!("{} {} listens on {address}", who.app, who.version));
     let shop = Arc::new(Shop { who, sickness, pages: AtomicU64::new(0) });
     let server = auto::Builder::new(TokioExecutor::new());
     let graceful = GracefulShutdown::new();
@@ -85,7 +86,7 @@ async fn serve() -> anyhow::Result<()> {
         tokio::spawn(connection);
     }
     drop(listener);
-    println!("closing: finishing what is in flight");
+    printer::line("closing: finishing what is in flight");
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The faults of one instance of the shop.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sickness {
+pub(crate) struct Sickness {
     pub errors: Share,
     pub wrong: Share,
     pub latency: Duration,
@@ -17,10 +17,10 @@ pub struct Sickness {
 
 /// A part of all requests, in millionths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share(u32);
+pub(crate) struct Share(u32);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SicknessError {
+pub(crate) enum SicknessError {
     #[error("`{variable}` is `{value}`, which is not a share between 0% and 100%")]
     Share { variable: &'static str, value: String },
     #[error("`{variable}` is `{value}`, which is not a duration such as `200ms`, `2s` or `1m`")]
@@ -31,7 +31,7 @@ const WHOLE: u32 = 1_000_000;
 
 impl Share {
     /// Whether the `n`-th request (from 0) is hit; of any run of requests the rounded share is.
-    pub fn hits(self, n: u64) -> bool {
+    pub(crate) fn hits(self, n: u64) -> bool {
         let before = n.wrapping_mul(u64::from(self.0)) / u64::from(WHOLE);
         let after = (n.wrapping_add(1)).wrapping_mul(u64::from(self.0)) / u64::from(WHOLE);
         after > before
@@ -49,7 +49,7 @@ impl Share {
 
 impl Sickness {
     /// Reads the variables through `lookup`; unset and empty ones mean health.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SicknessError> {
+    pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SicknessError> {
         let get = |variable: &'static str| lookup(variable).filter(|v| !v.is_empty());
         let share = |variable: &'static str| match get(variable) {
             None => Ok(Share::default()),

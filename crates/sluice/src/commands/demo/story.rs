@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CALM: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub requests: u64,
     /// Requests without a 2xx answer, except the fault's own answers.
     pub failed: u64,
@@ -38,12 +38,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.failed == 0 && self.caught_ms.is_some() && self.released.as_deref() == Some("v3")
     }
 }
 
-pub struct Story<'a> {
+pub(crate) struct Story<'a> {
     engine: &'a Engine,
     connection: Connection,
     rate: f64,
@@ -52,12 +52,12 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    pub fn new(engine: &'a Engine, rate: f64, tells: bool) -> Self {
+    pub(crate) fn new(engine: &'a Engine, rate: f64, tells: bool) -> Self {
         let connection = Connection { client: engine.client(), namespace: NAMESPACE.to_owned() };
         Self { engine, connection, rate, tells, screen: Screen::new() }
     }
 
-    pub async fn tell(mut self) -> anyhow::Result<Outcome> {
+    pub(crate) async fn tell(mut self) -> anyhow::Result<Outcome> {
         let mut changes = self.changes();
         self.say(&format!("the engine is ready after {} ms", self.engine.ready_after().as_millis()));
 

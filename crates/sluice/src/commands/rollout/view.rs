@@ -8,11 +8,11 @@ use sluice_model::rollout::{CheckState, CheckStatus, PlannedStep, Revision, Roll
 use super::{Rollout, name_of};
 use crate::printer;
 
-pub const HEADERS: [&str; 6] = ["NAME", "PHASE", "STEP", "WEIGHT", "STABLE", "CANDIDATE"];
+pub(crate) const HEADERS: [&str; 6] = ["NAME", "PHASE", "STEP", "WEIGHT", "STABLE", "CANDIDATE"];
 
 const BAR: usize = 40;
 
-pub fn row(rollout: &Rollout) -> Vec<String> {
+pub(crate) fn row(rollout: &Rollout) -> Vec<String> {
     let status = rollout.status.clone().unwrap_or_default();
     vec![
         name_of(rollout).to_owned(),
@@ -25,7 +25,7 @@ pub fn row(rollout: &Rollout) -> Vec<String> {
 }
 
 /// Everything, on several lines.
-pub fn full(rollout: &Rollout) -> String {
+pub(crate) fn full(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
     let mut out = String::new();
     let target = &rollout.spec.target;
@@ -109,17 +109,17 @@ fn with_pods(status: &RolloutStatus, which: Option<&Revision>) -> String {
 }
 
 /// Redraws in place on a terminal; prints a line for each news elsewhere.
-pub struct Screen {
+pub(crate) struct Screen {
     drawn: usize,
     last: String,
 }
 
 impl Screen {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { drawn: 0, last: String::new() }
     }
 
-    pub fn show(&mut self, rollout: &Rollout) {
+    pub(crate) fn show(&mut self, rollout: &Rollout) {
         if printer::is_live() {
             let text = full(rollout);
             // Up over what was drawn before, then clear to the end of the screen.
