@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_api::{Pki, Server};
+use sluice_control::workload::{self, WorkloadOptions};
 use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
 use sluice_node::{Agent, NodeOptions};
 use sluice_store::{OpenError, Store};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::client;
@@ -36,7 +38,8 @@ pub struct Engine {
 struct Parts {
     agent: Agent,
     gateway: GatewayHandle,
-    controllers: Vec<JoinHandle<()>>,
+    controllers: JoinSet<()>,
+    stop_controllers: watch::Sender<bool>,
 }
 
 impl Engine {
@@ -59,7 +62,7 @@ impl Engine {
         let admin = client(&server, "engine");
         definitions::install(&admin).await?;
         let parts = match options.controllers {
-            true => Some(Parts::start(&server, &options, &logs, &stop).await?),
+            true => Some(Parts::start(&server, &options, &logs, &pki.ca).await?),
             false => None,
         };
         let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
@@ -102,12 +105,10 @@ impl Engine {
 
     /// Stops the parts in the reverse order; pods run on unless the options said otherwise.
     pub async fn shutdown(self) {
-        if let Some(Parts { agent, gateway, controllers }) = self.parts {
-            // Controllers would replace what is being stopped.
-            self.stop.cancel();
-            for controller in controllers {
-                let _ = controller.await;
-            }
+        if let Some(Parts { agent, gateway, mut controllers, stop_controllers }) = self.parts {
+            // Controllers first: they would replace what is being stopped.
+            stop_controllers.send_replace(true);
+            while controllers.join_next().await.is_some() {}
             if self.stop_pods {
                 agent.stop_all().await;
             } else {
@@ -122,20 +123,18 @@ impl Engine {
 }
 
 impl Parts {
-    async fn start(
-        server: &Server,
-        options: &Options,
-        logs: &NodeLogs,
-        stop: &CancellationToken,
-    ) -> Result<Self, StartError> {
+    async fn start(server: &Server, options: &Options, logs: &NodeLogs, ca: &str) -> Result<Self, StartError> {
         definitions::install_class(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
         let node_options = NodeOptions::new(&options.data, &options.program);
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
-        let _ = stop;
-        Ok(Self { agent, gateway, controllers: Vec::new() })
+        let (stop_controllers, stop) = watch::channel(false);
+        let mut controllers = JoinSet::new();
+        let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };
+        controllers.spawn(workload::run(client(server, "workload"), workload_options, stop));
+        Ok(Self { agent, gateway, controllers, stop_controllers })
     }
 }
 
