@@ -6,64 +6,80 @@ mod patches;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sluice_schema::decode::{self, DecodeError, Decoded, Expected, Format};
 use sluice_schema::{Fault, Kind, crd};
 
 pub(crate) use kinds::*;
 pub(crate) use owners::{apply, read_apply, refused, settle, track_create, track_status, track_update, with_writer};
 pub(crate) use patches::{Patch, read_patch};
 
-use crate::go_json;
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::request::BodyFormat;
 
-/// An object as its kind, and what was odd about its fields.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    pub(crate) object: Value,
-    pub(crate) notices: Vec<String>,
-}
-
-/// A body, read as JSON or YAML; what it means is not asked yet.
-pub(crate) fn read_object(format: BodyFormat, body: &[u8]) -> Result<Decoded, String> {
-    let object = match format {
-        BodyFormat::Json => serde_json::from_slice(body).map_err(|_| go_json::syntax(body))?,
-        BodyFormat::Yaml => serde_saphyr::from_slice(body).map_err(|error| error.to_string())?,
-        BodyFormat::Protobuf => return Err("protobuf is not read yet".into()),
-    };
-    Ok(Decoded { object, notices: vec![] })
-}
-
 /// A body as an object of a kind, with its defaults.
 pub(crate) fn decode(kind: &Kind, format: BodyFormat, body: &[u8]) -> Result<Decoded, Refusal> {
-    let mut decoded = read_object(format, body).map_err(Refusal::bad)?;
-    decoded.object["kind"] = json!(kind.kind);
-    decoded.object["apiVersion"] = json!(kind.api_version());
-    let unknown = typed(kind, &mut decoded.object).map_err(|why| crate::verbs::undecodable(kind, &why))?;
+    let mut decoded = decode::object(&Expected::from(kind), written_as(format), body).map_err(refuse)?;
+    let unknown = fill(kind, &mut decoded.object);
     decoded.notices.extend(unknown);
     Ok(decoded)
 }
 
+/// The options of a deletion, from its body.
 pub(crate) fn decode_delete_options(format: BodyFormat, body: &[u8]) -> Result<Value, Refusal> {
-    match format {
-        BodyFormat::Yaml => serde_saphyr::from_slice(body).map_err(|e| Refusal::bad(e.to_string())),
-        _ => serde_json::from_slice(body)
-            .map_err(|e| Refusal::bad(format!("couldn't get version/kind; json parse error: {e}"))),
-    }
+    let expected =
+        Expected::body("meta.k8s.io", "v1", "DeleteOptions").expect("the catalog knows the options of deletions");
+    let decoded = decode::object(&expected, written_as(format), body);
+    decoded.map(|decoded| decoded.object).map_err(|error| Refusal::bad(error.cause()))
 }
 
 /// Reads an object as its kind, with its defaults. `Ok` are unknown fields, `Err` is what the decoder says.
 pub(crate) fn typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, String> {
+    let mut notices = decode::typed(kind, object).map_err(|error| error.cause())?;
+    notices.extend(fill(kind, object));
+    Ok(notices)
+}
+
+/// What strict field validation says of these notices.
+pub(crate) fn strict_text(notices: &[String]) -> String {
+    decode::strict_text(notices)
+}
+
+/// The refusal of a body by strict field validation.
+pub(crate) fn strict_refusal(kind: &Kind, notices: &[String]) -> Refusal {
+    refuse(decode::strict_refusal(&Expected::from(kind), notices))
+}
+
+/// Makes an object what a real server prints: empty values that are always there, none that never are.
+pub(crate) fn complete(kind: &Kind, object: &mut Value) {
+    decode::complete(kind, object);
+}
+
+fn written_as(format: BodyFormat) -> Format {
+    match format {
+        BodyFormat::Json => Format::Json,
+        BodyFormat::Yaml => Format::Yaml,
+        BodyFormat::Protobuf => Format::Protobuf,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is used as the last step of a chain of results")]
+fn refuse(error: DecodeError) -> Refusal {
+    Refusal::bad(error.to_string())
+}
+
+/// Brings a decoded object into the shape of its kind: defaults in, what a custom schema does not know out.
+fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
     if let Some(custom) = &kind.custom {
         crd::drop_nulls(&custom.schema, object);
         let unknown = crd::prune(&custom.schema, object);
         crd::apply_defaults(&custom.schema, object);
-        return Ok(unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect());
+        return unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
     }
     if is_definition(kind) {
         crd::apply_definition_defaults(object);
     }
-    Ok(vec![])
+    vec![]
 }
 
 pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
@@ -72,6 +88,10 @@ pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
             fields.remove("status");
         }
         object.set_meta("generation", 1);
+    }
+    if is_definition(kind) {
+        // Its status begins with the versions that are stored.
+        crd::apply_definition_defaults(object);
     }
     if kind.is("", "Namespace") {
         object["status"] = json!({"phase": "Active"});
@@ -138,6 +158,6 @@ pub(crate) fn row(_kind: &Kind, item: &Value, _now: Timestamp) -> Value {
 }
 
 /// The zero value of a kind, as bookmarks carry it.
-pub(crate) fn zero(_kind: &Kind) -> Value {
-    json!({})
+pub(crate) fn zero(kind: &Kind) -> Value {
+    decode::zero(kind)
 }

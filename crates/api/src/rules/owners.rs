@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_schema::Kind;
+use sluice_schema::decode::{self, Decoded, Format};
 use sluice_schema::managed::{self, ApplyError, Versions, Writer};
 
-use super::{Decoded, read_object, typed};
+use super::typed;
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
-use crate::request::{BodyFormat, FieldValidation, WriteOptions};
+use crate::request::{FieldValidation, WriteOptions};
 use crate::versions;
 
 /// The other versions of a resource, for entries that were written through them.
@@ -65,8 +66,8 @@ pub(crate) fn track_status(kind: &Kind, live: &Value, new: &mut Value, manager: 
 
 /// The body of an apply. It need not be complete, but it must say what it is.
 pub(crate) fn read_apply(call: &Call, options: &WriteOptions) -> Result<Value, Refusal> {
-    let Decoded { object, notices } =
-        read_object(BodyFormat::Yaml, &call.body).map_err(|why| Refusal::bad(format!("error decoding YAML: {why}")))?;
+    let Decoded { object, notices } = decode::untyped(Format::Yaml, &call.body)
+        .map_err(|error| Refusal::bad(format!("error decoding YAML: {error}")))?;
     match options.validation {
         FieldValidation::Strict if !notices.is_empty() => {
             Err(Refusal::bad(format!("error strict decoding YAML: {}", notices.join(", "))))

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sluice_schema::Kind;
+use sluice_schema::decode::{self, Decoded, Format};
 use sluice_schema::merge::{self, PatchError};
 
 use crate::go_json;
@@ -19,12 +20,11 @@ pub(crate) struct Patch {
 
 pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refusal> {
     let prefix = if format == PatchFormat::Strategic { "" } else { "error decoding patch: " };
-    let value: Value =
-        serde_json::from_slice(body).map_err(|_| Refusal::bad(format!("{prefix}{}", go_json::syntax(body))))?;
-    let notices = match format {
-        PatchFormat::Json => merge::json_patch_notices(&value),
-        _ => vec![],
-    };
+    let read = decode::untyped(Format::Json, body);
+    let Decoded { object: value, mut notices } = read.map_err(|error| Refusal::bad(format!("{prefix}{error}")))?;
+    if format == PatchFormat::Json {
+        notices.extend(merge::json_patch_notices(&value));
+    }
     if format == PatchFormat::Merge {
         match &value {
             Value::Null => return Err(Refusal::bad("Invalid JSON Patch")),

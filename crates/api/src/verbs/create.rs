@@ -48,6 +48,7 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
     let kind = call.kind();
     admission::create(call, &mut object)?;
     rules::prepare_create(kind, &mut object);
+    rules::complete(kind, &mut object);
     let generated = object.name().is_empty() && !object.text("/metadata/generateName").is_empty();
     for attempt in 1.. {
         if generated {

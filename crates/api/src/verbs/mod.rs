@@ -12,11 +12,11 @@ mod write;
 
 use http::{Method, Response};
 
-pub(crate) use delete::{delete_one, options as delete_options, settle};
+pub(crate) use delete::{delete_one, settle};
 pub(crate) use list::{Found, glue};
 pub(crate) use patch::patched;
 pub(crate) use update::edit;
-pub(crate) use write::{judge_fields, undecodable, valid, wanted_revision};
+pub(crate) use write::{judge_fields, wanted_revision};
 
 use crate::body::Body;
 use crate::call::Call;

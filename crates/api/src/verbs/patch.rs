@@ -63,7 +63,7 @@ pub(crate) fn patched(
     let strict = validation == FieldValidation::Strict && !notices.is_empty();
     let why = match read {
         Err(why) => Some(why),
-        Ok(()) if strict => Some(format!("strict decoding error: {}", notices.join(", "))),
+        Ok(()) if strict => Some(rules::strict_text(&notices)),
         Ok(()) => None,
     };
     if let Some(why) = why {

@@ -58,6 +58,7 @@ pub(crate) fn change(
     keep_identity(live, &mut new);
     admission::update(call, live, &mut new)?;
     rules::prepare_update(kind, &mut new, live, subresource);
+    rules::complete(kind, &mut new);
     rules::settle(&mut new, live);
     valid(kind, call.name(), rules::validate_update(kind, &new, live, subresource))?;
     rules::warnings(kind, &new, Some(live)).into_iter().for_each(|text| call.notices.add(text));

@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::request::FieldValidation;
+use crate::rules;
 use crate::versions;
 
 /// How often a patch is tried again when others write meanwhile.
@@ -29,16 +30,8 @@ pub(crate) fn judge_fields(
             found.into_iter().for_each(|notice| call.notices.add(notice));
             Ok(())
         }
-        FieldValidation::Strict => {
-            let why = format!("strict decoding error: {}", found.join(", "));
-            Err(undecodable(kind, &why))
-        }
+        FieldValidation::Strict => Err(rules::strict_refusal(kind, &found)),
     }
-}
-
-/// The refusal of a body that cannot be read as its kind.
-pub(crate) fn undecodable(kind: &Kind, why: &str) -> Refusal {
-    Refusal::bad(format!("{} in version {:?} cannot be handled as a {}: {why}", kind.kind, kind.version, kind.kind))
 }
 
 pub(crate) fn valid(kind: &Kind, name: &str, faults: Vec<Fault>) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -20,8 +20,6 @@ pub(crate) struct World {
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
     pub(crate) pods: Arc<Cache<Pod>>,
-    pub(crate) nodes: Arc<Cache<Node>>,
-    pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) rollouts: Arc<Cache<Rollout>>,
 }
 
@@ -36,8 +34,6 @@ impl World {
             deployments: Cache::new(),
             replica_sets: Cache::new(),
             pods: Cache::new(),
-            nodes: Cache::new(),
-            claims: Cache::new(),
             rollouts: Cache::new(),
         })
     }
@@ -46,8 +42,6 @@ impl World {
         self.follow_one(&self.deployments, tasks);
         self.follow_one(&self.replica_sets, tasks);
         self.follow_one(&self.pods, tasks);
-        self.follow_one(&self.nodes, tasks);
-        self.follow_one(&self.claims, tasks);
         // Their kind comes with our definitions, which may be installed later than this.
         let rollouts = Api::all_with(self.client.clone(), &rollout::resource());
         tasks.spawn(Arc::clone(&self.rollouts).follow(rollouts, watcher::Config::default()));
@@ -62,13 +56,6 @@ impl World {
     }
 
     pub(crate) async fn synced(&self) {
-        tokio::join!(
-            self.deployments.synced(),
-            self.replica_sets.synced(),
-            self.pods.synced(),
-            self.nodes.synced(),
-            self.claims.synced(),
-            self.rollouts.synced(),
-        );
+        tokio::join!(self.deployments.synced(), self.replica_sets.synced(), self.pods.synced());
     }
 }
