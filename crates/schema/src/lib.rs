@@ -17,6 +17,7 @@ pub mod protobuf;
 #[cfg(test)]
 mod recorded;
 pub mod selector;
+pub mod table;
 mod types;
 pub mod validate;
 
