@@ -156,6 +156,9 @@ fn decode_entry(entry: &Value) -> Result<(Identity, Owned), String> {
         "Update" => Operation::Update,
         other => return Err(format!("operation must be `Apply` or `Update`, not `{other}`")),
     };
+    if text("apiVersion").is_empty() {
+        return Err("apiVersion must not be empty".into());
+    }
     if text("fieldsType") != "FieldsV1" {
         return Err(format!("fieldsType must be `FieldsV1`, not `{}`", text("fieldsType")));
     }

@@ -30,6 +30,7 @@ fn applied_fields(kind: &Kind, live: &Value) -> Option<Set> {
     }
     let place = Place::Typed(kind.ty());
     check(place, &applied, Duplicates::Refused).ok()?;
+    check(place, live, Duplicates::Refused).ok()?;
     let changes = compare(place, &applied, live);
     let fields = fields(place, &applied);
     Some(fields.difference(&changes.modified).difference(&changes.added).difference(&changes.removed))

@@ -167,6 +167,8 @@ pub fn apply(writer: &Writer<'_>, live: Option<&Value>, patch: &Value, force: bo
         .map_err(|why| ApplyError::Failed(format!("failed to create typed patch object ({}): {why}", named(patch))))?;
     let write = Write::new(writer.kind, writer.versions, writer.subresource);
     let live = live.map_or_else(|| Value::Object(serde_json::Map::new()), untracked);
+    check(Place::Typed(writer.kind.ty()), &live, Duplicates::Allowed)
+        .map_err(|why| ApplyError::Failed(format!("failed to create typed live object ({}): {why}", named(&live))))?;
     if managers.is_empty() {
         let before =
             Identity::new(BEFORE_FIRST_APPLY, Operation::Update, &writer.kind.api_version(), writer.subresource);
@@ -249,6 +251,9 @@ fn record(
     identity: &Identity,
     now: Timestamp,
 ) -> Result<(), OwnerError> {
+    for object in [live, new] {
+        check(Place::Typed(write.kind.ty()), object, Duplicates::Allowed).map_err(OwnerError::Failed)?;
+    }
     let mut own = write.update(live, new, managers, &nobody())?;
     own.fields = own.fields.difference(&reset::never_owned());
     if own.fields.is_empty() {

@@ -1,21 +1,24 @@
 //! The rules of ownership: what a write takes, what it gives up, whom it conflicts with.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::entries::{Identity, Managers, Operation, Owned};
 use super::place::Place;
+use super::reset::Filter;
 use super::set::Set;
 use super::typecheck::{Duplicates, check};
 use super::walk::{Comparison, compare, fields, merge, remove, same};
-use super::{ApplyError, Conflict, Versions, reset};
+use super::{ApplyError, Conflict, Versions};
 use crate::kinds::Kind;
 
 /// One write: the kind in its version, and what it may own.
 pub(super) struct Write<'a> {
     pub(super) kind: &'a Kind,
     pub(super) versions: &'a dyn Versions,
-    /// Fields that this endpoint does not write, whatever the body says.
-    pub(super) ignored: Set,
+    /// Which fields this endpoint writes, whatever the body says.
+    pub(super) filter: Filter,
 }
 
 /// Why the ownership of an object cannot be told.
@@ -35,7 +38,7 @@ impl From<OwnerError> for ApplyError {
 
 impl<'a> Write<'a> {
     pub(super) fn new(kind: &'a Kind, versions: &'a dyn Versions, subresource: Option<&str>) -> Self {
-        Self { kind, versions, ignored: reset::ignored(kind, subresource) }
+        Self { kind, versions, filter: Filter::of(kind, subresource) }
     }
 
     fn place(&self) -> Place<'a> {
@@ -50,8 +53,9 @@ impl<'a> Write<'a> {
         managers: &mut Managers,
         writer: &Identity,
     ) -> Result<Owned, OwnerError> {
+        self.reconcile(live, managers)?;
         let changes = self.settle(live, new, managers, writer, true)?;
-        let fields = changes.written().without(&self.ignored);
+        let fields = self.filter.apply(&changes.written());
         Ok(Owned { fields, api_version: self.kind.api_version(), time: None })
     }
 
@@ -64,17 +68,20 @@ impl<'a> Write<'a> {
         applier: &Identity,
         force: bool,
     ) -> Result<Option<Value>, OwnerError> {
+        self.reconcile(live, managers)?;
         let place = self.place();
         let merged = merge(place, live, applied);
         let before = managers.owners.get(applier).cloned();
         let owned = Owned {
-            fields: fields(place, applied).without(&self.ignored),
+            fields: self.filter.apply(&fields(place, applied)),
             api_version: self.kind.api_version(),
             time: before.as_ref().and_then(|before| before.time),
         };
         managers.owners.insert(applier.clone(), owned);
         let merged = match before {
-            Some(before) if !before.fields.is_empty() => self.prune(merged, managers, &before)?,
+            Some(before) if !before.fields.is_empty() => self
+                .prune(merged, managers, &before)
+                .map_err(|why| OwnerError::Failed(format!("failed to prune fields: {why}")))?,
             _ => merged,
         };
         self.settle(live, &merged, managers, applier, force)?;
@@ -114,9 +121,30 @@ impl<'a> Write<'a> {
         Ok(compare(self.place(), live, new))
     }
 
+    /// Reads all entries by the types of today. Entries of versions that are not served any more are dropped.
+    fn reconcile(&self, live: &Value, managers: &mut Managers) -> Result<(), OwnerError> {
+        let mut known: BTreeMap<String, Option<Versioned<'a>>> = BTreeMap::new();
+        let mut kept = BTreeMap::new();
+        for (identity, mut owned) in std::mem::take(&mut managers.owners) {
+            if !known.contains_key(&owned.api_version) {
+                let there = self.convert(live, &owned.api_version).map_err(OwnerError::Failed)?;
+                known.insert(owned.api_version.clone(), there);
+            }
+            if let Some(Some(there)) = known.get(&owned.api_version) {
+                owned.fields = owned.fields.coarsened(there.place());
+                kept.insert(identity, owned);
+            }
+        }
+        managers.owners = kept;
+        Ok(())
+    }
+
     /// Takes out of `merged` what the applier owned `before` and nobody owns now.
-    fn prune(&self, merged: Value, managers: &Managers, before: &Owned) -> Result<Value, OwnerError> {
-        let Some(merged_then) = self.convert(&merged, &before.api_version, "merged")? else { return Ok(merged) };
+    fn prune(&self, merged: Value, managers: &Managers, before: &Owned) -> Result<Value, String> {
+        let merged_then = self.convert(&merged, &before.api_version);
+        let merged_then =
+            merged_then.map_err(|why| format!("failed to convert merged object to last applied version: {why}"))?;
+        let Some(merged_then) = merged_then else { return Ok(merged) };
         let then = merged_then.place();
         let last = before.fields.with_named_fields(then);
         let mut pruned = remove(then, &merged_then.value, &last);
@@ -128,16 +156,21 @@ impl<'a> Write<'a> {
             }
         }
         for version in versions {
-            pruned = self.add_back_owned(&merged, pruned, managers, version)?;
+            pruned = self
+                .add_back_owned(&merged_then.value, pruned, managers, version)
+                .map_err(|why| format!("failed add back owned items: {why}"))?;
         }
         // Only what the applier owned goes; the rest was never its to take.
-        let Some(pruned) = self.convert(&pruned, &before.api_version, "pruned")? else { return Ok(merged) };
+        let pruned = self.convert(&pruned, &before.api_version).map_err(|why| {
+            format!("failed add back dangling items: failed to convert pruned object to last applied version: {why}")
+        })?;
+        let Some(pruned) = pruned else { return Ok(merged) };
         let kept = fields(then, &pruned.value).with_named_fields(then);
         let all = fields(then, &merged_then.value).with_named_fields(then);
         let gone = all.difference(&kept).intersection(&last);
         let result = remove(then, &merged_then.value, &gone);
-        let version = self.kind.api_version();
-        Ok(self.convert(&result, &version, "pruned")?.map_or(result, |converted| converted.value))
+        let converted = self.convert(&result, &self.kind.api_version())?;
+        Ok(converted.map_or(result, |converted| converted.value))
     }
 
     fn add_back_owned(
@@ -146,12 +179,13 @@ impl<'a> Write<'a> {
         pruned: Value,
         managers: &Managers,
         version: &str,
-    ) -> Result<Value, OwnerError> {
-        let (Some(merged), Some(there)) =
-            (self.convert(merged, version, "merged")?, self.convert(&pruned, version, "pruned")?)
-        else {
-            return Ok(pruned);
+    ) -> Result<Value, String> {
+        let failed = |what: &'static str| {
+            move |why: String| format!("failed to convert {what} object at version {version}: {why}")
         };
+        let merged = self.convert(merged, version).map_err(failed("merged"))?;
+        let there = self.convert(&pruned, version).map_err(failed("pruned"))?;
+        let (Some(merged), Some(there)) = (merged, there) else { return Ok(pruned) };
         let place = merged.place();
         let owners = managers.owners.values().filter(|owned| owned.api_version == version);
         let owned = owners.fold(Set::default(), |all, owned| all.union(&owned.fields)).with_named_fields(place);
@@ -161,23 +195,15 @@ impl<'a> Write<'a> {
     }
 
     /// The object in another version; nothing when there is no such version.
-    fn convert(&self, object: &Value, version: &str, what: &str) -> Result<Option<Versioned<'a>>, OwnerError> {
-        if api_version(object) == version || version == self.kind.api_version() && api_version(object).is_empty() {
-            let kind = if version == self.kind.api_version() {
-                Some(self.kind)
-            } else {
-                self.versions.convert(object, version).map(|(kind, _)| kind)
-            };
-            return Ok(kind.map(|kind| Versioned { kind, value: object.clone() }));
-        }
+    fn convert(&self, object: &Value, version: &str) -> Result<Option<Versioned<'a>>, String> {
         let own = self.kind.api_version();
-        let converted = self.versions.convert(object, version);
-        let Some((kind, value)) = converted else {
-            let same = version == own;
-            return Ok(same.then(|| Versioned { kind: self.kind, value: object.clone() }));
-        };
-        check(Place::Typed(kind.ty()), &value, Duplicates::Allowed)
-            .map_err(|why| OwnerError::Failed(format!("failed to convert {what} object: {why}")))?;
+        if version == own && [own.as_str(), ""].contains(&api_version(object)) {
+            return Ok(Some(Versioned { kind: self.kind, value: object.clone() }));
+        }
+        let Some((kind, value)) = self.versions.convert(object, version) else { return Ok(None) };
+        if api_version(object) != version {
+            check(Place::Typed(kind.ty()), &value, Duplicates::Allowed)?;
+        }
         Ok(Some(Versioned { kind, value }))
     }
 }
@@ -203,13 +229,13 @@ struct Changes<'w, 'a> {
     write: &'w Write<'a>,
     live: &'w Value,
     new: &'w Value,
-    known: std::collections::BTreeMap<String, Option<Comparison>>,
+    known: BTreeMap<String, Option<Comparison>>,
 }
 
 impl<'w, 'a> Changes<'w, 'a> {
     fn new(write: &'w Write<'a>, live: &'w Value, new: &'w Value) -> Self {
-        let mut known = std::collections::BTreeMap::new();
-        let own = compare(write.place(), live, new).without(&write.ignored);
+        let mut known = BTreeMap::new();
+        let own = compare(write.place(), live, new).filtered(&write.filter);
         known.insert(write.kind.api_version(), Some(own));
         Self { write, live, new, known }
     }
@@ -217,11 +243,14 @@ impl<'w, 'a> Changes<'w, 'a> {
     /// Nothing for a version that is not served any more.
     fn at(&mut self, version: &str) -> Result<Option<&Comparison>, OwnerError> {
         if !self.known.contains_key(version) {
-            let old = self.write.convert(self.live, version, "old")?;
-            let new = self.write.convert(self.new, version, "new")?;
+            let converted = |object: &Value, what: &str| {
+                let failed = |why| OwnerError::Failed(format!("failed to convert {what} object: {why}"));
+                self.write.convert(object, version).map_err(failed)
+            };
+            let (old, new) = (converted(self.live, "old")?, converted(self.new, "new")?);
             let changes = match (old, new) {
                 (Some(old), Some(new)) => {
-                    Some(compare(old.place(), &old.value, &new.value).without(&self.write.ignored))
+                    Some(compare(old.place(), &old.value, &new.value).filtered(&self.write.filter))
                 }
                 _ => None,
             };

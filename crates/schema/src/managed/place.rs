@@ -65,6 +65,11 @@ impl<'a> Place<'a> {
         matches!(self, Self::Typed(ty) if ty.field_def(name).is_some())
     }
 
+    /// Whether the types say that what stands here has one owner.
+    pub(super) fn is_one_value(self) -> bool {
+        matches!(self, Self::Typed(_)) && matches!(self.atom(None), Atom::AtomicList | Atom::AtomicMap)
+    }
+
     /// The place below a key of a map; nothing where the type has no such field.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         let Self::Typed(ty) = self else { return Some(self) };

@@ -89,25 +89,25 @@ mod tests {
     use crate::Catalog;
 
     #[track_caller]
-    fn check(kind: &str, object: Value, expected: Option<&str>) {
+    fn check(kind: &str, object: &Value, expected: Option<&str>) {
         let kind = Catalog::builtin().kind("", "v1", kind).expect("a built-in kind");
-        assert_eq!(unstructured_fault(kind.ty(), &object).as_deref(), expected, "{object}");
+        assert_eq!(unstructured_fault(kind.ty(), object).as_deref(), expected, "{object}");
     }
 
     #[test]
     fn the_first_misfit_is_named_as_go_names_it() {
-        check("ConfigMap", json!({"data": {"a": "1"}, "nope": 1}), None);
-        check("ConfigMap", json!({"data": "x"}), Some("cannot restore map from string"));
-        check("ConfigMap", json!({"data": {"a": 5}}), Some("cannot convert int64 to string"));
-        check("Pod", json!({"spec": {"containers": "x"}}), Some("cannot restore slice from string"));
-        check("Pod", json!({"spec": "x"}), Some("cannot restore struct from: string"));
-        check("Pod", json!({"spec": {"priority": 1.5}}), Some("cannot convert float64 to int32"));
-        check("Pod", json!({"spec": {"priority": 1.0}}), None);
-        check("Pod", json!({"spec": {"dnsPolicy": 1}}), Some("cannot convert int64 to v1.DNSPolicy"));
+        check("ConfigMap", &json!({"data": {"a": "1"}, "nope": 1}), None);
+        check("ConfigMap", &json!({"data": "x"}), Some("cannot restore map from string"));
+        check("ConfigMap", &json!({"data": {"a": 5}}), Some("cannot convert int64 to string"));
+        check("Pod", &json!({"spec": {"containers": "x"}}), Some("cannot restore slice from string"));
+        check("Pod", &json!({"spec": "x"}), Some("cannot restore struct from: string"));
+        check("Pod", &json!({"spec": {"priority": 1.5}}), Some("cannot convert float64 to int32"));
+        check("Pod", &json!({"spec": {"priority": 1.0}}), None);
+        check("Pod", &json!({"spec": {"dnsPolicy": 1}}), Some("cannot convert int64 to v1.DNSPolicy"));
         let base64 = "error decoding from json: illegal base64 data at input byte 3";
-        check("Secret", json!({"data": {"a": "not base64!"}}), Some(base64));
+        check("Secret", &json!({"data": {"a": "not base64!"}}), Some(base64));
         let rule = "quantities must match the regular expression \
                     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-        check("Pod", json!({"spec": {"overhead": {"cpu": "banana"}}}), Some(rule));
+        check("Pod", &json!({"spec": {"overhead": {"cpu": "banana"}}}), Some(rule));
     }
 }

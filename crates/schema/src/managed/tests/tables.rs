@@ -161,6 +161,48 @@ fn bodies_that_do_not_fit_say_where() {
 }
 
 #[test]
+fn types_that_became_one_value_are_owned_as_one() {
+    let widget = |map_type: Value| {
+        let mut schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "part": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
+        }}}});
+        schema["properties"]["spec"]["properties"]["part"]["x-kubernetes-map-type"] = map_type;
+        let definition = json!({"metadata": {"name": "widgets.example.org"}, "spec": {
+            "group": "example.org", "scope": "Namespaced",
+            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        }});
+        crate::crd::compile(&definition).expect("a good definition").remove(0)
+    };
+    let (granular, atomic) = (widget(json!("granular")), widget(json!("atomic")));
+    let object = |part: Value| {
+        let metadata = json!({"name": "w"});
+        json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": metadata, "spec": {"part": part}})
+    };
+    let by = |kind, manager| Writer { kind, manager, ..writer(self::kind("Pod"), "", 0) };
+    let live = apply(&by(&granular, "a"), None, &object(json!({"a": "1", "b": "1"})), false).expect("new");
+    let error = apply(&by(&atomic, "b"), Some(&live), &object(json!({"b": "2"})), false).expect_err("a owns all of it");
+    assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.part");
+}
+
+#[test]
+fn some_subresources_write_only_their_part() {
+    let pod = |resources: Value| {
+        let container = json!({"name": "c", "image": "i", "resources": resources});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}})
+    };
+    let mut live = pod(json!({}));
+    update(&writer(kind("Pod"), "u", 0), None, &mut live);
+    let mut new = live.clone();
+    new["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+    new["spec"]["containers"][0]["image"] = json!("j");
+    let resize = Writer { subresource: Some("resize"), ..writer(kind("Pod"), "r", 1) };
+    update(&resize, Some(&live), &mut new);
+    let fields = &new["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"];
+    assert_eq!(*fields, json!({"f:resources": {"f:limits": {".": {}, "f:cpu": {}}}}));
+}
+
+#[test]
 fn managers_are_named_after_the_user_agent() {
     assert_eq!(manager_from_user_agent("kubectl/v1.35.4 (linux/amd64)"), "kubectl");
     assert_eq!(manager_from_user_agent("/x"), "unknown");
