@@ -1,6 +1,7 @@
 //! Listeners, connections and bodies around the routing table.
 
 mod options;
+mod plane;
 mod start;
 
 pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE};
