@@ -20,7 +20,7 @@ mod tunnel;
 mod worker;
 
 pub(crate) use listen::open;
-pub(crate) use meter::VersionKey;
+pub use meter::VersionKey;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -145,6 +145,10 @@ impl Plane {
 
     pub(crate) fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
         self.meters.snapshot()
+    }
+
+    pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
+        self.meters.snapshot_of(namespace, hash)
     }
 
     pub(crate) fn workers(&self) -> usize {

@@ -107,6 +107,16 @@ impl Meters {
         all
     }
 
+    pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = VersionKey { namespace: namespace.to_owned(), hash: hash.to_owned() };
+        let mut sum = state.retired.get(&key).cloned().unwrap_or_default();
+        for (_, meter) in state.live.iter().filter(|(known, _)| *known == key) {
+            sum.merge(&meter.snapshot());
+        }
+        sum
+    }
+
     fn register(&self, version: &Version) -> Arc<Meter> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.live.len() >= limits::METERED_VERSIONS {

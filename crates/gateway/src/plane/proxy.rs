@@ -111,7 +111,7 @@ impl Exchange {
         }
     }
 
-    async fn attempt(&mut self, mut pick: Pick, body: RequestBody, fresh: bool) -> Attempt {
+    async fn attempt(&mut self, pick: Pick, body: RequestBody, fresh: bool) -> Attempt {
         let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint) };
         let reused = pooled.is_some();
         let sender = match pooled {

@@ -103,14 +103,18 @@ impl Worker {
                         doors.insert(entrance, closing);
                     }
                     Some(Order::Close(entrance)) => {
-                        doors.remove(&entrance).inspect(|door| drop(door.send_replace(true)));
+                        if let Some(door) = doors.remove(&entrance) {
+                            door.send_replace(true);
+                        }
                     }
                     Some(Order::Stop) | None => break,
                 },
                 _ = sweep.tick() => self.pool.sweep(Instant::now()),
             }
         }
-        doors.values().for_each(|door| drop(door.send_replace(true)));
+        for door in doors.values() {
+            door.send_replace(true);
+        }
         self.stopping.send_replace(true);
         // Every connection gives its permit back when it is done.
         let all = limits::CONNECTIONS as u32;
