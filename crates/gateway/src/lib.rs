@@ -7,5 +7,4 @@ mod start;
 
 pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE};
 pub use plane::VersionKey;
-pub use plane::VersionKey;
 pub use start::{Counters, Gateway, GatewayHandle, StartError};
