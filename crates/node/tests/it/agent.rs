@@ -43,6 +43,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     )
 }
 
+/// What takes tens of milliseconds may take this long on a busy machine.
+const PROMPT: Duration = Duration::from_secs(2);
+
 fn demo() -> Value {
     json!({"containers": [{"name": "web", "image": "sluice.dev/demo:v1", "ports": [{"containerPort": 8080}]}]})
 }
@@ -129,7 +132,7 @@ async fn a_pod_gets_ready_and_answers() {
     let reasons: Vec<String> =
         cluster.events("shop").await.iter().filter_map(|event| Some(event.split_once(':')?.0.to_owned())).collect();
     assert_eq!(reasons, ["Pulled", "Created", "Started"]);
-    println!("ready after {took:?}");
+    assert!(took < PROMPT, "ready after {took:?} only");
     cluster.end().await;
 }
 
@@ -381,7 +384,7 @@ async fn a_restarted_agent_changes_nothing() {
     let after = serde_json::to_value(after).expect("JSON");
     assert_eq!(after["status"], before["status"]);
     assert_eq!(pid(&cluster, &after), process);
-    println!("another pod was ready {:?} after the restart", began.elapsed());
+    assert!(began.elapsed() < PROMPT, "at work {:?} after the restart only", began.elapsed());
     // And it is held again: a crash is seen and reported.
     kill_process(Pid::from_raw(process).expect("a pid"), Signal::KILL).expect("it was there");
     cluster.until("web", "restarted", |pod| web(pod)["restartCount"] == 1 && condition(pod, "Ready") == "True").await;
@@ -428,7 +431,7 @@ async fn all_pods_can_be_stopped() {
     cluster.agent.take().expect("an agent").stop_all().await;
     assert!(!alive(process));
     cluster.start_agent().await;
-    cluster.until("web", "afresh", |pod| condition(pod, "Ready") == "True" && container_id(pod) != "").await;
+    cluster.until("web", "afresh", |pod| condition(pod, "Ready") == "True" && !container_id(pod).is_empty()).await;
     let again = cluster.pods().get("web").await.expect("a pod");
     assert_eq!(again.metadata.uid.as_deref(), Some(&*uid(&pod)), "the same pod");
     cluster.end().await;

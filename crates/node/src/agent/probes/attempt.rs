@@ -125,15 +125,13 @@ async fn fetch(get: &HTTPGetAction, address: SocketAddr, path: &str) -> Result<(
     // The connection is driven only until the head is here: nobody reads the body.
     tokio::pin!(connection);
     tokio::pin!(answer);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer,
-            ended = &mut connection => match ended {
-                Ok(()) => return answer.await,
-                Err(error) => return Err(error.to_string()),
-            },
-        }
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 

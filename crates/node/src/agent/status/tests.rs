@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::StopState;
 
-fn pod(spec: serde_json::Value) -> Pod {
+fn pod(spec: &serde_json::Value) -> Pod {
     serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "generation": 3}, "spec": spec}))
         .expect("a pod")
 }
@@ -64,7 +64,7 @@ fn show(status: &PodStatus) -> String {
 
 #[test]
 fn a_pod_of_one_container_goes_through_its_phases() {
-    let pod = pod(serde_json::json!({"containers": [{"name": "web"}]}));
+    let pod = pod(&serde_json::json!({"containers": [{"name": "web"}]}));
     let check = |state: Option<PodState>, ready: &[&str], expected: &str| {
         assert_eq!(show(&of(&pod, state.as_ref(), ready)), expected);
     };
@@ -92,7 +92,7 @@ fn a_pod_of_one_container_goes_through_its_phases() {
 
 #[test]
 fn a_crashing_container_keeps_its_pod_running() {
-    let pod = pod(serde_json::json!({"containers": [{"name": "web"}]}));
+    let pod = pod(&serde_json::json!({"containers": [{"name": "web"}]}));
     let mut crashing = state(&[("web", waits("CrashLoopBackOff"))]);
     crashing.containers[0].last = Some(exit(1));
     crashing.containers[0].restart_count = 4;
@@ -105,7 +105,7 @@ fn a_crashing_container_keeps_its_pod_running() {
 
 #[test]
 fn init_containers_and_sidecars_count_in_their_own_ways() {
-    let pod = pod(serde_json::json!({
+    let pod = pod(&serde_json::json!({
         "initContainers": [{"name": "prepare"}, {"name": "proxy", "restartPolicy": "Always"}], "containers": [{"name": "web"}],
     }));
     let preparing = PodState {
@@ -134,7 +134,7 @@ fn init_containers_and_sidecars_count_in_their_own_ways() {
 
 #[test]
 fn readiness_gates_have_their_say() {
-    let mut pod = pod(serde_json::json!({
+    let mut pod = pod(&serde_json::json!({
         "containers": [{"name": "web"}], "readinessGates": [{"conditionType": "example.com/lb"}],
     }));
     let up = state(&[("web", runs(true))]);
@@ -157,7 +157,7 @@ fn readiness_gates_have_their_say() {
 
 #[test]
 fn a_second_look_changes_nothing() {
-    let mut pod = pod(serde_json::json!({"containers": [{"name": "web"}]}));
+    let mut pod = pod(&serde_json::json!({"containers": [{"name": "web"}]}));
     let up = PodState {
         stop: Some(StopState { since_ms: 0, deadline_ms: 1, requested: true }),
         ..state(&[("web", runs(true))])

@@ -220,7 +220,7 @@ impl Worker {
                 self.context.warning(&self.pod, None, "FailedMount", &error.to_string());
             }
             SyncError::Address(error) => {
-                self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string())
+                self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string());
             }
             SyncError::Link(error @ (LinkError::Start(_) | LinkError::Silent)) => {
                 self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string());
