@@ -12,6 +12,7 @@ mod go;
 mod kinds;
 pub mod managed;
 pub mod merge;
+pub mod openapi;
 pub mod prepare;
 pub mod protobuf;
 #[cfg(test)]
