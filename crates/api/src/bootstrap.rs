@@ -4,8 +4,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::admission::SYSTEM;
 use crate::body::Body;
 use crate::identity::Identity;
+use crate::pki::SERVICE_ADDRESS;
 use crate::server::Server;
 
 const NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", "sluice-system"];
@@ -24,7 +26,17 @@ pub(crate) async fn run(server: &Server) -> Result<(), StartError> {
     for name in NAMESPACES {
         ensure(server, "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await?;
     }
-    Ok(())
+    for (name, value) in SYSTEM {
+        let description = "Used for system critical pods that must not be moved from their current node.";
+        let class = json!({"metadata": {"name": name}, "value": value, "description": description});
+        ensure(server, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
+    }
+    let service = json!({
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": SERVICE_ADDRESS.to_string(), "type": "ClusterIP", "sessionAffinity": "None",
+                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+    });
+    ensure(server, "/api/v1/namespaces/default/services", &service).await
 }
 
 /// Creates an object through the server's own front door, unless it is there.

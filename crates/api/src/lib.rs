@@ -8,7 +8,6 @@ mod call;
 mod definitions;
 mod dispatch;
 mod endpoints;
-mod faults;
 mod go_json;
 mod identity;
 mod listen;

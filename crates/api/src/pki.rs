@@ -24,7 +24,7 @@ use crate::random;
 const SERVER_NAMES: [&str; 5] =
     ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
 /// The address of the `kubernetes` service.
-const SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
+pub(crate) const SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
 const CA_YEARS: i32 = 10;
 
 #[derive(Debug, thiserror::Error)]

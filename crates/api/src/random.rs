@@ -27,6 +27,10 @@ pub(crate) fn token() -> String {
     bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+pub(crate) fn number() -> u32 {
+    u32::from_ne_bytes(bytes())
+}
+
 /// A random (version 4) UUID.
 pub(crate) fn uid() -> String {
     let mut raw = bytes::<16>();

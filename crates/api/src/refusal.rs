@@ -1,9 +1,7 @@
 //! Why a request is refused, and the `Status` that says so: every text is the one a real API server gives.
 
 use serde_json::{Value, json};
-use sluice_schema::{Fault, Kind};
-
-use crate::faults;
+use sluice_schema::{Fault, Kind, summary};
 
 /// A resource and the object in it, as messages and `details` name them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -203,7 +201,7 @@ impl Refusal {
             Self::BeingDeleted(named) => format!("object is being deleted: {named} already exists"),
             Self::Conflict { named, why } => format!("Operation cannot be fulfilled on {named}: {why}"),
             Self::Invalid { group, kind, name, faults } => {
-                format!("{} {name:?} is invalid: {}", qualified(kind, group), joined(faults))
+                format!("{} {name:?} is invalid: {}", qualified(kind, group), summary(faults))
             }
             Self::Unprocessable => "the server rejected our request due to an error in our request".into(),
             Self::Unauthorized => "Unauthorized".into(),
@@ -312,20 +310,5 @@ fn qualified(resource: &str, group: &str) -> String {
 }
 
 fn cause(fault: &Fault) -> Value {
-    json!({"reason": fault.kind.reason(), "message": faults::message(fault), "field": faults::field(fault)})
-}
-
-/// The faults as one sentence: equal ones once, several in brackets.
-fn joined(faults: &[Fault]) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(faults.len());
-    for fault in faults {
-        let text = format!("{}: {}", faults::field(fault), faults::message(fault));
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    match texts.as_slice() {
-        [one] => one.clone(),
-        many => format!("[{}]", many.join(", ")),
-    }
+    json!({"reason": fault.kind.reason(), "message": fault.message(), "field": fault.field()})
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Addresses;
 use crate::body::Body;
 use crate::definitions::{self, Compiled};
 use crate::dispatch;
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) registry: Registry,
     pub(crate) compiled: Compiled,
+    pub(crate) addresses: Addresses,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     /// Ends watches and other streams.
@@ -54,6 +56,7 @@ impl Server {
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds()),
             compiled: Compiled::default(),
+            addresses: Addresses::default(),
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
             stopping: CancellationToken::new(),

@@ -3,82 +3,45 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use kube::Client;
-use sluice_route::Entrance;
 use sluice_stats::VersionSnapshot;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::control::{Control, Tasks, give_back};
 use crate::options::GatewayOptions;
-use crate::plane::{Plane, VersionKey, Workers, open};
+
+/// A version as the gateway tells them apart: the namespace and `pod-template-hash` of its pods (empty when unlabelled).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionKey {
+    pub namespace: String,
+    pub hash: String,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot start the gateway's workers")]
-    Workers(#[source] io::Error),
+    #[error("cannot start gateway worker {worker}")]
+    Worker { worker: usize, source: io::Error },
 }
 
 pub struct Gateway;
 
 impl Gateway {
-    /// Binds the default listener and starts the workers; routes follow as the control side reads them through `client`. Until
-    /// then every request is answered with 404.
-    #[expect(
-        clippy::unused_async,
-        reason = "must be called inside a runtime, and may come to wait for the first table"
-    )]
-    pub async fn start(client: Client, options: GatewayOptions) -> Result<GatewayHandle, StartError> {
-        let count = match options.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
-        let listen = |source| StartError::Listen { address: options.address, source };
-        let sockets = open(options.address, count).map_err(listen)?;
-        let address = sockets[0].local_addr().map_err(listen)?;
-        let workers = Workers::start(count).map_err(StartError::Workers)?;
-        workers.plane().serve(Entrance::Default, sockets);
-
-        let options = GatewayOptions { address, ..options };
-        let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), &options);
-        let (stop, stopped) = watch::channel(false);
-        let control = tokio::spawn(control.run(updates, stopped));
-        tracing::info!(%address, workers = count, "Gateway listens");
-        Ok(GatewayHandle { address, instance: options.instance, client, workers, control, tasks, stop })
+    /// Binds the default listener and starts the workers; routes follow as the control side reads them through `client`.
+    #[expect(clippy::unused_async, reason = "the signature comes first; the control side is started here next")]
+    pub async fn start(client: kube::Client, options: GatewayOptions) -> Result<GatewayHandle, StartError> {
+        drop(client);
+        let listener = std::net::TcpListener::bind(options.address)
+            .map_err(|source| StartError::Listen { address: options.address, source })?;
+        let address =
+            listener.local_addr().map_err(|source| StartError::Listen { address: options.address, source })?;
+        Ok(GatewayHandle { address, _listener: listener })
     }
 }
 
-/// A running gateway; [`GatewayHandle::shutdown`] ends it with care.
+/// A running gateway. Dropping the handle leaves it running; [`GatewayHandle::shutdown`] ends it.
 pub struct GatewayHandle {
     address: SocketAddr,
-    instance: String,
-    client: Client,
-    workers: Workers,
-    control: JoinHandle<()>,
-    tasks: Tasks,
-    stop: watch::Sender<bool>,
-}
-
-/// Reads the counters of a gateway, for as long as anybody likes.
-#[derive(Clone)]
-pub struct Counters {
-    plane: Arc<Plane>,
-}
-
-impl Counters {
-    /// Counters since start of every version that got a request.
-    pub fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
-        self.plane.snapshot()
-    }
-
-    /// Those of one version; zero if it never got a request.
-    pub fn of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
-        self.plane.snapshot_of(namespace, hash)
-    }
+    _listener: std::net::TcpListener,
 }
 
 impl GatewayHandle {
@@ -87,32 +50,17 @@ impl GatewayHandle {
         self.address
     }
 
-    /// The newest routing table that every worker serves; 0 before the first.
+    /// The newest routing table that every worker serves.
     pub fn generation(&self) -> u64 {
-        self.workers.plane().acknowledged()
+        0
     }
 
     /// Counters since start of every version that got a request.
     pub fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
-        self.counters().snapshot()
-    }
-
-    /// A cheap handle to the counters alone.
-    pub fn counters(&self) -> Counters {
-        Counters { plane: self.workers.plane().clone() }
+        BTreeMap::new()
     }
 
     /// Takes no more connections, finishes the requests in flight within a bounded time and gives the Lease back.
-    pub async fn shutdown(self) {
-        let Self { address, instance, client, workers, control, tasks, stop } = self;
-        stop.send_replace(true);
-        if let Err(error) = control.await {
-            tracing::error!(%error, "Gateway control ended badly");
-        }
-        workers.stop().await;
-        // After the last writer of the Lease: nobody puts it back.
-        tasks.end().await;
-        give_back(&client, &instance).await;
-        tracing::info!(%address, "Gateway stopped");
-    }
+    #[expect(clippy::unused_async, reason = "the signature comes first")]
+    pub async fn shutdown(self) {}
 }

@@ -1,48 +1,49 @@
 //! What the server adds to objects, or refuses, because of other objects: a list of functions in a fixed order.
 
 mod namespace;
+mod nodes;
+mod priority;
+mod protection;
+mod service_account;
+mod services;
 
 use serde_json::Value;
 
+pub(crate) use priority::SYSTEM;
+pub(crate) use services::{Addresses, Claim, claim, release};
+
 use crate::call::Call;
+use crate::definitions;
 use crate::object::Object;
 use crate::refusal::Refusal;
-use crate::server::Server;
-use sluice_schema::Kind;
 
 /// Before a new object is prepared and validated.
-pub(crate) fn create(call: &Call, object: &mut Value) -> Result<(), Refusal> {
-    crate::definitions::admit(&call.server, call.kind(), object.name())?;
+pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<(), Refusal> {
+    let kind = call.kind();
+    definitions::admit(&call.server, kind, object.name())?;
     namespace::must_be_live(call, object)?;
-    namespace::label(call.kind(), object);
+    namespace::complete(kind, object);
+    protection::add(kind, object);
+    if kind.is("", "Pod") {
+        service_account::admit(call, object).await?;
+        priority::admit(call, object)?;
+        nodes::tolerate_failures(object);
+    }
     Ok(())
 }
 
+/// Before a changed object is prepared and validated.
 pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<(), Refusal> {
-    let _ = (call, live, object);
+    let kind = call.kind();
+    namespace::label(kind, object);
+    if kind.is("", "Pod") && call.target.subresource.is_none() {
+        priority::keep(live, object);
+    }
     Ok(())
 }
 
+/// Before an object is marked for deletion.
 pub(crate) fn delete(call: &Call, live: &Value) -> Result<(), Refusal> {
-    namespace::may_go(call.kind(), live)
-}
-
-/// What was set aside for an object that is not stored yet; given back when dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Claim {}
-
-impl Claim {
-    /// The object is stored.
-    pub(crate) fn keep(self) {}
-}
-
-/// Sets aside what only one object may have.
-pub(crate) fn claim(call: &Call, live: Option<&Value>, object: &mut Value, dry_run: bool) -> Result<Claim, Refusal> {
-    let _ = (call, live, object, dry_run);
-    Ok(Claim::default())
-}
-
-/// Gives back what a deleted object had.
-pub(crate) fn release(server: &Server, kind: &Kind, object: &Value) {
-    let _ = (server, kind, object);
+    namespace::may_go(call.kind(), live)?;
+    priority::may_go(call.kind(), live)
 }

@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::object::{Object, map_at};
 use crate::refusal::{Named, Refusal};
 
+const FINALIZER: &str = "kubernetes";
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -28,20 +29,25 @@ pub(crate) fn must_be_live(call: &Call, object: &Value) -> Result<(), Refusal> {
     Err(Refusal::Forbidden { named: Named::of(kind, object.name()), why, causes: vec![cause] })
 }
 
-/// Every namespace carries its name as a label, and waits at its end for its contents to go.
+/// Every namespace carries its name as a label.
 pub(crate) fn label(kind: &Kind, object: &mut Value) {
+    if kind.is("", "Namespace") && !object.name().is_empty() {
+        let name = object.name().to_owned();
+        map_at(&mut object["metadata"], "labels").insert(NAME_LABEL.into(), json!(name));
+    }
+}
+
+/// A new namespace waits at its end for its contents to go.
+pub(crate) fn complete(kind: &Kind, object: &mut Value) {
     if !kind.is("", "Namespace") {
         return;
     }
-    let name = object.name().to_owned();
-    if !name.is_empty() {
-        map_at(&mut object["metadata"], "labels").insert(NAME_LABEL.into(), json!(name));
-    }
+    label(kind, object);
     let finalizers = map_at(object, "spec").entry("finalizers").or_insert_with(|| json!([]));
     if let Some(list) = finalizers.as_array_mut()
-        && !list.iter().any(|finalizer| finalizer == "kubernetes")
+        && !list.iter().any(|finalizer| finalizer == FINALIZER)
     {
-        list.push(json!("kubernetes"));
+        list.push(json!(FINALIZER));
     }
 }
 

@@ -1,34 +1,30 @@
 //! Which groups, versions and resources are served.
 
-use http::Response;
-use http::StatusCode;
+use bytes::Bytes;
 use http::request::Parts;
-use serde_json::{Value, json};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+use sluice_schema::discovery;
 
 use super::only_get;
 use crate::body::Body;
+use crate::dispatch::text;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
 use crate::render;
-use crate::request::Encoding;
+use crate::request::{Shape, negotiate};
 
-pub(crate) fn core_versions(_kinds: &Kinds, parts: &Parts) -> Result<Response<Body>, Refusal> {
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// `/api`.
+pub(super) fn core_versions(kinds: &Kinds, parts: &Parts) -> Result<Response<Body>, Refusal> {
     only_get(parts)?;
-    let versions = json!({"kind": "APIVersions", "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}]});
-    Ok(render::value(Encoding::Json, StatusCode::OK, &versions))
+    aggregated_or(kinds, parts, true, discovery::core_versions)
 }
 
-pub(crate) fn groups(kinds: &Kinds, _parts: &Parts) -> Result<Response<Body>, Refusal> {
-    let mut seen: Vec<&str> = Vec::new();
-    for kind in kinds.all.iter().filter(|kind| !kind.group.is_empty()) {
-        if !seen.contains(&kind.group.as_str()) {
-            seen.push(&kind.group);
-        }
-    }
-    let groups: Vec<Value> = seen.into_iter().map(|group| group_document(kinds, group, false)).collect();
-    let list = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
-    Ok(render::value(Encoding::Json, StatusCode::OK, &list))
+/// `/apis`, which looks at no method.
+pub(super) fn groups(kinds: &Kinds, parts: &Parts) -> Result<Response<Body>, Refusal> {
+    aggregated_or(kinds, parts, false, || discovery::group_list(&kinds.all))
 }
 
 /// The document of a group, or of one of its versions.
@@ -39,50 +35,35 @@ pub(crate) fn group_discovery(
     parts: &Parts,
 ) -> Result<Response<Body>, Refusal> {
     only_get(parts)?;
+    let accept = negotiate(&text(&parts.headers, "accept"), true)?;
     let document = match version {
-        None => group_document(kinds, group, true),
-        Some(version) => resources(kinds, group, version),
+        None => discovery::group(&kinds.all, group),
+        Some(version) => discovery::resource_list(&kinds.all, group, version),
     };
-    Ok(render::value(Encoding::Json, StatusCode::OK, &document))
+    let document = document.ok_or(Refusal::NoSuchResource)?;
+    Ok(render::value(accept.encoding, StatusCode::OK, &document))
 }
 
-fn group_document(kinds: &Kinds, group: &str, alone: bool) -> Value {
-    let mut versions: Vec<&str> = Vec::new();
-    for kind in kinds.all.iter().filter(|kind| kind.group == group) {
-        if !versions.contains(&kind.version.as_str()) {
-            versions.push(&kind.version);
-        }
+/// Everything in one document for those who ask for it, which they may keep while its tag holds.
+fn aggregated_or(
+    kinds: &Kinds,
+    parts: &Parts,
+    core: bool,
+    plain: impl FnOnce() -> Value,
+) -> Result<Response<Body>, Refusal> {
+    let accept = negotiate(&text(&parts.headers, "accept"), true)?;
+    if accept.shape != Shape::Discovery {
+        return Ok(render::value(accept.encoding, StatusCode::OK, &plain()));
     }
-    let versions: Vec<Value> =
-        versions.iter().map(|v| json!({"groupVersion": format!("{group}/{v}"), "version": v})).collect();
-    let mut document = json!({"name": group, "preferredVersion": versions.first(), "versions": versions});
-    if alone {
-        document["kind"] = json!("APIGroup");
-        document["apiVersion"] = json!("v1");
+    let document = discovery::aggregated(&kinds.all, core);
+    let bytes = serde_json::to_vec(&document).expect("JSON values always serialise");
+    let tag = format!("{:?}", discovery::etag(&bytes));
+    let known = text(&parts.headers, "if-none-match") == tag;
+    let (code, bytes) = if known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, bytes.into()) };
+    let mut response = render::answer(code, AGGREGATED, bytes);
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
     }
-    document
-}
-
-fn resources(kinds: &Kinds, group: &str, version: &str) -> Value {
-    let mut all = Vec::new();
-    for kind in kinds.all.iter().filter(|kind| kind.group == group && kind.version == version) {
-        let mut resource = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
-                                  "kind": kind.kind, "verbs": kind.verbs});
-        for (field, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
-            if !list.is_empty() {
-                resource[field] = json!(list);
-            }
-        }
-        all.push(resource);
-        for sub in &kind.subresources {
-            all.push(json!({"name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
-                            "namespaced": kind.namespaced, "kind": sub.kind, "verbs": sub.verbs}));
-        }
-    }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    let mut list = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": all});
-    if !group.is_empty() {
-        list["apiVersion"] = json!("v1");
-    }
-    list
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
 }

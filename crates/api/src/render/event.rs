@@ -85,7 +85,7 @@ impl Frames {
     }
 
     fn table(&mut self, version: &str, object: &Value) -> Value {
-        let columns = if self.columns_told { Value::Null } else { rules::columns(&self.kind) };
+        let columns = if self.columns_told { Value::Null } else { rules::columns(&self.kind, None) };
         self.columns_told = true;
         let mut row = rules::row(&self.kind, object, Timestamp::now());
         row["object"] = match self.include {

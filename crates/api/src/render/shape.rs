@@ -38,7 +38,7 @@ pub(crate) fn table(call: &Call, version: &str, items: &[Value], metadata: Value
         }
     }
     Ok(json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": about,
-              "columnDefinitions": rules::columns(call.kind()), "rows": rows}))
+              "columnDefinitions": rules::columns(call.kind(), items.first()), "rows": rows}))
 }
 
 pub(crate) fn row(call: &Call, version: &str, item: &Value, include: Include, now: Timestamp) -> Value {

@@ -5,7 +5,6 @@ use sluice_schema::Fault;
 
 use super::query::Query;
 use super::write_options::{dry_run_faults, refused};
-use crate::faults::{invalid, unsupported};
 use crate::go_json;
 use crate::refusal::Refusal;
 
@@ -92,13 +91,13 @@ impl DeleteOptions {
             Some("Orphan") => Some(Propagation::Orphan),
             Some(other) => {
                 let supported = ["Foreground", "Background", "Orphan", "nil"];
-                faults.push(unsupported("propagationPolicy", other, &supported));
+                faults.push(Fault::unsupported("propagationPolicy", other, &supported));
                 None
             }
         };
         if let (Some(policy), Some(_)) = (policy, orphan) {
             let detail = "orphanDependents and deletionPropagation cannot be both set";
-            faults.push(invalid("propagationPolicy", policy, detail));
+            faults.push(Fault::invalid("propagationPolicy", policy, detail));
         }
         faults.extend(dry_run_faults(dry_run.iter().copied()));
         if !faults.is_empty() {

@@ -7,7 +7,6 @@ use sluice_schema::Fault;
 
 use super::query::Query;
 use super::write_options::refused;
-use crate::faults::{forbidden, invalid, unsupported};
 use crate::go_json;
 use crate::refusal::Refusal;
 
@@ -83,25 +82,25 @@ impl ListOptions {
     fn list_faults(&self, continued: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         if self.send_initial_events.is_some() {
-            faults.push(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+            faults.push(Fault::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
         }
         if self.version_match.is_empty() {
             return faults;
         }
         let path = "resourceVersionMatch";
         if self.resource_version.is_empty() {
-            faults.push(forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            faults.push(Fault::forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
         }
         if continued {
-            faults.push(forbidden(path, "resourceVersionMatch is forbidden when continue is provided"));
+            faults.push(Fault::forbidden(path, "resourceVersionMatch is forbidden when continue is provided"));
         }
         match self.version_match.as_str() {
             "Exact" if self.resource_version == "0" => {
                 let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-                faults.push(forbidden(path, detail));
+                faults.push(Fault::forbidden(path, detail));
             }
             "Exact" | "NotOlderThan" => {}
-            other => faults.push(unsupported(path, other, &["Exact", "NotOlderThan", ""])),
+            other => faults.push(Fault::unsupported(path, other, &["Exact", "NotOlderThan", ""])),
         }
         faults
     }
@@ -112,19 +111,19 @@ impl ListOptions {
         match self.send_initial_events {
             Some(_) if self.version_match != "NotOlderThan" => {
                 let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                faults.push(forbidden(path, detail));
+                faults.push(Fault::forbidden(path, detail));
             }
             None if !self.version_match.is_empty() => {
                 let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-                faults.push(forbidden(path, detail));
+                faults.push(Fault::forbidden(path, detail));
             }
             _ => {}
         }
         if !matches!(self.version_match.as_str(), "" | "NotOlderThan") {
-            faults.push(unsupported(path, self.version_match.as_str(), &["NotOlderThan"]));
+            faults.push(Fault::unsupported(path, self.version_match.as_str(), &["NotOlderThan"]));
         }
         if continued {
-            faults.push(forbidden(path, "resourceVersionMatch is forbidden when continue is provided"));
+            faults.push(Fault::forbidden(path, "resourceVersionMatch is forbidden when continue is provided"));
         }
         faults
     }
@@ -137,7 +136,7 @@ impl ListOptions {
         let asked = match self.resource_version.as_str() {
             "" | "0" => return Ok(Snapshot::Newest),
             text => revision(text).map_err(|fault| {
-                Refusal::bad(format!("invalid resource version: {}: {}", fault.path, crate::faults::message(&fault)))
+                Refusal::bad(format!("invalid resource version: {}: {}", fault.path, fault.message()))
             })?,
         };
         // A limit without a match pins the revision, as clients before the match parameter expect.
@@ -148,11 +147,9 @@ impl ListOptions {
 
 /// A resource version as a number.
 pub(crate) fn revision(text: &str) -> Result<u64, Fault> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-        .ok_or_else(|| invalid("resourceVersion", text, format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten().ok_or_else(|| {
+        Fault::invalid("resourceVersion", text, format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    })
 }
 
 fn integer(query: &Query, key: &str) -> Result<Option<i64>, Refusal> {

@@ -4,7 +4,6 @@ use serde_json::json;
 use sluice_schema::Fault;
 
 use super::query::Query;
-use crate::faults::{fault, forbidden, required, unsupported};
 use crate::refusal::Refusal;
 
 /// The longest name of a field manager.
@@ -38,10 +37,10 @@ impl WriteOptions {
     pub(crate) fn parse_patch(query: &Query, user_agent: &str, apply: bool) -> Result<Self, Refusal> {
         let mut faults = Vec::new();
         if !apply && query.get("force").is_some() {
-            faults.push(forbidden("force", "may not be specified for non-apply patch"));
+            faults.push(Fault::forbidden("force", "may not be specified for non-apply patch"));
         }
         if apply && query.text("fieldManager").is_none() {
-            faults.push(required("fieldManager", "is required for apply patch"));
+            faults.push(Fault::required("fieldManager", "is required for apply patch"));
         }
         faults.extend(shared_faults(query));
         Self::checked(query, user_agent, "PatchOptions", faults)
@@ -73,7 +72,7 @@ pub(super) fn dry_run_faults<'a>(values: impl Iterator<Item = &'a str>) -> Vec<F
     if values.iter().all(|value| *value == "All") {
         vec![]
     } else {
-        vec![unsupported("dryRun", json!(values), &["All"])]
+        vec![Fault::unsupported("dryRun", json!(values), &["All"])]
     }
 }
 
@@ -86,7 +85,7 @@ fn shared_faults(query: &Query) -> Vec<Fault> {
     if let Some(validation) = query.get("fieldValidation")
         && !matches!(validation, "" | "Ignore" | "Strict" | "Warn")
     {
-        faults.push(unsupported("fieldValidation", validation, &["", "Ignore", "Strict", "Warn"]));
+        faults.push(Fault::unsupported("fieldValidation", validation, &["", "Ignore", "Strict", "Warn"]));
     }
     faults
 }
@@ -96,11 +95,11 @@ fn manager_faults(manager: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     if manager.len() > MANAGER_BYTES {
         let detail = format!("may not be more than {MANAGER_BYTES} bytes");
-        faults.push(fault("fieldManager", TooLong, None, detail));
+        faults.push(Fault::new("fieldManager", TooLong, None, detail));
     }
     if let Some((at, wrong)) = manager.char_indices().find(|(_, c)| c.is_control()) {
-        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(wrong));
-        faults.push(fault("fieldManager", Invalid, Some(json!(manager)), detail));
+        let detail = format!("invalid character {wrong:?} (at position {at})");
+        faults.push(Fault::new("fieldManager", Invalid, Some(json!(manager)), detail));
     }
     faults
 }

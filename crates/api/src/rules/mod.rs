@@ -5,9 +5,9 @@ mod owners;
 mod patches;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sluice_schema::decode::{self, DecodeError, Decoded, Expected, Format};
-use sluice_schema::{Fault, Kind, crd, merge};
+use sluice_schema::{Fault, Kind, crd, defaults, prepare, table, validate};
 
 pub(crate) use kinds::*;
 pub(crate) use owners::{apply, read_apply, refused, settle, track_create, track_status, track_update, with_writer};
@@ -38,11 +38,6 @@ pub(crate) fn typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Stri
     let mut notices = decode::typed(kind, object).map_err(|error| error.cause())?;
     notices.extend(fill(kind, object));
     Ok(notices)
-}
-
-/// What an object that came about on this server, and not as a body, does not fit in its kind.
-pub(crate) fn misfit(kind: &Kind, object: &Value) -> Option<String> {
-    if kind.custom.is_some() { None } else { merge::unstructured_fault(kind.ty(), object) }
 }
 
 /// What strict field validation says of these notices.
@@ -84,49 +79,34 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
     if is_definition(kind) {
         crd::apply_definition_defaults(object);
     }
+    defaults::apply(kind, object);
     vec![]
 }
 
+/// Makes a decoded object one that can be created: what is not the client's is reset.
 pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
-    if kind.has_status() {
-        if let Some(fields) = object.as_object_mut() {
-            fields.remove("status");
-        }
-        object.set_meta("generation", 1);
-    }
+    prepare::create(kind, object);
     if is_definition(kind) {
         // Its status begins with the versions that are stored.
         crd::apply_definition_defaults(object);
     }
-    if kind.is("", "Namespace") {
-        object["status"] = json!({"phase": "Active"});
-    }
-    if kind.is("", "Pod") {
-        object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+}
+
+/// What follows from the uid of a new object.
+pub(crate) fn identify(kind: &Kind, object: &mut Value) {
+    if kind.is("batch", "Job") {
+        let uid = object.uid().to_owned();
+        prepare::job_identity(object, &uid);
     }
 }
 
+/// Makes a decoded object one that can replace the live one.
 pub(crate) fn prepare_update(kind: &Kind, new: &mut Value, live: &Value, subresource: Option<&str>) {
-    let part = if subresource == Some("status") { "spec" } else { "status" };
-    if kind.has_status() {
-        match live.get(part) {
-            Some(value) => new[part] = value.clone(),
-            None => {
-                new.as_object_mut().and_then(|fields| fields.remove(part));
-            }
-        }
-    }
-    if let Some(generation) = live["metadata"]["generation"].as_i64() {
-        let changed = new["spec"] != live["spec"];
-        new.set_meta("generation", generation + i64::from(changed));
-    }
+    prepare::update(kind, new, live, subresource);
 }
 
 pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<Fault> {
-    let mut faults = vec![];
-    if object.name().is_empty() {
-        faults.push(crate::faults::required("metadata.name", "name or generateName is required"));
-    }
+    let mut faults = validate::create(kind, object);
     if is_definition(kind) {
         faults.extend(crd::check_definition(object));
     }
@@ -136,9 +116,9 @@ pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<Fault> {
     faults
 }
 
-pub(crate) fn validate_update(kind: &Kind, new: &Value, live: &Value, _subresource: Option<&str>) -> Vec<Fault> {
-    let mut faults = vec![];
-    if is_definition(kind) {
+pub(crate) fn validate_update(kind: &Kind, new: &Value, live: &Value, subresource: Option<&str>) -> Vec<Fault> {
+    let mut faults = validate::update(kind, new, live, subresource);
+    if is_definition(kind) && subresource.is_none() {
         faults.extend(crd::check_definition_update(new, live));
     }
     if let Some(custom) = &kind.custom {
@@ -150,16 +130,20 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, live: &Value, _subresour
 pub(crate) fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
     match &kind.custom {
         Some(custom) => crd::check(custom, &kind.kind, &kind.api_version(), new, old).warnings,
-        None => vec![],
+        None => validate::warnings(kind, new, old),
     }
 }
 
-pub(crate) fn columns(_kind: &Kind) -> Value {
-    json!([{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}])
+pub(crate) fn columns(kind: &Kind, object: Option<&Value>) -> Value {
+    if object.is_some_and(is_scale) { table::scale_columns() } else { table::columns(kind) }
 }
 
-pub(crate) fn row(_kind: &Kind, item: &Value, _now: Timestamp) -> Value {
-    json!({"cells": [item.name()]})
+pub(crate) fn row(kind: &Kind, item: &Value, now: Timestamp) -> Value {
+    if is_scale(item) { table::scale_row(item, now) } else { table::row(kind, item, now) }
+}
+
+fn is_scale(object: &Value) -> bool {
+    object["kind"] == "Scale" && object["apiVersion"] == "autoscaling/v1"
 }
 
 /// The zero value of a kind, as bookmarks carry it.

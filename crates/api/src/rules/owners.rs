@@ -6,9 +6,8 @@ use sluice_schema::Kind;
 use sluice_schema::decode::{self, Decoded, Format};
 use sluice_schema::managed::{self, ApplyError, Versions, Writer};
 
-use super::{misfit, typed};
+use super::typed;
 use crate::call::Call;
-use crate::go_json;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
 use crate::request::{FieldValidation, WriteOptions};
@@ -67,21 +66,12 @@ pub(crate) fn track_status(kind: &Kind, live: &Value, new: &mut Value, manager: 
 
 /// The body of an apply. It need not be complete, but it must say what it is.
 pub(crate) fn read_apply(call: &Call, options: &WriteOptions) -> Result<Value, Refusal> {
-    let unreadable = |why: String| Refusal::bad(format!("error decoding YAML: {why}"));
     let Decoded { object, notices } = decode::untyped(Format::Yaml, &call.body)
-        .map_err(|error| unreadable(format!("error converting YAML to JSON: {error}")))?;
-    if !object.is_object() && !object.is_null() {
-        let found = go_json::type_name(&object);
-        return Err(unreadable(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type \
-             map[string]interface {{}}"
-        )));
-    }
+        .map_err(|error| Refusal::bad(format!("error decoding YAML: {error}")))?;
     match options.validation {
-        FieldValidation::Strict if !notices.is_empty() => Err(Refusal::bad(format!(
-            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
-            notices.join("\n  ")
-        ))),
+        FieldValidation::Strict if !notices.is_empty() => {
+            Err(Refusal::bad(format!("error strict decoding YAML: {}", notices.join(", "))))
+        }
         FieldValidation::Warn => {
             notices.into_iter().for_each(|notice| call.notices.add(notice));
             Ok(object)
@@ -103,16 +93,13 @@ pub(crate) fn apply(
         managed::apply(writer, live, intent, options.force)
     });
     let mut object = applied.map_err(refused)?;
-    let unconverted = |why: String| {
-        let (named, gvk) = (managed::named(intent), versions::gvk(kind));
+    typed(kind, &mut object).map_err(|why| {
+        let named = managed::named(&object);
         Refusal::Unexplained(format!(
-            "failed to convert new object ({named}) to proper version: unable to convert unstructured object to {gvk}: {why}"
+            "failed to convert new object ({named}) to proper version: unable to convert unstructured object to {}: {why}",
+            versions::gvk(kind)
         ))
-    };
-    if let Some(why) = misfit(kind, &object) {
-        return Err(unconverted(why));
-    }
-    typed(kind, &mut object).map_err(unconverted)?;
+    })?;
     Ok(object)
 }
 

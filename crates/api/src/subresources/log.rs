@@ -2,11 +2,11 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
+use sluice_schema::Fault;
 
 use super::pod::container;
 use crate::body::Body;
 use crate::call::Call;
-use crate::faults::{forbidden, invalid};
 use crate::logs::{LogError, LogOptions};
 use crate::object::Object;
 use crate::refusal::{Named, Refusal};
@@ -55,7 +55,7 @@ fn parse(query: &Query, name: &str) -> Result<LogOptions, Refusal> {
             text.parse().map_err(|_| Refusal::bad(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
         if value < least {
             let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
-            faults.push(invalid(field, value, detail));
+            faults.push(Fault::invalid(field, value, detail));
         }
         Ok(u64::try_from(value).ok())
     };
@@ -64,7 +64,7 @@ fn parse(query: &Query, name: &str) -> Result<LogOptions, Refusal> {
     let both = query.text("sinceTime").is_some() && query.get("sinceSeconds").is_some();
     let since_seconds = if both { None } else { number("sinceSeconds", 1)? };
     if both {
-        faults.push(forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        faults.push(Fault::forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
     }
     if !faults.is_empty() {
         return Err(Refusal::Invalid {

@@ -3,12 +3,11 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use sluice_model::selector::Selector;
-use sluice_schema::{Kind, managed};
+use sluice_schema::{Fault, Kind, managed};
 
 use crate::body::Body;
 use crate::builtin;
 use crate::call::Call;
-use crate::faults::invalid;
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::render;
@@ -118,7 +117,7 @@ async fn edit(
         let (new, entries) = change(live, &old)?;
         let replicas = new["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
-            let fault = invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+            let fault = Fault::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(Refusal::invalid(&scale_kind, call.name(), vec![fault]));
         }
         let entries = entries.unwrap_or_else(|| {

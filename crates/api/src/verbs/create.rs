@@ -46,7 +46,7 @@ pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions
 /// The part after the managed fields are known: admission, names, validation, the store.
 pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOptions) -> Result<Response<Body>, Refusal> {
     let kind = call.kind();
-    admission::create(call, &mut object)?;
+    admission::create(call, &mut object).await?;
     rules::prepare_create(kind, &mut object);
     rules::complete(kind, &mut object);
     let generated = object.name().is_empty() && !object.text("/metadata/generateName").is_empty();
@@ -60,8 +60,9 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
         object.drop_meta("deletionTimestamp");
         object.drop_meta("deletionGracePeriodSeconds");
         object.drop_meta("selfLink");
+        rules::identify(kind, &mut object);
         valid(kind, object.name(), rules::validate_create(kind, &object))?;
-        let claim = admission::claim(call, None, &mut object, options.dry_run)?;
+        let claim = admission::claim(call, None, &mut object)?;
         rules::warnings(kind, &object, None).into_iter().for_each(|text| call.notices.add(text));
         let name = object.name().to_owned();
         let key = Key::new(kind, object.text("/metadata/namespace"), &name);

@@ -67,7 +67,7 @@ pub(crate) fn collect(
         let (more, mut last) = (page.more, None);
         let mut rest = page.entries.into_iter();
         for entry in rest.by_ref() {
-            if selection.matches(&entry) {
+            if selection.matches(call.kind(), &entry) {
                 found.entries.push(Arc::clone(&entry));
             }
             last = Some(entry.key.to_string());

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use http::Response;
 use serde_json::Value;
-use sluice_schema::Kind;
+use sluice_schema::{Fault, Kind};
 use sluice_store::Entry;
 
 use super::write::{ATTEMPTS, wanted_revision};
 use super::{create, update};
 use crate::body::Body;
 use crate::call::Call;
-use crate::faults::invalid;
 use crate::object::Object;
 use crate::refusal::{Named, Refusal};
 use crate::request::{FieldValidation, PatchFormat, WriteOptions};
@@ -59,8 +58,7 @@ pub(crate) fn patched(
     patch.apply(kind, &mut new)?;
     let as_patched = new.clone();
     let mut notices = patch.notices.clone();
-    let misfit = if patch.is_strategic() { rules::misfit(kind, &new) } else { None };
-    let read = misfit.map_or_else(|| rules::typed(kind, &mut new), Err).map(|unknown| notices.extend(unknown));
+    let read = rules::typed(kind, &mut new).map(|unknown| notices.extend(unknown));
     let strict = validation == FieldValidation::Strict && !notices.is_empty();
     let why = match read {
         Err(why) => Some(why),
@@ -68,7 +66,7 @@ pub(crate) fn patched(
         Ok(()) => None,
     };
     if let Some(why) = why {
-        let fault = invalid("patch", patch.quoted(&as_patched), why);
+        let fault = Fault::invalid("patch", patch.quoted(&as_patched), why);
         return Err(Refusal::Invalid {
             group: String::new(),
             kind: String::new(),

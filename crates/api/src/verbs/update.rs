@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use serde_json::Value;
+use sluice_schema::Fault;
 use sluice_store::Entry;
 
 use super::create;
@@ -72,7 +73,7 @@ pub(crate) async fn commit(
     mut new: Value,
     dry_run: bool,
 ) -> Result<Option<Response<Body>>, Refusal> {
-    let claim = admission::claim(call, Some(&versions::live(call.kind(), old)), &mut new, dry_run)?;
+    let claim = admission::claim(call, Some(&versions::live(call.kind(), old)), &mut new)?;
     if dry_run {
         return render::object(call, StatusCode::OK, new).map(Some);
     }
@@ -153,7 +154,7 @@ fn check_revision(call: &Call, sent: &Value, wanted: Option<u64>, old: &Entry) -
     match wanted {
         Some(wanted) if wanted != old.revision.0 => return Err(Refusal::stale(kind, call.name())),
         None if call.target.subresource.is_none() && !rules::unconditional_update(kind) => {
-            let fault = crate::faults::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            let fault = Fault::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             // This one names the resource instead of the kind.
             return Err(Refusal::Invalid {
                 group: kind.group.clone(),

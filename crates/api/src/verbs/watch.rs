@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use http::{Response, header};
+use sluice_schema::Kind;
 use sluice_store::{Entry, Event, EventKind, Revision, Watch, WatchError};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -41,10 +42,9 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, Refusal> {
     let selection = watched(call, &options)?;
     let asked = match options.resource_version.as_str() {
         "" | "0" => None,
-        text => Some(
-            revision(text)
-                .map_err(|fault| Refusal::Unexplained(format!("{}: {}", fault.path, crate::faults::message(&fault))))?,
-        ),
+        text => {
+            Some(revision(text).map_err(|fault| Refusal::Unexplained(format!("{}: {}", fault.path, fault.message())))?)
+        }
     };
     let start = match (options.send_initial_events, asked) {
         (Some(true), _) => Start::State { then_bookmark: options.bookmarks },
@@ -52,6 +52,7 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, Refusal> {
         (_, Some(asked)) => Start::After(Revision(asked)),
     };
     let mut feed = Feed {
+        kind: Arc::clone(&call.target.kind),
         frames,
         selection,
         ready: VecDeque::new(),
@@ -94,6 +95,7 @@ fn bookmark_timer() -> Interval {
 
 /// A running watch.
 struct Feed {
+    kind: Arc<Kind>,
     frames: Frames,
     selection: Selection,
     ready: VecDeque<Bytes>,
@@ -119,7 +121,7 @@ impl Feed {
             Start::State { then_bookmark } => match storage.list(&scope, None, None, None) {
                 Ok(page) => {
                     let selection = &self.selection;
-                    let matching = page.entries.iter().filter(|entry| selection.matches(entry));
+                    let matching = page.entries.iter().filter(|entry| selection.matches(call.kind(), entry));
                     self.ready.extend(matching.map(|entry| self.frames.event("ADDED", entry)));
                     if *then_bookmark {
                         self.ready.push_back(self.frames.bookmark(page.revision.0, true));
@@ -197,8 +199,8 @@ impl Feed {
         if self.skip_until.is_some_and(|revision| event.revision <= revision) {
             return;
         }
-        let before = event.previous.as_ref().filter(|entry| self.selection.matches(entry));
-        let now = event.kind == EventKind::Put && self.selection.matches(&event.entry);
+        let before = event.previous.as_ref().filter(|entry| self.selection.matches(&self.kind, entry));
+        let now = event.kind == EventKind::Put && self.selection.matches(&self.kind, &event.entry);
         match (before, now) {
             (None, true) => self.push("ADDED", &event.entry),
             (Some(_), true) => self.push("MODIFIED", &event.entry),
