@@ -11,4 +11,4 @@ mod pod_dir;
 pub mod supervisor;
 mod wire;
 
-pub use agent::{Agent, LogError, LogOptions, LogReader, LogStream, LogTarget, NodeOptions, StartError};
+pub use agent::{Agent, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError};

@@ -1,30 +1,65 @@
 //! The node agent: follows the pods of its node through the API and makes this machine run them.
+//!
+//! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
+//! `images`, `env`, `downward`, `sources` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
+//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote.
 
+mod addresses;
+mod context;
+mod downward;
+mod drain;
+mod env;
+mod events;
+mod expand;
+mod images;
+mod link;
 mod logs;
+mod memory;
 mod node;
 mod options;
+mod pods;
+mod prepare;
+mod probes;
+mod sources;
+mod status;
+mod teardown;
+mod volumes;
+mod worker;
 
-use std::sync::Arc;
+use std::{hash::BuildHasher as _, path::PathBuf, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinSet,
+};
 
-pub use logs::{LogError, LogOptions, LogReader, LogStream, LogTarget};
+use self::{addresses::AddressPool, context::Context, events::Recorder, images::Images};
+use crate::pod_dir::PodDir;
+
+pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::NodeOptions;
+
+/// Changes of ConfigMaps, Secrets and images that a slow pod may lag behind before it looks at all of them again.
+const MAX_CHANGES: usize = 256;
 
 /// Why an agent did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot create `{}`", path.display())]
-    Directory { path: std::path::PathBuf, source: std::io::Error },
+    Directory { path: PathBuf, source: std::io::Error },
     #[error("cannot register node `{name}`")]
     Register { name: String, source: Box<kube::Error> },
 }
 
 /// A running agent.
+#[derive(Debug)]
 pub struct Agent {
     options: Arc<NodeOptions>,
     stop: watch::Sender<bool>,
-    tasks: tokio::task::JoinSet<()>,
+    /// Ends by itself when told to stop.
+    pods: JoinSet<()>,
+    /// Watches that have no end of their own.
+    watches: JoinSet<()>,
 }
 
 impl Agent {
@@ -37,10 +72,32 @@ impl Agent {
         node::register(&client, &options)
             .await
             .map_err(|source| StartError::Register { name: options.node_name.clone(), source: Box::new(source) })?;
-        let (stop, _) = watch::channel(false);
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(node::keep_alive(client, options.clone(), stop.subscribe()));
-        Ok(Self { options, stop, tasks })
+        let (stop, stopping) = watch::channel(false);
+        let (mut pods, mut watches) = (JoinSet::new(), JoinSet::new());
+
+        let images = Images::default();
+        let (recorder, recording) = Recorder::new(client.clone(), options.node_name.clone());
+        let (changes, _) = broadcast::channel(MAX_CHANGES);
+        let (gateways_in, gateways) = watch::channel(None);
+        watches.spawn(images.clone().follow(client.clone(), changes.clone()));
+        watches.spawn(sources::announce_changes(client.clone(), changes.clone()));
+        watches.spawn(drain::follow(client.clone(), gateways_in));
+        watches.spawn(recording);
+        watches.spawn(node::keep_alive(client.clone(), options.clone(), stopping.clone()));
+
+        let context = Context {
+            addresses: AddressPool::open(options.pod_network, options.data_dir.join("addresses.json"), seed()),
+            host_ip: node::host_ip(),
+            allocatable: node::capacity(&options),
+            client,
+            options: options.clone(),
+            images,
+            recorder,
+            changes,
+            gateways,
+        };
+        pods.spawn(pods::follow(Arc::new(context), stopping));
+        Ok(Self { options, stop, pods, watches })
     }
 
     pub fn node_name(&self) -> &str {
@@ -49,17 +106,37 @@ impl Agent {
 
     /// Reads the logs of this node's pods; cheap to clone.
     pub fn logs(&self) -> LogReader {
-        LogReader::new(self.options.logs_dir())
+        LogReader::new(&self.options.data_dir)
     }
 
     /// Ends the agent and leaves every pod running: the next agent over the same directory adopts them.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        while self.pods.join_next().await.is_some() {}
+        self.watches.shutdown().await;
     }
 
-    /// Stops every pod with its grace period, then ends the agent. The objects stay in the API.
+    /// Ends the agent and then every pod, each with its own grace period. Their objects stay in the API as they are: the next
+    /// agent over the same directory starts them afresh.
     pub async fn stop_all(self) {
+        let options = self.options.clone();
         self.shutdown().await;
+        let directories = std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten();
+        let mut stops: JoinSet<()> = directories
+            .map(|directory| {
+                let (dir, options) = (PodDir::new(directory.path()), options.clone());
+                async move {
+                    let _address = teardown::tear_down(&dir, &options, teardown::Grace::Own).await;
+                }
+            })
+            .collect();
+        while stops.join_next().await.is_some() {}
     }
+}
+
+/// Some number that is another one for every agent.
+fn seed() -> u32 {
+    let random = std::hash::RandomState::new().hash_one(std::process::id());
+    // The upper half is as random as the whole.
+    (random >> 32) as u32
 }

@@ -66,7 +66,7 @@ pub(crate) async fn keep_alive(client: Client, options: Arc<NodeOptions>, mut st
     for renewal in 0u32.. {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => return,
         }
         if let Err(error) = renew(&nodes, &leases, &options.node_name).await {
             warn!(%error, "Node lease not renewed");

@@ -244,7 +244,7 @@ impl Machine {
             Condition::Waiting { .. } if ran => cell.life = Life::BackOff { until_ms: now.mono_ms, delay_ms: 0 },
             Condition::Waiting { .. } => {}
             Condition::Terminated(exit) if role == Role::Init && !same_boot && !self.finished => {
-                cell.last = Some(exit.clone())
+                cell.last = Some(exit.clone());
             }
             Condition::Terminated(exit) => cell.life = Life::Over(exit.clone()),
             Condition::Running { id, started_at, .. } => {

@@ -65,7 +65,7 @@ fn spawn(command: &Command, argv: &[String]) -> io::Result<Spawned> {
     if let Some(uid) = command.uid {
         process.uid(uid);
     }
-    let mut child = process.spawn().map_err(|error| explain(error, program, command))?;
+    let mut child = process.spawn().map_err(|error| explain(&error, program, command))?;
     let pid = Pid::from_child(&child);
     let pipe = |missing| io::Error::other(format!("{missing} is not a pipe"));
     let stdout = OwnedFd::from(child.stdout.take().ok_or_else(|| pipe("stdout"))?);
@@ -76,7 +76,7 @@ fn spawn(command: &Command, argv: &[String]) -> io::Result<Spawned> {
 }
 
 /// The kernel says "no such file" for a missing program and a missing directory alike.
-fn explain(error: io::Error, program: &str, command: &Command) -> io::Error {
+fn explain(error: &io::Error, program: &str, command: &Command) -> io::Error {
     let text = match error.kind() {
         io::ErrorKind::NotFound if !command.dir.is_dir() => {
             format!("cannot start `{program}`: its working directory `{}` does not exist", command.dir.display())

@@ -92,7 +92,7 @@ mod tests {
         for (length, expected) in [
             (MAX_PARTIAL_BYTES - 1, "F 16383"),
             (MAX_PARTIAL_BYTES, "F 16384"),
-            (MAX_PARTIAL_BYTES + 1, "P 16384|F 1"),
+            (MAX_PARTIAL_BYTES + 1, "P 16384|F x"),
             (2 * MAX_PARTIAL_BYTES, "P 16384|F 16384"),
         ] {
             check(&[&text[..length], b"\n"], expected);

@@ -24,7 +24,10 @@ use std::{
     process::ExitCode,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    event::Timespec,
+    fs::{FlockOperation, flock},
+};
 
 use crate::{
     lifecycle::Machine,
@@ -35,6 +38,10 @@ use crate::{
 
 /// What `ps` and `top` show.
 const PROCESS_NAME: &std::ffi::CStr = c"sluice-pod";
+
+/// How long another supervisor may take to let go of a pod.
+const LOCK_PATIENCE_MS: u64 = 500;
+const LOCK_RETRY_NS: i64 = 5_000_000;
 
 #[derive(Debug, thiserror::Error)]
 enum SetupError {
@@ -83,7 +90,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
         .ok_or(SetupError::Plan { path: dir.plan() })?;
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
     let lock = fs::File::create(dir.lock()).map_err(file("create", &dir.lock()))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SetupError::Taken)?;
+    hold(&lock)?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {
@@ -100,6 +107,19 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
         None => Machine::new(plan, boot_id),
     };
     Ok(Some(run::Supervisor::new(dir, lock, machine, sequence, listener, signals)))
+}
+
+/// A supervisor that was killed just now may still hold its lock while the kernel takes it apart.
+fn hold(lock: &fs::File) -> Result<(), SetupError> {
+    let until_ms = kernel::now().mono_ms + LOCK_PATIENCE_MS;
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if kernel::now().mono_ms >= until_ms {
+            return Err(SetupError::Taken);
+        }
+        let pause = Timespec { tv_sec: 0, tv_nsec: LOCK_RETRY_NS };
+        let _interrupted = rustix::event::poll(&mut [], Some(&pause));
+    }
+    Ok(())
 }
 
 fn listen() -> io::Result<UnixListener> {

@@ -264,7 +264,8 @@ impl Supervisor {
         for (index, side) in self.sides.iter().enumerate() {
             match &side.work {
                 Work::Process { pipes, .. } => {
-                    sources.extend(pipes.iter().flatten().map(|fd| (Source::Side { index }, fd.as_fd(), PollFlags::IN)))
+                    sources
+                        .extend(pipes.iter().flatten().map(|fd| (Source::Side { index }, fd.as_fd(), PollFlags::IN)));
                 }
                 Work::Http { stream, .. } => sources.push((Source::Side { index }, stream.as_fd(), PollFlags::IN)),
                 Work::Sleep => {}

@@ -2,7 +2,10 @@
 //!
 //! A supervisor is the same binary under another argument, and here that binary is this one: hence a `main` of its own.
 
+mod agent;
+mod cluster;
 mod pod;
+mod shop;
 mod supervisor;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -13,12 +16,13 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("pod-supervisor") => sluice_node::supervisor::main(args.collect::<Vec<OsString>>()),
+        Some("demo-shop") => shop::main(),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
 }
 
 fn trials() -> Vec<Trial> {
-    supervisor::trials()
+    supervisor::trials().into_iter().chain(agent::trials()).collect()
 }
 
 /// Lists test functions under their own names.
@@ -26,5 +30,17 @@ fn trials() -> Vec<Trial> {
 macro_rules! trials {
     ($module:literal: $($test:ident),+ $(,)?) => {
         vec![$(libtest_mimic::Trial::test(concat!($module, "::", stringify!($test)), || { $test(); Ok(()) })),+]
+    };
+}
+
+/// The same for async ones, each with a runtime of its own.
+#[macro_export]
+macro_rules! async_trials {
+    ($module:literal: $($test:ident),+ $(,)?) => {
+        vec![$(libtest_mimic::Trial::test(concat!($module, "::", stringify!($test)), || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.expect("a runtime").block_on($test());
+            Ok(())
+        })),+]
     };
 }

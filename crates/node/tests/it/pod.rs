@@ -56,7 +56,7 @@ impl Pod {
         // A pod can be over before anybody has asked for it.
         if let Some(hello) = self.line() {
             assert_eq!(hello["message"], "hello");
-            self.send(json!({"verb": "watch"}));
+            self.send(&json!({"verb": "watch"}));
         }
         self
     }
@@ -65,7 +65,7 @@ impl Pod {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn send(&mut self, request: Value) -> u64 {
+    pub(crate) fn send(&mut self, request: &Value) -> u64 {
         self.calls += 1;
         let line = json!({"id": self.calls, "request": request});
         // Whoever needs an answer notices when there is nobody to give one.
@@ -74,7 +74,7 @@ impl Pod {
     }
 
     /// Sends a request and waits for its outcome.
-    pub(crate) fn call(&mut self, request: Value) -> Value {
+    pub(crate) fn call(&mut self, request: &Value) -> Value {
         let id = self.send(request);
         loop {
             let line = self.line().expect("an answer");

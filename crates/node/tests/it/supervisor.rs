@@ -87,7 +87,7 @@ fn a_stop_lets_the_process_finish() {
     let script = "trap 'echo finishing; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
     let mut pod = Pod::start("Always", &[container("App", "web", script)]);
     eventually("it is ready", || pod.log("web/0.log").contains("ready"));
-    assert_eq!(pod.call(json!({"verb": "stop", "graceSeconds": 30})), "done");
+    assert_eq!(pod.call(&json!({"verb": "stop", "graceSeconds": 30})), "done");
     let state = pod.until_gone();
     assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 0);
     assert_eq!(state["stop"]["requested"], true);
@@ -98,7 +98,7 @@ fn a_stubborn_process_is_killed() {
     let mut pod =
         Pod::start("Always", &[container("App", "web", "trap '' TERM; echo ready; while :; do sleep 0.01; done")]);
     eventually("it is ready", || pod.log("web/0.log").contains("ready"));
-    pod.send(json!({"verb": "stop", "graceSeconds": 0}));
+    pod.send(&json!({"verb": "stop", "graceSeconds": 0}));
     let state = pod.until_gone();
     let exit = &of(&state, "web")["condition"]["terminated"];
     assert_eq!((exit["code"].as_i64(), exit["signal"].as_i64()), (Some(137), Some(9)));
@@ -112,7 +112,7 @@ fn hooks_run_around_the_process() {
     let mut pod = Pod::start("Always", &[web]);
     pod.until("it is started", |state| of(state, "web")["condition"]["running"]["started"] == true);
     eventually("it is up", || pod.log("web/0.log").contains("up"));
-    pod.send(json!({"verb": "stop", "graceSeconds": 30}));
+    pod.send(&json!({"verb": "stop", "graceSeconds": 30}));
     pod.until_gone();
     assert_eq!(fs::read_to_string(pod.path("order")).expect("an order"), "postStart web\npreStop\nterm\n");
 }
@@ -133,11 +133,11 @@ fn commands_run_beside_a_container() {
     pod.until("it runs", |state| runs(state, "web"));
     let exec = |script: &str, timeout_ms: u64| json!({"verb": "exec", "container": "web", "command": ["/bin/sh", "-c", script], "timeoutMs": timeout_ms});
     assert_eq!(
-        pod.call(exec("echo $NAME; exit 4", 10_000)),
+        pod.call(&exec("echo $NAME; exit 4", 10_000)),
         json!({"exec": {"exited": {"code": 4, "output": "web\n"}}})
     );
-    assert_eq!(pod.call(exec("sleep 1000", 50)), json!({"exec": "timedOut"}));
-    let failed = pod.call(json!({"verb": "exec", "container": "web", "command": ["/no/such"], "timeoutMs": 1000}));
+    assert_eq!(pod.call(&exec("sleep 1000", 50)), json!({"exec": "timedOut"}));
+    let failed = pod.call(&json!({"verb": "exec", "container": "web", "command": ["/no/such"], "timeoutMs": 1000}));
     assert!(failed["exec"]["failed"].as_str().is_some_and(|text| text.contains("no such program")), "{failed}");
 }
 
@@ -161,7 +161,7 @@ fn one_directory_has_one_supervisor() {
     assert!(!started);
     assert_eq!(said, "pod-supervisor: another supervisor runs this pod already\n");
     assert_eq!(
-        pod.call(json!({"verb": "status"}))["state"]["containers"][0]["name"],
+        pod.call(&json!({"verb": "status"}))["state"]["containers"][0]["name"],
         "web",
         "the first one is unharmed"
     );
@@ -224,15 +224,15 @@ fn a_withheld_container_starts_when_provided() {
     let condition = json!({"waiting": {"reason": "CreateContainerConfigError", "message": "no config"}});
     pod.until("it says why", |state| of(state, "web")["condition"] == condition);
     launch["ready"]["dir"] = json!("/");
-    assert_eq!(pod.call(json!({"verb": "provide", "container": "web", "launch": launch})), "done");
+    assert_eq!(pod.call(&json!({"verb": "provide", "container": "web", "launch": launch})), "done");
     pod.until("it runs", |state| runs(state, "web"));
 }
 
 fn unknown_verbs_are_refused_and_harmless() {
     let mut pod = Pod::start("Always", &[container("App", "web", "exec sleep 1000")]);
-    let refused = pod.call(json!({"verb": "sing"}));
+    let refused = pod.call(&json!({"verb": "sing"}));
     assert!(refused["refused"].as_str().is_some_and(|text| text.contains("sing")), "{refused}");
-    let refused = pod.call(json!({"verb": "started", "container": "nobody", "id": "x"}));
+    let refused = pod.call(&json!({"verb": "started", "container": "nobody", "id": "x"}));
     assert_eq!(refused, json!({"refused": "no container `nobody`"}));
     pod.until("it still runs", |state| runs(state, "web"));
 }

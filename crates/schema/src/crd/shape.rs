@@ -72,7 +72,7 @@ pub fn drop_nulls(schema: &Schema, value: &mut Value) {
 pub fn apply_defaults(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            for (name, property) in &schema.properties {
+            for (name, property) in schema.properties.iter().filter(|(name, _)| below(schema, name).is_some()) {
                 if let Some(default) = &property.default
                     && needs_default(fields, name, property)
                 {
@@ -101,8 +101,11 @@ fn needs_default(fields: &Map<String, Value>, name: &str, property: &Schema) -> 
     }
 }
 
-/// The schema of a field, be it a property or an entry of a map.
+/// The schema of a field, be it a property or an entry of a map. Metadata has the server's shape whatever a schema says.
 fn below<'a>(schema: &'a Schema, name: &str) -> Option<&'a Schema> {
+    if schema.embedded && ALWAYS.contains(&name) {
+        return None;
+    }
     schema.properties.get(name).or(schema.additional.as_deref())
 }
 

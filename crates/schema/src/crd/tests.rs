@@ -110,6 +110,14 @@ fn unknown_fields_go_and_defaults_come() {
 }
 
 #[test]
+fn metadata_is_kept_where_a_schema_says_only_that_it_is_an_object() {
+    let schema = Schema::read(&json!({"type": "object", "properties": {"metadata": {"type": "object"}}}), false);
+    let mut object = json!({"apiVersion": "v", "kind": "k", "metadata": {"name": "n", "labels": {"a": "b"}}});
+    assert!(prune(&schema, &mut object).is_empty());
+    assert_eq!(object["metadata"], json!({"name": "n", "labels": {"a": "b"}}));
+}
+
+#[test]
 fn definitions_are_judged_too() {
     let mut bad = definition(
         json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map"}}}),

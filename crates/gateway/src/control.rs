@@ -1,0 +1,220 @@
+//! The control side: what the API says becomes the next table, and what the workers serve is said in the API.
+//!
+//! One loop orders everything: changes come in from the watches, are compiled together, published, and once every worker has gone
+//! over to the table, the revisions it was made of are acknowledged in the Lease and the statuses are brought up to date.
+
+mod doors;
+mod lease;
+mod object;
+mod reading;
+mod status;
+mod watch;
+
+pub(crate) use lease::give_back;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use sluice_route::{Change, Compiled, Compiler, ObjectKey, Report, Table};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::options::GatewayOptions;
+use crate::plane::Plane;
+use doors::Doors;
+use lease::Acknowledged;
+use object::Resource;
+use status::Statuses;
+use watch::Update;
+
+/// Changes taken in before they are compiled, however many more are waiting.
+const MAX_BATCH: usize = 4096;
+/// Changes waiting to be taken in; then the watches wait.
+const QUEUE: usize = 4096;
+/// Generations that may be published and not yet acknowledged; then the next one waits.
+const MAX_UNACKNOWLEDGED: usize = 64;
+/// How often sockets that could not be opened are tried again.
+const REOPEN: Duration = Duration::from_secs(10);
+
+/// The newest revision seen of each resource.
+type Seen = BTreeMap<Resource, u64>;
+
+pub(crate) struct Control {
+    plane: Arc<Plane>,
+    compiler: Compiler,
+    doors: Doors,
+    statuses: Statuses,
+    /// Resources whose first list is not in yet.
+    missing: BTreeSet<Resource>,
+    seen: Seen,
+    /// What is published, oldest first, until every worker serves it.
+    published: VecDeque<Published>,
+    /// What every worker serves.
+    served: Option<Served>,
+    lease: channel::Sender<Option<Acknowledged>>,
+}
+
+struct Published {
+    table: Arc<Table>,
+    report: Arc<Report>,
+    seen: Seen,
+}
+
+struct Served {
+    table: Arc<Table>,
+    report: Arc<Report>,
+    seen: Seen,
+}
+
+/// What runs beside the loop; ends when dropped.
+pub(crate) struct Tasks {
+    tasks: JoinSet<()>,
+}
+
+impl Tasks {
+    pub(crate) async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Control {
+    /// Starts the watches and writers, and gives the loop to be run.
+    pub(crate) fn new(
+        client: &Client,
+        plane: Arc<Plane>,
+        options: &GatewayOptions,
+    ) -> (Self, mpsc::Receiver<Update>, Tasks) {
+        let mut tasks = JoinSet::new();
+        let (sender, updates) = mpsc::channel(QUEUE);
+        for resource in Resource::ALL {
+            tasks.spawn(watch::run(client.clone(), resource, sender.clone()));
+        }
+        let (lease, acknowledged) = channel::channel(None);
+        tasks.spawn(lease::run(client.clone(), options.instance.clone(), acknowledged));
+        let (statuses, writer) = Statuses::new(client.clone(), options.address.ip());
+        tasks.spawn(writer);
+        let control = Self {
+            compiler: Compiler::new(options.address.port()),
+            doors: Doors::new(plane.clone(), options.address.ip()),
+            plane,
+            statuses,
+            missing: Resource::ALL.into_iter().collect(),
+            seen: Seen::new(),
+            published: VecDeque::new(),
+            served: None,
+            lease,
+        };
+        (control, updates, Tasks { tasks })
+    }
+
+    /// Until the watches end or `stop` is set.
+    pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, mut stop: channel::Receiver<bool>) {
+        let plane = self.plane.clone();
+        let mut batch = Vec::new();
+        let mut reopen = interval(REOPEN);
+        reopen.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let room = self.published.len() < MAX_UNACKNOWLEDGED;
+            tokio::select! {
+                () = plane.progress() => {}
+                count = updates.recv_many(&mut batch, MAX_BATCH), if room => {
+                    if count == 0 {
+                        return;
+                    }
+                    batch.drain(..).for_each(|update| self.take(update));
+                    self.compile();
+                }
+                _ = reopen.tick() => self.reopen(),
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            self.acknowledge();
+        }
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Listed(resource) => {
+                self.missing.remove(&resource);
+            }
+            Update::Changed { resource, revision, change } => {
+                let newest = self.seen.entry(resource).or_default();
+                *newest = revision.max(*newest);
+                match *change {
+                    watch::Change::Facts(Change::Class(name, ours)) => {
+                        self.statuses.class(&name, ours);
+                        self.compiler.apply(Change::Class(name, ours));
+                    }
+                    watch::Change::Facts(change) => self.compiler.apply(change),
+                    watch::Change::Status(subject, observed) => self.statuses.observe(subject, observed),
+                }
+            }
+        }
+    }
+
+    /// Publishes a table when one is due. Until every resource was listed once there is none: half a world would answer 404.
+    fn compile(&mut self) {
+        if !self.missing.is_empty() {
+            return;
+        }
+        let compiled = self.compiler.compile().map(|compiled| self.open_doors(compiled));
+        match compiled {
+            Some(Compiled { table, report }) => {
+                tracing::debug!(generation = table.generation, "Table published");
+                self.plane.publish(table.clone());
+                self.published.push_back(Published { table, report, seen: self.seen.clone() });
+            }
+            // Nothing of it concerns the table: served as soon as what is under way.
+            None => match (self.published.back_mut(), &mut self.served) {
+                (Some(last), _) => last.seen.clone_from(&self.seen),
+                (None, Some(served)) => served.seen.clone_from(&self.seen),
+                (None, None) => {}
+            },
+        }
+    }
+
+    /// Opens and closes sockets as the listeners ask; those that fail are said in the report.
+    fn open_doors(&mut self, compiled: Compiled) -> Compiled {
+        let closed = self.doors.follow(&compiled.report.entrances);
+        self.compiler.set_closed(closed);
+        self.compiler.compile().unwrap_or(compiled)
+    }
+
+    fn reopen(&mut self) {
+        if self.doors.any_closed() {
+            let closed = self.doors.retry();
+            self.compiler.set_closed(closed);
+            self.compile();
+        }
+    }
+
+    /// Says what has come to be served by every worker.
+    fn acknowledge(&mut self) {
+        let generation = self.plane.acknowledged();
+        while self.published.front().is_some_and(|published| published.table.generation <= generation) {
+            self.served =
+                self.published.pop_front().map(|Published { table, report, seen }| Served { table, report, seen });
+        }
+        let Some(served) = &self.served else { return };
+        // Only the newest table may say who is draining: by an older one a pod that is back would seem withdrawn.
+        if self.published.is_empty() {
+            let draining = self.plane.draining(&served.table);
+            let acknowledged = Acknowledged::new(&served.seen, &draining);
+            self.lease.send_if_modified(|current| {
+                let changed = current.as_ref() != Some(&acknowledged);
+                if changed {
+                    *current = Some(acknowledged);
+                }
+                changed
+            });
+        }
+        self.statuses.report(&served.report);
+    }
+}
+
+/// The key of an object, cluster-scoped ones without a namespace.
+fn key_of(metadata: &kube::core::ObjectMeta) -> ObjectKey {
+    ObjectKey::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}

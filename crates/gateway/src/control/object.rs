@@ -1,0 +1,118 @@
+//! The resources that the gateway watches, as little of each as it needs.
+//!
+//! Specs stay untyped until they are looked at one by one: an object that cannot be read is then one object that is not served,
+//! and not a list that cannot be decoded.
+
+use std::borrow::Cow;
+
+use kube::core::{DynamicResourceScope, ObjectMeta};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sluice_model::gateway;
+use sluice_model::rollout;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Resource {
+    GatewayClasses,
+    Gateways,
+    HttpRoutes,
+    ReferenceGrants,
+    Namespaces,
+    Services,
+    EndpointSlices,
+    Pods,
+    Rollouts,
+}
+
+impl Resource {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::GatewayClasses,
+        Self::Gateways,
+        Self::HttpRoutes,
+        Self::ReferenceGrants,
+        Self::Namespaces,
+        Self::Services,
+        Self::EndpointSlices,
+        Self::Pods,
+        Self::Rollouts,
+    ];
+
+    /// Group, version, kind and plural.
+    fn names(self) -> [&'static str; 4] {
+        match self {
+            Self::GatewayClasses => [gateway::GROUP, gateway::VERSION, "GatewayClass", "gatewayclasses"],
+            Self::Gateways => [gateway::GROUP, gateway::VERSION, "Gateway", "gateways"],
+            Self::HttpRoutes => [gateway::GROUP, gateway::VERSION, "HTTPRoute", "httproutes"],
+            Self::ReferenceGrants => [gateway::GROUP, "v1beta1", "ReferenceGrant", "referencegrants"],
+            Self::Namespaces => ["", "v1", "Namespace", "namespaces"],
+            Self::Services => ["", "v1", "Service", "services"],
+            Self::EndpointSlices => ["discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"],
+            Self::Pods => ["", "v1", "Pod", "pods"],
+            Self::Rollouts => [rollout::GROUP, rollout::VERSION, "Rollout", "rollouts"],
+        }
+    }
+
+    /// Its word in the Lease and in paths.
+    pub(crate) fn plural(self) -> &'static str {
+        self.names()[3]
+    }
+}
+
+/// An object with everything that any of the resources is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Whole {
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(crate) spec: Value,
+    #[serde(default)]
+    pub(crate) status: Value,
+    /// Of EndpointSlices.
+    #[serde(default)]
+    pub(crate) ports: Value,
+    /// Of EndpointSlices.
+    #[serde(default)]
+    pub(crate) endpoints: Value,
+}
+
+/// An object whose metadata says it all: a Pod or a Namespace. The rest is skipped while decoding.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Bare {
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+}
+
+macro_rules! resource {
+    ($($object:ty),*) => {$(
+        impl kube::Resource for $object {
+            type DynamicType = Resource;
+            type Scope = DynamicResourceScope;
+
+            fn kind(resource: &Resource) -> Cow<'_, str> {
+                resource.names()[2].into()
+            }
+
+            fn group(resource: &Resource) -> Cow<'_, str> {
+                resource.names()[0].into()
+            }
+
+            fn version(resource: &Resource) -> Cow<'_, str> {
+                resource.names()[1].into()
+            }
+
+            fn plural(resource: &Resource) -> Cow<'_, str> {
+                resource.names()[3].into()
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )*};
+}
+
+resource!(Whole, Bare);

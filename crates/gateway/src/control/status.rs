@@ -1,0 +1,260 @@
+//! Statuses of GatewayClasses, Gateways and HTTPRoutes: wanted is compared with what stands there, and written when it differs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sluice_model::condition::Condition;
+use sluice_model::gateway::{
+    GROUP, GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, RouteGroupKind, RouteParentStatus,
+};
+use sluice_route::{Finding, GatewayReport, ObjectKey, Report, RouteReport};
+use tokio::sync::mpsc;
+
+use super::object::{Resource, Whole};
+use crate::options::CONTROLLER_NAME;
+
+/// Statuses written at a time.
+const CONCURRENT_WRITES: usize = 8;
+const MANAGER: &str = "sluice-gateway";
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Subject {
+    resource: Resource,
+    key: ObjectKey,
+}
+
+impl Subject {
+    /// Objects whose status is ours to write.
+    pub(crate) fn of(resource: Resource, key: &ObjectKey) -> Option<Self> {
+        matches!(resource, Resource::GatewayClasses | Resource::Gateways | Resource::HttpRoutes)
+            .then(|| Self { resource, key: key.clone() })
+    }
+}
+
+/// What the API has.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    pub(crate) revision: String,
+    pub(crate) generation: i64,
+    pub(crate) status: Value,
+}
+
+struct Write {
+    subject: Subject,
+    patch: Value,
+}
+
+pub(crate) struct Statuses {
+    address: IpAddr,
+    observed: HashMap<Subject, Observed>,
+    /// Subjects that changed since the last report: all others stand as they were found.
+    touched: Vec<Subject>,
+    last: Option<Arc<Report>>,
+    classes: BTreeMap<String, bool>,
+    writes: mpsc::UnboundedSender<Write>,
+}
+
+impl Statuses {
+    /// With the task that writes.
+    pub(crate) fn new(client: Client, address: IpAddr) -> (Self, impl Future<Output = ()>) {
+        // Bounded by the objects there are: each is written again only after it was seen to change.
+        let (writes, pending) = mpsc::unbounded_channel();
+        let address = if address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address };
+        let statuses = Self {
+            address,
+            observed: HashMap::new(),
+            touched: Vec::new(),
+            last: None,
+            classes: BTreeMap::new(),
+            writes,
+        };
+        (statuses, write_all(client, pending))
+    }
+
+    pub(crate) fn observe(&mut self, subject: Subject, observed: Option<Observed>) {
+        match observed {
+            Some(observed) => {
+                self.observed.insert(subject.clone(), observed);
+                self.touched.push(subject);
+            }
+            None => drop(self.observed.remove(&subject)),
+        }
+    }
+
+    pub(crate) fn class(&mut self, name: &str, ours: bool) {
+        self.classes.insert(name.to_owned(), ours);
+    }
+
+    /// Writes what differs from this report: of everything when it is a new one, else of what was touched since.
+    pub(crate) fn report(&mut self, report: &Arc<Report>) {
+        let known = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, report));
+        let touched = std::mem::take(&mut self.touched);
+        if known {
+            touched.iter().for_each(|subject| self.compare(subject, report));
+        } else {
+            self.last = Some(report.clone());
+            let all: Vec<Subject> = self.observed.keys().cloned().collect();
+            all.iter().for_each(|subject| self.compare(subject, report));
+        }
+    }
+
+    fn compare(&self, subject: &Subject, report: &Report) {
+        let Some(observed) = self.observed.get(subject) else { return };
+        let now = Timestamp::now();
+        let wanted = match subject.resource {
+            Resource::GatewayClasses => match self.classes.get(&subject.key.name) {
+                Some(true) => Some(class_status(observed, now)),
+                _ => None,
+            },
+            Resource::Gateways => {
+                report.gateways.get(&subject.key).map(|report| self.gateway_status(report, &observed.status, now))
+            }
+            _ => route_status(report.routes.get(&subject.key), &observed.status, now),
+        };
+        let Some(wanted) = wanted.filter(|wanted| differs(wanted, &observed.status)) else { return };
+        // With the revision that was compared: whoever writes in between makes us look again.
+        let patch = json!({"metadata": {"resourceVersion": observed.revision}, "status": wanted});
+        // The writer ends only with us.
+        let _ = self.writes.send(Write { subject: subject.clone(), patch });
+    }
+
+    fn gateway_status(&self, report: &GatewayReport, observed: &Value, now: Timestamp) -> Value {
+        let old = GatewayStatus::deserialize(observed).unwrap_or_default();
+        let listeners = report.listeners.iter().map(|listener| {
+            let before = old.listeners.iter().find(|status| status.name == listener.name);
+            let conditions = before.map_or(&[][..], |status| &status.conditions);
+            let kind = RouteGroupKind { group: Some(GROUP.to_owned()), kind: "HTTPRoute".to_owned() };
+            ListenerStatus {
+                name: listener.name.clone(),
+                supported_kinds: if listener.takes_http_routes { vec![kind] } else { Vec::new() },
+                attached_routes: listener.attached_routes,
+                conditions: settled(&listener.findings, conditions, report.generation, now),
+            }
+        });
+        let address = GatewayAddress { kind: "IPAddress".to_owned(), value: self.address.to_string() };
+        let status = GatewayStatus {
+            addresses: vec![address],
+            conditions: settled(&report.findings, &old.conditions, report.generation, now),
+            listeners: listeners.collect(),
+        };
+        json!(status)
+    }
+}
+
+fn class_status(observed: &Observed, now: Timestamp) -> Value {
+    let old: Vec<Condition> = Vec::deserialize(&observed.status["conditions"]).unwrap_or_default();
+    let accepted = Finding {
+        kind: "Accepted",
+        holds: true,
+        reason: "Accepted",
+        message: "this gateway serves Gateways of this class".to_owned(),
+    };
+    json!({"conditions": settled(&[accepted], &old, observed.generation, now)})
+}
+
+/// Our parents, beside those that other gateways report about. `None` when there is nothing to say and nothing to take back.
+fn route_status(report: Option<&RouteReport>, observed: &Value, now: Timestamp) -> Option<Value> {
+    let old = HttpRouteStatus::deserialize(observed).unwrap_or_default();
+    let (mine, mut parents): (Vec<_>, Vec<_>) =
+        old.parents.into_iter().partition(|parent| parent.controller_name == CONTROLLER_NAME);
+    if report.is_none() && mine.is_empty() {
+        return None;
+    }
+    for parent in report.map_or(&[][..], |report| &report.parents) {
+        let before = mine.iter().find(|status| status.parent_ref == parent.parent);
+        let conditions = before.map_or(&[][..], |status| &status.conditions);
+        let generation = report.map_or(0, |report| report.generation);
+        parents.push(RouteParentStatus {
+            parent_ref: parent.parent.clone(),
+            controller_name: CONTROLLER_NAME.to_owned(),
+            conditions: settled(&parent.findings, conditions, generation, now),
+        });
+    }
+    Some(json!(HttpRouteStatus { parents }))
+}
+
+/// Conditions with their times: a condition keeps the time of its last change of status.
+fn settled(findings: &[Finding], before: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let condition = |finding: &Finding| {
+        let status = if finding.holds { "True" } else { "False" };
+        let same = before.iter().find(|old| old.kind == finding.kind && old.status == status);
+        Condition {
+            kind: finding.kind.to_owned(),
+            status: status.to_owned(),
+            observed_generation: Some(generation),
+            last_transition_time: same.map_or(now, |old| old.last_transition_time),
+            reason: finding.reason.to_owned(),
+            message: finding.message.clone(),
+        }
+    };
+    findings.iter().map(condition).collect()
+}
+
+/// Whether writing `wanted` over `observed` would change anything.
+fn differs(wanted: &Value, observed: &Value) -> bool {
+    let members = wanted.as_object().into_iter().flatten();
+    members.into_iter().any(|(name, value)| observed.get(name) != Some(value))
+}
+
+async fn write_all(client: Client, pending: mpsc::UnboundedReceiver<Write>) {
+    let writes = futures::stream::unfold(pending, |mut pending| async move { Some((pending.recv().await?, pending)) });
+    writes
+        .for_each_concurrent(CONCURRENT_WRITES, |Write { subject, patch }| {
+            let client = client.clone();
+            async move {
+                let Subject { resource, key } = subject;
+                let api: Api<Whole> = match key.namespace.as_str() {
+                    "" => Api::all_with(client, &resource),
+                    namespace => Api::namespaced_with(client, namespace, &resource),
+                };
+                let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                match api.patch_status(&key.name, &parameters, &Patch::Merge(&patch)).await {
+                    Ok(_) => {}
+                    // Changed or gone meanwhile: the watch tells, and the next comparison writes.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                    Err(error) => {
+                        tracing::warn!(resource = resource.plural(), object = %key, %error, "Status not written");
+                    }
+                }
+            }
+        })
+        .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kind: &'static str, holds: bool) -> Finding {
+        Finding { kind, holds, reason: "Because", message: String::new() }
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_its_status_changes() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let first = settled(&[finding("A", true), finding("B", true)], &[], 1, at(100));
+        let second = settled(&[finding("A", true), finding("B", false)], &first, 2, at(200));
+        let times: Vec<i64> = second.iter().map(|condition| condition.last_transition_time.as_second()).collect();
+        assert_eq!(times, [100, 200]);
+        assert_eq!(second[0].observed_generation, Some(2));
+    }
+
+    #[test]
+    fn parents_of_other_controllers_stay() {
+        let theirs = json!({"parentRef": {"name": "g"}, "controllerName": "other", "conditions": []});
+        let mine = json!({"parentRef": {"name": "g"}, "controllerName": CONTROLLER_NAME, "conditions": []});
+        let now = Timestamp::UNIX_EPOCH;
+        let found = route_status(None, &json!({"parents": [theirs, mine]}), now);
+        assert_eq!(found, Some(json!({"parents": [theirs]})));
+        assert_eq!(route_status(None, &json!({"parents": [theirs]}), now), None);
+    }
+}

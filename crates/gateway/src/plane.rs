@@ -1,0 +1,166 @@
+//! The data plane: workers that serve requests by the newest routing table, and what the control side knows of them.
+//!
+//! A worker is a thread with its own runtime, listeners and upstream connections; nothing is shared between workers on the way
+//! of a request but the immutable table. Replacing the table is a grace period: [`Plane::publish`] makes it visible, each worker
+//! acknowledges when it has let go of the former one, and only then is [`Plane::acknowledged`] raised. A worker picks an endpoint
+//! and counts itself in flight in one step without yielding, so whoever sees the acknowledgement also sees every request that is
+//! still under way to a withdrawn pod.
+
+mod accept;
+mod answer;
+mod body;
+mod head;
+mod limits;
+mod listen;
+mod meter;
+mod pods;
+mod pool;
+mod proxy;
+mod tunnel;
+mod worker;
+
+pub(crate) use listen::open;
+pub use meter::VersionKey;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use sluice_route::{Entrance, Table};
+use sluice_stats::VersionSnapshot;
+use tokio::sync::{Notify, mpsc};
+
+use meter::Meters;
+use pods::Pods;
+use worker::{Order, Worker};
+
+/// Shared by the workers and the control side.
+pub(crate) struct Plane {
+    table: Arc<ArcSwap<Table>>,
+    lines: Vec<Line>,
+    /// Told when a worker acknowledged, or when a withdrawn pod has no more requests.
+    progress: Notify,
+    pods: Pods,
+    meters: Meters,
+}
+
+/// What the control side and one worker say to each other.
+struct Line {
+    acknowledged: AtomicU64,
+    /// A new table is there.
+    wake: Notify,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// The threads of a plane; joined by [`Workers::stop`].
+pub(crate) struct Workers {
+    plane: Arc<Plane>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
+        let (lines, orders): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                (Line { acknowledged: AtomicU64::new(0), wake: Notify::new(), orders: sender }, receiver)
+            })
+            .unzip();
+        let plane = Arc::new(Plane {
+            table: Arc::default(),
+            lines,
+            progress: Notify::new(),
+            pods: Pods::new(count),
+            meters: Meters::default(),
+        });
+        let mut workers = Self { plane: plane.clone(), threads: Vec::with_capacity(count) };
+        for (index, orders) in orders.into_iter().enumerate() {
+            workers.threads.push(Worker::spawn(plane.clone(), index, orders)?);
+        }
+        Ok(workers)
+    }
+
+    pub(crate) fn plane(&self) -> &Arc<Plane> {
+        &self.plane
+    }
+
+    /// Closes listeners, finishes what is in flight within [`limits::SHUTDOWN_DRAIN`], and ends the threads.
+    pub(crate) async fn stop(self) {
+        self.plane.order(|| Order::Stop);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("Gateway worker panicked");
+                }
+            }
+        });
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "Gateway workers not joined");
+        }
+    }
+}
+
+impl Plane {
+    /// Makes the table visible to every worker. Control side only, generations must rise.
+    pub(crate) fn publish(&self, table: Arc<Table>) {
+        self.pods.admit(&table);
+        self.table.store(table);
+        for line in &self.lines {
+            line.wake.notify_one();
+        }
+    }
+
+    /// The newest generation that every worker has gone over to.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.lines.iter().map(|line| line.acknowledged.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Returns at the next acknowledgement or end of a drain. May return without either.
+    pub(crate) async fn progress(&self) {
+        self.progress.notified().await;
+    }
+
+    /// Uids of pods that the acknowledged table does not serve but that still answer requests. Call only with the table that
+    /// [`Self::acknowledged`] names.
+    pub(crate) fn draining(&self, table: &Table) -> Vec<Arc<str>> {
+        self.pods.draining(table)
+    }
+
+    /// Gives every worker its own socket of this entrance.
+    pub(crate) fn serve(&self, entrance: Entrance, sockets: Vec<TcpListener>) {
+        for (line, socket) in self.lines.iter().zip(sockets) {
+            // A worker that is gone has been told to stop.
+            let _ = line.orders.send(Order::Serve(entrance, socket));
+        }
+    }
+
+    pub(crate) fn close(&self, entrance: Entrance) {
+        self.order(|| Order::Close(entrance));
+    }
+
+    pub(crate) fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
+        self.meters.snapshot()
+    }
+
+    pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
+        self.meters.snapshot_of(namespace, hash)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for line in &self.lines {
+            let _ = line.orders.send(order());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

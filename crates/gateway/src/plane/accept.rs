@@ -1,0 +1,114 @@
+//! Client connections: accepted, served with HTTP/1.1 or HTTP/2 (with prior knowledge), ended with care.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures::FutureExt as _;
+use http::HeaderValue;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use sluice_route::Entrance;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::worker::Worker;
+use super::{limits, proxy};
+
+/// What a client's requests have in common.
+pub(crate) struct Client {
+    pub(crate) entrance: Entrance,
+    /// Its address, as it appears in `X-Forwarded-For`.
+    pub(crate) peer: HeaderValue,
+}
+
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Accepts on this socket until told to close.
+pub(crate) fn spawn(worker: Rc<Worker>, entrance: Entrance, socket: StdListener, closing: watch::Receiver<bool>) {
+    tokio::task::spawn_local(async move {
+        match TcpListener::from_std(socket) {
+            Ok(listener) => accept(worker, entrance, listener, closing).await,
+            Err(error) => tracing::error!(%error, ?entrance, "Listener lost"),
+        }
+    });
+}
+
+async fn accept(worker: Rc<Worker>, entrance: Entrance, listener: TcpListener, mut closing: watch::Receiver<bool>) {
+    loop {
+        let Ok(permit) = worker.room.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => spawn_client(&worker, entrance, stream, peer, permit),
+            Err(error) => {
+                tracing::warn!(%error, ?entrance, "Connection not accepted");
+                tokio::time::sleep(limits::ACCEPT_BACK_OFF).await;
+            }
+        }
+    }
+    // Who has been let into the queue is served: closing the socket would reset them.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        let Ok(permit) = worker.room.clone().acquire_owned().await else { return };
+        spawn_client(&worker, entrance, stream, peer, permit);
+    }
+}
+
+fn spawn_client(
+    worker: &Rc<Worker>,
+    entrance: Entrance,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let peer = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let client = Rc::new(Client { entrance, peer });
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        serve(worker, client, stream).await;
+        drop(permit);
+    });
+}
+
+async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream) {
+    // Refused only by sockets that are broken already.
+    let _ = stream.set_nodelay(true);
+    let mut stopping = worker.stopping.subscribe();
+    let mut builder = auto::Builder::new(OnThisThread);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_READ)
+        .max_headers(limits::HEADERS)
+        .max_buf_size(limits::HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::H2_STREAMS)
+        .max_header_list_size(limits::HEAD_BYTES as u32);
+    let service = service_fn(move |request| proxy::serve(worker.clone(), client.clone(), request));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(error, "Client connection ended");
+    }
+}

@@ -1,0 +1,97 @@
+//! Answers that the gateway gives itself, each with a reason for operators in `x-sluice-reason`.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+use sluice_route::Refusal;
+
+use super::body::AnswerBody;
+
+const REASON: HeaderName = HeaderName::from_static("x-sluice-reason");
+
+/// Why the gateway answers in place of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The request's head is not one that can be passed on safely.
+    BadRequest(&'static str),
+    UriTooLong,
+    /// CONNECT is not for a gateway.
+    Connect,
+    ExpectationFailed,
+    Refused(Refusal),
+    /// No connection to any backend could be made.
+    ConnectFailed,
+    /// Making a connection took too long.
+    ConnectTimeout,
+    /// The connection broke before an answer, and asking again might have done it twice.
+    BackendClosed,
+    /// The backend's answer did not come in time.
+    AnswerTimeout,
+}
+
+impl Reason {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::Refused(refusal) => {
+                StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Self::ConnectFailed | Self::BackendClosed => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::UriTooLong => "uri-too-long",
+            Self::Connect => "connect-refused",
+            Self::ExpectationFailed => "unknown-expectation",
+            Self::Refused(refusal) => refusal.reason(),
+            Self::ConnectFailed => "connect-failed",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::BackendClosed => "backend-closed",
+            Self::AnswerTimeout => "answer-timeout",
+        }
+    }
+
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest(why) => why,
+            Self::UriTooLong => "the request target is too long",
+            Self::Connect => "this gateway does not serve CONNECT",
+            Self::ExpectationFailed => "the only expectation understood is 100-continue",
+            Self::Refused(Refusal::NoRoute) => "no route matches this request",
+            Self::Refused(Refusal::NoBackend) => "the route names no backend for this request",
+            Self::Refused(Refusal::InvalidBackend) => "the route's backend does not exist or may not be used",
+            Self::Refused(Refusal::UnusableRule) => "the route's rule uses something that is not supported",
+            Self::Refused(Refusal::NoEndpoints) => "no endpoint of the backend is ready",
+            Self::ConnectFailed => "no connection to the backend could be made",
+            Self::ConnectTimeout => "connecting to the backend took too long",
+            Self::BackendClosed => "the backend closed the connection before it answered",
+            Self::AnswerTimeout => "the backend did not answer in time",
+        }
+    }
+}
+
+pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
+    let body = format!("{{\"reason\":\"{}\",\"message\":\"{}\"}}\n", reason.word(), reason.text());
+    let mut response = Response::new(AnswerBody::Own(Some(Bytes::from(body))));
+    *response.status_mut() = reason.status();
+    response.headers_mut().insert(REASON, HeaderValue::from_static(reason.word()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(crate) fn redirect(status: u16, location: &str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Own(None));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    match HeaderValue::from_str(location) {
+        Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
+        Err(_) => return refuse(Reason::BadRequest("the path cannot be part of a redirect")),
+    }
+    response
+}

@@ -1,0 +1,329 @@
+//! Heads of requests and answers: refused when ambiguous, routed on exactly what is sent on, stripped of what concerns one hop.
+
+use std::borrow::Cow;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Request, Uri, Version, request, uri};
+use sluice_route::{HeaderEdits, Headers, RequestHead};
+
+use super::answer::Reason;
+use super::limits;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+
+/// Headers that say something about one connection only.
+const HOP_BY_HOP: [HeaderName; 8] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING];
+/// Headers that `Connection` must not make disappear.
+const NEVER_NAMED: [HeaderName; 7] =
+    [HOST, CONTENT_LENGTH, COOKIE, http::header::AUTHORIZATION, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+
+/// Whom a request is for: what it was addressed to, and what is routed on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// As sent on in `Host`; `None` for HTTP/1.0 without one.
+    pub(crate) value: Option<HeaderValue>,
+    /// In lower case, without port and trailing dot.
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+}
+
+/// Refuses what could mean different things to us and to a backend. How long a body is, is settled before: the server refuses
+/// contradicting lengths, drops a Content-Length beside `chunked`, and what a backend gets is framed anew.
+pub(crate) fn check(head: &request::Parts) -> Result<Authority, Reason> {
+    if head.method == Method::CONNECT {
+        return Err(Reason::Connect);
+    }
+    check_target(&head.uri)?;
+    check_expectation(&head.headers)?;
+    authority(head)
+}
+
+fn check_target(uri: &Uri) -> Result<(), Reason> {
+    let path = uri.path();
+    if path.len() + uri.query().map_or(0, str::len) > limits::TARGET_BYTES {
+        return Err(Reason::UriTooLong);
+    }
+    if !path.starts_with('/') {
+        return Err(Reason::BadRequest("the request target must be a path"));
+    }
+    if path.contains("/.") || path.contains('%') {
+        let dots = path.split('/').any(|segment| {
+            let plain = segment.replace("%2e", ".").replace("%2E", ".");
+            plain == "." || plain == ".."
+        });
+        if dots {
+            return Err(Reason::BadRequest("the path must not have `.` or `..` segments"));
+        }
+    }
+    Ok(())
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Reason> {
+    match headers.get(EXPECT) {
+        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
+        _ => Ok(()),
+    }
+}
+
+fn authority(head: &request::Parts) -> Result<Authority, Reason> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let header = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Reason::BadRequest("a request has one Host header"));
+    }
+    let value = match (head.uri.authority(), header) {
+        // The target of an HTTP/2 or absolute-form request is authoritative; in HTTP/2 they must not contradict each other.
+        (Some(target), Some(header))
+            if head.version == Version::HTTP_2 && header.as_bytes() != target.as_str().as_bytes() =>
+        {
+            return Err(Reason::BadRequest("Host and :authority differ"));
+        }
+        (Some(target), _) => {
+            Some(HeaderValue::from_str(target.as_str()).map_err(|_| Reason::BadRequest("the authority is not valid"))?)
+        }
+        (None, Some(header)) => Some(header.clone()),
+        (None, None) if head.version == Version::HTTP_10 => None,
+        (None, None) => return Err(Reason::BadRequest("a request has a Host header")),
+    };
+    let text = value.as_ref().map_or("", |value| value.to_str().unwrap_or("?"));
+    let (host, port) = split_authority(text).ok_or(Reason::BadRequest("the Host header is not a valid host"))?;
+    let host = host.to_ascii_lowercase();
+    Ok(Authority { value, host, port })
+}
+
+/// `host[:port]` in its two parts, without a trailing dot; `None` when it is neither a name nor an address.
+fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(end) => {
+            let (host, rest) = text.split_at(end + 2);
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        None | Some("") => None,
+        Some(port) => Some(port.parse().ok()?),
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let valid = if host.starts_with('[') {
+        host[1..host.len() - 1].bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'%'))
+    } else {
+        host.bytes().all(allowed)
+    };
+    valid.then(|| (host.strip_suffix('.').unwrap_or(host), port))
+}
+
+/// The view of a head that routing takes.
+pub(crate) fn routed<'a>(head: &'a request::Parts, host: &'a str, headers: &'a HeaderView<'a>) -> RequestHead<'a> {
+    RequestHead { method: head.method.as_str(), host, path: head.uri.path(), query: head.uri.query(), headers }
+}
+
+pub(crate) struct HeaderView<'a>(pub(crate) &'a HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.get_all(name).iter().any(|value| value.to_str().is_ok_and(&mut *test))
+    }
+}
+
+/// The protocol that the client wants to change to, if it is one that we let through.
+pub(crate) fn wanted_upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let upgrade = request.headers().get(UPGRADE)?;
+    let named = || tokens(request.headers()).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    // HTTP/2 by upgrade would let requests pass that nobody routes.
+    (request.version() == Version::HTTP_11 && named() && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c"))
+        .then(|| upgrade.clone())
+}
+
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Takes out what concerns one connection only. What a protocol change needs is put back by whoever lets it through.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers).filter_map(|token| token.parse().ok()).collect();
+        for name in named.iter().filter(|name| !NEVER_NAMED.contains(name)) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(UPGRADE);
+}
+
+/// Turns the client's head into the one that a backend gets, but for the path.
+pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, peer: &HeaderValue) {
+    let trailers = head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip_hop_by_hop(&mut head.headers);
+    if trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    // Answered by us, by reading the body.
+    head.headers.remove(EXPECT);
+    // Nobody in front of us is trusted: what a client claims about itself is replaced by what we see.
+    head.headers.remove(FORWARDED);
+    head.headers.insert(X_FORWARDED_FOR, peer.clone());
+    head.headers.insert(X_FORWARDED_PROTO, HTTP);
+    if let Some(value) = &authority.value {
+        head.headers.insert(X_FORWARDED_HOST, value.clone());
+        head.headers.insert(HOST, value.clone());
+    }
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    head.version = Version::HTTP_11;
+}
+
+/// HTTP/2 may send a cookie in crumbs; HTTP/1.1 wants one header.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// The target for the backend: path and query only, the path replaced when a filter says so.
+pub(crate) fn origin_form(uri: &Uri, path: Option<String>) -> Option<Uri> {
+    let target = match (path, uri.query()) {
+        (None, _) if uri.authority().is_none() => return Some(uri.clone()),
+        (path, query) => {
+            let path = path.map_or(Cow::Borrowed(uri.path()), Cow::Owned);
+            query.map_or_else(|| path.clone().into_owned(), |query| format!("{path}?{query}"))
+        }
+    };
+    let target: uri::PathAndQuery = target.parse().ok()?;
+    Some(Uri::from(target))
+}
+
+/// Applies header filters; names and values that are not valid in HTTP are left out.
+pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    let parsed =
+        |(name, value): &(String, String)| Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?));
+    for (name, value) in edits.set.iter().filter_map(parsed) {
+        headers.insert(name, value);
+    }
+    for (name, value) in edits.add.iter().filter_map(parsed) {
+        headers.append(name, value);
+    }
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn ambiguous_heads_are_refused() {
+        let host = ("host", "shop");
+        for (head, expected) in [
+            (parts("GET", "/", &[host]), None),
+            (parts("CONNECT", "shop:80", &[host]), Some("this")),
+            (parts("OPTIONS", "*", &[host]), Some("target must be a path")),
+            (parts("GET", "/", &[]), Some("has a Host")),
+            (parts("GET", "/", &[host, ("host", "other")]), Some("one Host")),
+            (parts("GET", "/", &[("host", "sh op")]), Some("not a valid host")),
+            (parts("GET", "/", &[("host", "shop:http")]), Some("not a valid host")),
+            (parts("GET", "/", &[("host", "user@shop")]), Some("not a valid host")),
+            (parts("GET", "/a/../b", &[host]), Some("segments")),
+            (parts("GET", "/a/%2E%2e/b", &[host]), Some("segments")),
+            (parts("GET", "/a/..b/.well-known", &[host]), None),
+            (parts("POST", "/", &[host, ("expect", "a miracle")]), Some("expectation")),
+            (parts("POST", "/", &[host, ("expect", "100-Continue")]), None),
+        ] {
+            let found = check(&head).err().map(|reason| format!("{reason:?} {}", reason.text()));
+            match (found, expected) {
+                (None, None) => {}
+                (Some(found), Some(expected)) => assert!(found.contains(expected), "{head:?}: {found}"),
+                (found, expected) => panic!("{head:?}: {found:?} instead of {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_is_normalised_for_routing_only() {
+        for (value, host, port) in [
+            ("Shop.Example.com:8080", "shop.example.com", Some(8080)),
+            ("shop.", "shop", None),
+            ("shop:", "shop", None),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("127.0.0.1", "127.0.0.1", None),
+        ] {
+            let found = check(&parts("GET", "/", &[("host", value)])).expect(value);
+            assert_eq!((found.host.as_str(), found.port), (host, port));
+            assert_eq!(found.value, Some(HeaderValue::from_static(value)));
+        }
+        let absolute = check(&parts("GET", "http://real/", &[("host", "other")])).expect("absolute form");
+        assert_eq!(absolute.host, "real");
+    }
+
+    #[test]
+    fn one_hop_headers_end_here() {
+        let mut head = parts(
+            "GET",
+            "/",
+            &[
+                ("host", "shop"),
+                ("connection", "close, X-Mine, Cookie"),
+                ("x-mine", "1"),
+                ("cookie", "a=1"),
+                ("keep-alive", "timeout=5"),
+                ("te", "trailers"),
+                ("upgrade", "websocket"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("forwarded", "for=6.6.6.6"),
+            ],
+        );
+        let authority = check(&head).expect("valid");
+        forward(&mut head, &authority, &HeaderValue::from_static("10.0.0.1"));
+        let mut names: Vec<String> =
+            head.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "cookie=a=1",
+                "host=shop",
+                "te=trailers",
+                "x-forwarded-for=10.0.0.1",
+                "x-forwarded-host=shop",
+                "x-forwarded-proto=http"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_backend_gets_a_path_whatever_the_client_sent() {
+        let target = |uri: &str, path: Option<&str>| {
+            origin_form(&uri.parse().expect("a URI"), path.map(str::to_owned)).expect("a target").to_string()
+        };
+        assert_eq!(target("http://shop/a?b=c", None), "/a?b=c");
+        assert_eq!(target("/a?b=c", None), "/a?b=c");
+        assert_eq!(target("/a?b=c", Some("/new")), "/new?b=c");
+        assert_eq!(target("/a", Some("/new")), "/new");
+    }
+}

@@ -1,0 +1,38 @@
+//! Every bound of the data plane in one place.
+
+use std::time::Duration;
+
+/// A client has so long to send the whole head of a request, and a kept connection may be idle as long.
+pub(crate) const HEAD_READ: Duration = Duration::from_secs(75);
+/// Making a connection to a backend.
+pub(crate) const CONNECT: Duration = Duration::from_secs(2);
+/// From the request to the head of the backend's answer, where the route says nothing else.
+pub(crate) const ANSWER: Duration = Duration::from_secs(60);
+/// An upstream connection is closed after being idle so long; shorter than the usual five seconds of servers, so that we close
+/// first.
+pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
+/// How often idle upstream connections are looked through.
+pub(crate) const IDLE_SWEEP: Duration = Duration::from_secs(1);
+/// Requests in flight have so long when the gateway stops.
+pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
+/// Pause before accepting again when the process is out of descriptors.
+pub(crate) const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
+
+/// Attempts at a request, the first one included.
+pub(crate) const ATTEMPTS: usize = 3;
+/// Client connections of one worker; further ones wait in the listener's queue.
+pub(crate) const CONNECTIONS: usize = 16_384;
+/// Connections waiting to be accepted, for each worker.
+pub(crate) const BACKLOG: u32 = 1024;
+/// Idle upstream connections that one worker keeps to one endpoint.
+pub(crate) const IDLE_PER_ENDPOINT: usize = 128;
+/// Bytes of a request's or answer's head.
+pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+/// Header fields of a request or answer.
+pub(crate) const HEADERS: usize = 128;
+/// Characters of a request's path and query.
+pub(crate) const TARGET_BYTES: usize = 16 * 1024;
+/// Streams at a time on one HTTP/2 connection.
+pub(crate) const H2_STREAMS: u32 = 256;
+/// Versions with counters of their own per worker; beyond, those of versions no longer served are folded away.
+pub(crate) const METERED_VERSIONS: usize = 4096;

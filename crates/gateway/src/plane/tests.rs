@@ -1,0 +1,5 @@
+//! The data plane over real sockets: tables made by hand, backends that can be killed at once.
+
+mod removal;
+mod rules;
+mod town;

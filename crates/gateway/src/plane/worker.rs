@@ -1,0 +1,260 @@
+//! One thread of the data plane: its view of the table, its place in the weight sequences, its connections.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Cache};
+use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, PodId, Refusal, RequestHead, Rule, Table};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::meter::{LocalMeters, Meter};
+use super::pods::Pod;
+use super::pool::{Pool, Sender};
+use super::{Plane, accept, limits};
+
+/// What a worker is told to do.
+pub(crate) enum Order {
+    Serve(Entrance, TcpListener),
+    Close(Entrance),
+    Stop,
+}
+
+pub(crate) struct Worker {
+    plane: Arc<Plane>,
+    index: usize,
+    table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
+    draws: RefCell<Draws>,
+    random: Cell<u64>,
+    pods: RefCell<HashMap<PodId, Arc<Pod>>>,
+    meters: RefCell<LocalMeters>,
+    pub(crate) pool: Pool,
+    /// One permit for each client connection.
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// An endpoint chosen for a request, which counts as in flight from here on.
+pub(crate) struct Pick {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) rule: Arc<Rule>,
+    /// Of the chosen backendRef, where it has any.
+    pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) prefix: String,
+    pub(crate) flight: Flight,
+}
+
+pub(crate) enum Picked {
+    Forward(Pick),
+    Redirect { status: u16, location: String },
+    Refuse(Refusal),
+}
+
+impl Worker {
+    pub(crate) fn spawn(
+        plane: Arc<Plane>,
+        index: usize,
+        orders: mpsc::UnboundedReceiver<Order>,
+    ) -> io::Result<JoinHandle<()>> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        std::thread::Builder::new()
+            .name(format!("gateway-{index}"))
+            .spawn(move || Self::main(&runtime, plane, index, orders))
+    }
+
+    fn main(runtime: &Runtime, plane: Arc<Plane>, index: usize, orders: mpsc::UnboundedReceiver<Order>) {
+        let workers = plane.workers();
+        let worker = Rc::new(Self {
+            table: RefCell::new(Cache::new(plane.table.clone())),
+            draws: RefCell::new(Draws::new(index, workers)),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
+            pods: RefCell::default(),
+            meters: RefCell::default(),
+            pool: Pool::default(),
+            room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            stopping: watch::Sender::new(false),
+            plane,
+            index,
+        });
+        LocalSet::new().block_on(runtime, worker.run(orders));
+    }
+
+    async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let plane = self.plane.clone();
+        let mut doors: HashMap<Entrance, watch::Sender<bool>> = HashMap::new();
+        let mut sweep = interval(limits::IDLE_SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = plane.lines[self.index].wake.notified() => self.refresh(),
+                order = orders.recv() => match order {
+                    Some(Order::Serve(entrance, socket)) => {
+                        let closing = watch::Sender::new(false);
+                        accept::spawn(self.clone(), entrance, socket, closing.subscribe());
+                        doors.insert(entrance, closing);
+                    }
+                    Some(Order::Close(entrance)) => {
+                        if let Some(door) = doors.remove(&entrance) {
+                            door.send_replace(true);
+                        }
+                    }
+                    Some(Order::Stop) | None => break,
+                },
+                _ = sweep.tick() => self.pool.sweep(Instant::now()),
+            }
+        }
+        for door in doors.values() {
+            door.send_replace(true);
+        }
+        self.stopping.send_replace(true);
+        // Every connection gives its permit back when it is done.
+        let all = limits::CONNECTIONS as u32;
+        if timeout(limits::SHUTDOWN_DRAIN, self.room.acquire_many(all)).await.is_err() {
+            let left = limits::CONNECTIONS - self.room.available_permits();
+            tracing::warn!(worker = self.index, connections = left, "Connections cut off at shutdown");
+        }
+    }
+
+    /// Goes over to the newest table and says so. What may not be used any more is closed first.
+    fn refresh(&self) {
+        let table = self.table.borrow_mut().load().clone();
+        let acknowledged = &self.plane.lines[self.index].acknowledged;
+        if acknowledged.load(Ordering::Relaxed) == table.generation {
+            return;
+        }
+        self.pool.keep(|pod| table.serves(pod));
+        self.pods.borrow_mut().retain(|id, pod| table.serves(*id) || pod.load(self.index) > 0);
+        // Every request that this worker picked an endpoint for by an older table is counted in flight by now.
+        acknowledged.store(table.generation, Ordering::Release);
+        self.plane.progress.notify_one();
+    }
+
+    /// Decides by the newest table and counts the request in flight, in one step without yielding.
+    pub(crate) fn pick(
+        self: &Rc<Self>,
+        entrance: Entrance,
+        head: &RequestHead<'_>,
+        port: Option<u16>,
+        tried: &[SocketAddr],
+        started: Instant,
+    ) -> Picked {
+        let mut cache = self.table.borrow_mut();
+        let table = cache.load();
+        let forward = match table.find(entrance, head, &mut self.draws.borrow_mut()) {
+            Decision::Forward(forward) => forward,
+            Decision::Refuse(refusal) => return Picked::Refuse(refusal),
+            Decision::Redirect { redirect, prefix } => {
+                let location = redirect.location(head, "http", port, prefix);
+                return Picked::Redirect { status: redirect.status, location };
+            }
+        };
+        let endpoint = self.least_loaded(forward.endpoints, tried, table).clone();
+        let pod = self.pod(endpoint.pod, table);
+        pod.enter(self.index);
+        let meter = self.meters.borrow_mut().get(&endpoint.version, &self.plane.meters);
+        let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
+        let rule = forward.rule.clone();
+        let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.to_owned();
+        let flight = Flight { worker: self.clone(), pod, meter, started, status: None };
+        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight })
+    }
+
+    /// The better of two endpoints drawn at random; those that failed this request already only when there is no other.
+    fn least_loaded<'t>(&self, endpoints: &'t [Endpoint], tried: &[SocketAddr], table: &Table) -> &'t Endpoint {
+        let draw = |among: usize| (self.next_random() % among as u64) as usize;
+        if !tried.is_empty() {
+            let untried: Vec<&Endpoint> = endpoints.iter().filter(|e| !tried.contains(&e.address)).collect();
+            if !untried.is_empty() {
+                return untried[draw(untried.len())];
+            }
+        }
+        if let [only] = endpoints {
+            return only;
+        }
+        let first = draw(endpoints.len());
+        let second = (first + 1 + draw(endpoints.len() - 1)) % endpoints.len();
+        let load = |at: usize| self.pod(endpoints[at].pod, table).load(self.index);
+        &endpoints[if load(second) < load(first) { second } else { first }]
+    }
+
+    fn pod(&self, id: PodId, table: &Table) -> Arc<Pod> {
+        self.pods.borrow_mut().entry(id).or_insert_with(|| self.plane.pods.get(id, table)).clone()
+    }
+
+    /// Xorshift: even enough to spread requests, and no secret.
+    fn next_random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    fn serves(&self, pod: PodId) -> bool {
+        self.table.borrow_mut().load().serves(pod)
+    }
+}
+
+/// A request in flight to a pod, from the pick of its endpoint to the end of its answer.
+pub(crate) struct Flight {
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    meter: Arc<Meter>,
+    started: Instant,
+    status: Option<u16>,
+}
+
+impl Flight {
+    /// The client got, or will get, an answer with this status: the backend's, or ours in its place.
+    pub(crate) fn answer(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    pub(crate) fn connection_failed(&self) {
+        self.meter.connection_failed();
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(status) = self.status {
+            self.meter.answered(status, self.started.elapsed());
+        }
+        if self.pod.leave(self.worker.index) {
+            self.worker.plane.progress.notify_one();
+        }
+    }
+}
+
+/// A flight whose answer is being passed on, with the connection to be used again afterwards.
+pub(crate) struct Passage {
+    pub(crate) flight: Flight,
+    pub(crate) pod: PodId,
+    pub(crate) address: SocketAddr,
+    pub(crate) sender: Sender,
+}
+
+impl Passage {
+    /// The answer was read to its end.
+    pub(crate) fn complete(self) {
+        let Self { flight, pod, address, sender } = self;
+        if flight.worker.serves(pod) {
+            flight.worker.pool.put(pod, address, sender);
+        }
+    }
+
+    /// The backend broke off in the middle of its answer.
+    pub(crate) fn break_off(self) {
+        self.flight.meter.broke_off();
+    }
+}

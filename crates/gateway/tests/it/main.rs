@@ -1,0 +1,4 @@
+//! The gateway against the API that it runs beside, with backends on loopback addresses.
+
+mod served;
+mod world;

@@ -1,0 +1,57 @@
+//! What all pods of a node share.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    addresses::AddressPool,
+    drain::Gateways,
+    events::{Happening, Recorder, reference},
+    images::Images,
+    options::NodeOptions,
+    sources::Reference,
+};
+use crate::pod_dir::PodDir;
+
+pub(super) struct Context {
+    pub(super) client: kube::Client,
+    pub(super) options: Arc<NodeOptions>,
+    pub(super) images: Images,
+    pub(super) addresses: AddressPool,
+    pub(super) recorder: Recorder,
+    pub(super) changes: broadcast::Sender<Reference>,
+    pub(super) gateways: watch::Receiver<Gateways>,
+    pub(super) host_ip: IpAddr,
+    pub(super) allocatable: BTreeMap<String, Quantity>,
+}
+
+impl Context {
+    pub(super) fn pod_dir(&self, uid: &str) -> PodDir {
+        PodDir::new(self.options.pods_dir().join(uid))
+    }
+
+    pub(super) fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
+        self.happened(pod, container, reason, message, true, Timestamp::now());
+    }
+
+    pub(super) fn happened(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        reason: &str,
+        message: &str,
+        warning: bool,
+        at: Timestamp,
+    ) {
+        self.recorder.record(Happening {
+            pod: reference(pod, container),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            warning,
+            at,
+        });
+    }
+}

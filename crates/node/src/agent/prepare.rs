@@ -1,0 +1,237 @@
+//! From a pod's object to the plan that its supervisor runs.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodSpec};
+use kube::ResourceExt as _;
+
+use super::{
+    downward::Facts,
+    env,
+    expand::expand,
+    images::Images,
+    options::{NodeOptions, pod_log_dir},
+    probes::port,
+    sources::Sources,
+    status::init_role,
+    volumes,
+};
+use crate::{
+    plan::{Command, ContainerPlan, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
+    pod_dir::PodDir,
+};
+
+/// The port of a container that declares none.
+const DEFAULT_PORT: i32 = 8080;
+/// What a process sees of the engine's own environment: enough to find programs and write text, nothing secret.
+const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+/// Everything that a plan is made from.
+pub(super) struct Preparation<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) spec: &'a PodSpec,
+    pub(super) dir: &'a PodDir,
+    pub(super) facts: &'a Facts,
+    pub(super) sources: &'a Sources,
+    pub(super) images: &'a Images,
+    pub(super) options: &'a NodeOptions,
+}
+
+impl Preparation<'_> {
+    pub(super) fn plan(&self) -> PodPlan {
+        let inits = self.spec.init_containers.iter().flatten().map(|container| (container, init_role(container)));
+        let apps = self.spec.containers.iter().map(|container| (container, Role::App));
+        let (namespace, name, uid) =
+            (self.pod.namespace().unwrap_or_default(), self.pod.name_any(), self.pod.uid().unwrap_or_default());
+        PodPlan {
+            version: PLAN_VERSION,
+            restart_policy: match self.spec.restart_policy.as_deref() {
+                Some("Never") => RestartPolicy::Never,
+                Some("OnFailure") => RestartPolicy::OnFailure,
+                _ => RestartPolicy::Always,
+            },
+            grace_seconds: self.spec.termination_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs(),
+            log_dir: pod_log_dir(&self.options.logs_dir(), &namespace, &name, &uid),
+            containers: inits.chain(apps).map(|(container, role)| self.container(container, role)).collect(),
+            namespace,
+            name,
+            uid,
+        }
+    }
+
+    fn container(&self, container: &Container, role: Role) -> ContainerPlan {
+        let lifecycle = container.lifecycle.as_ref();
+        let hook = |pick: fn(&Lifecycle) -> Option<&LifecycleHandler>| {
+            lifecycle.and_then(pick).and_then(|handler| self.hook(container, handler))
+        };
+        ContainerPlan {
+            name: container.name.clone(),
+            role,
+            image: container.image.clone().unwrap_or_default(),
+            launch: self.launch(container),
+            post_start: hook(|lifecycle| lifecycle.post_start.as_ref()),
+            pre_stop: hook(|lifecycle| lifecycle.pre_stop.as_ref()),
+            stop_signal: lifecycle.and_then(|lifecycle| signal_number(lifecycle.stop_signal.as_deref()?)),
+            startup_probe: container.startup_probe.is_some(),
+            termination_file: self.dir.termination_file(&container.name),
+            termination_from_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+        }
+    }
+
+    /// How to start a container, or why it cannot be started now.
+    pub(super) fn launch(&self, container: &Container) -> Launch {
+        match self.command(container) {
+            Ok(command) => Launch::Ready(command),
+            Err((reason, message)) => Launch::Withheld { reason: reason.to_owned(), message },
+        }
+    }
+
+    fn command(&self, container: &Container) -> Result<Command, (&'static str, String)> {
+        let name = container.image.as_deref().unwrap_or_default();
+        let image =
+            self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
+        let user = self.user(container).map_err(|error| ("CreateContainerConfigError", error))?;
+        let given: Vec<(String, String)> = self.given(container).into_iter().chain(image.env.clone()).collect();
+        let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
+            .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
+        let argv = argv(container, &image.entrypoint, &image.arguments, &env);
+        if argv.is_empty() {
+            let message = format!(
+                "no command specified: image \"{name}\" stands for this machine, so the container must say what to run"
+            );
+            return Err(("CreateContainerError", message));
+        }
+        let own = self.work_dir(container, user).map_err(|error| ("CreateContainerError", error.to_string()))?;
+        let dir = container.working_dir.clone().filter(|dir| !dir.is_empty()).or(image.dir).map_or(own, PathBuf::from);
+        Ok(Command { argv, env: env.into_iter().collect(), dir, uid: user.0, gid: user.1 })
+    }
+
+    /// What every process is told of its place.
+    fn given(&self, container: &Container) -> Vec<(String, String)> {
+        let mut env: Vec<(String, String)> =
+            INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+        let ip = self.facts.pod_ip.to_string();
+        let port = container.ports.iter().flatten().next().map_or(DEFAULT_PORT, |port| port.container_port);
+        let termination = self.dir.termination_file(&container.name).to_string_lossy().into_owned();
+        env.extend(
+            [
+                ("HOSTNAME", self.pod.name_any()),
+                ("POD_NAME", self.pod.name_any()),
+                ("POD_NAMESPACE", self.pod.namespace().unwrap_or_default()),
+                ("POD_IP", ip.clone()),
+                ("HOST", ip),
+                ("PORT", port.to_string()),
+                ("SLUICE_TERMINATION_LOG", termination),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        env.extend(volumes::placements(self.pod, self.dir, container).0);
+        env
+    }
+
+    /// A place of its own for what a process writes into its working directory, and beside it for its last words.
+    fn work_dir(&self, container: &Container, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<PathBuf> {
+        let dir = self.dir.work(&container.name);
+        fs::create_dir_all(&dir)?;
+        if uid.is_some() || gid.is_some() {
+            std::os::unix::fs::chown(&dir, uid, gid)?;
+            dir.parent().map_or(Ok(()), |parent| std::os::unix::fs::chown(parent, uid, gid))?;
+        }
+        Ok(dir)
+    }
+
+    /// The ids to run under: those of the manifest if we may give them, our own otherwise.
+    fn user(&self, container: &Container) -> Result<(Option<u32>, Option<u32>), String> {
+        let (own, pods) = (container.security_context.as_ref(), self.spec.security_context.as_ref());
+        let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
+        let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
+        let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
+        let we_are_root = rustix::process::geteuid().is_root();
+        if non_root && (uid == Some(0) || (uid.is_none() && we_are_root)) {
+            return Err("container has runAsNonRoot and image will run as root".to_owned());
+        }
+        if !we_are_root {
+            return Ok((None, None));
+        }
+        let number = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
+        Ok((number(uid), number(gid)))
+    }
+
+    /// `None` for handlers that no kubelet runs either.
+    fn hook(&self, container: &Container, handler: &LifecycleHandler) -> Option<Hook> {
+        if let Some(exec) = &handler.exec {
+            return Some(Hook::Exec { command: exec.command.clone().unwrap_or_default() });
+        }
+        if let Some(sleep) = &handler.sleep {
+            return Some(Hook::Sleep { seconds: sleep.seconds.max(0).unsigned_abs() });
+        }
+        let get = handler.http_get.as_ref()?;
+        let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+        Some(Hook::Http {
+            address: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.facts.pod_ip.to_string()),
+            // A port that cannot be found is 0, where nobody listens: the hook fails and says so.
+            port: port(container, &get.port).unwrap_or_default(),
+            path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
+            headers: get
+                .http_headers
+                .iter()
+                .flatten()
+                .map(|header| (header.name.clone(), header.value.clone()))
+                .collect(),
+        })
+    }
+}
+
+/// `command` replaces the image's program and its arguments, `args` only the latter.
+fn argv(
+    container: &Container,
+    entrypoint: &[String],
+    arguments: &[String],
+    env: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let filled = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
+    let expanded = |list: Vec<String>| {
+        list.into_iter().map(|word| expand(&word, |name| env.get(name).cloned())).collect::<Vec<_>>()
+    };
+    let (command, args) = (filled(&container.command), filled(&container.args));
+    let rest = match (&command, args) {
+        (_, Some(args)) => expanded(args),
+        (Some(_), None) => Vec::new(),
+        (None, None) => arguments.to_vec(),
+    };
+    command.map_or_else(|| entrypoint.to_vec(), expanded).into_iter().chain(rest).collect()
+}
+
+fn signal_number(name: &str) -> Option<i32> {
+    let known = [
+        ("SIGHUP", libc::SIGHUP),
+        ("SIGINT", libc::SIGINT),
+        ("SIGQUIT", libc::SIGQUIT),
+        ("SIGABRT", libc::SIGABRT),
+        ("SIGKILL", libc::SIGKILL),
+        ("SIGUSR1", libc::SIGUSR1),
+        ("SIGUSR2", libc::SIGUSR2),
+        ("SIGTERM", libc::SIGTERM),
+        ("SIGWINCH", libc::SIGWINCH),
+    ];
+    known.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_replace_programs_and_args_replace_arguments() {
+        let env = [("N".to_owned(), "7".to_owned())].into();
+        let check = |container: serde_json::Value, expected: &str| {
+            let container: Container = serde_json::from_value(container).expect("a container");
+            let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(argv(&container, &words("prog"), &words("-a -b"), &env).join(" "), expected);
+        };
+        check(serde_json::json!({"name": "c"}), "prog -a -b");
+        check(serde_json::json!({"name": "c", "args": ["-n", "$(N)"]}), "prog -n 7");
+        check(serde_json::json!({"name": "c", "command": ["sh", "$(N)$(X)"]}), "sh 7$(X)");
+        check(serde_json::json!({"name": "c", "command": ["sh"], "args": ["-c", "x"]}), "sh -c x");
+    }
+}

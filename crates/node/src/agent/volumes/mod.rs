@@ -1,0 +1,170 @@
+//! Volumes of process pods: real directories below the pod's own, since a process sees the machine's file system as it is.
+//!
+//! `$SLUICE_VOLUME_<NAME>` tells a container where each of its volumes lies.
+
+mod atomic;
+mod content;
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
+
+use super::{downward::Facts, sources::Sources};
+use crate::pod_dir::PodDir;
+
+/// Anyone in the pod may write to it, whoever they run as.
+const EMPTY_DIR_MODE: u32 = 0o777;
+
+/// Why a volume cannot be had; the text is that of a `FailedMount` event.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {problem}")]
+pub(super) struct MountError {
+    volume: String,
+    problem: String,
+}
+
+/// Makes every volume hold what it should. The first problem is told, the other volumes are written all the same.
+pub(super) fn write(
+    pod: &Pod,
+    dir: &PodDir,
+    facts: &Facts,
+    sources: &Sources,
+    token: Option<&str>,
+) -> Result<(), MountError> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let problems = volumes.filter_map(|volume| {
+        let problem = write_one(pod, dir, facts, sources, volume, token).err()?;
+        Some(MountError { volume: volume.name.clone(), problem })
+    });
+    problems.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
+}
+
+fn write_one(
+    pod: &Pod,
+    dir: &PodDir,
+    facts: &Facts,
+    sources: &Sources,
+    volume: &Volume,
+    token: Option<&str>,
+) -> Result<(), String> {
+    let path = dir.volumes().join(&volume.name);
+    if let Some(payload) = content::payload(pod, facts, sources, volume, token).map_err(|error| error.to_string())? {
+        return atomic::write(&path, &payload, Timestamp::now()).map(drop).map_err(|error| error.to_string());
+    }
+    if volume.empty_dir.is_some() {
+        return empty_dir(&path).map_err(|error| error.to_string());
+    }
+    match &volume.host_path {
+        Some(source) => host_path(source),
+        None => Err("process pods know configMap, secret, downwardAPI, projected, emptyDir and hostPath volumes only"
+            .to_owned()),
+    }
+}
+
+fn empty_dir(path: &PathBuf) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(EMPTY_DIR_MODE))
+}
+
+fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
+    let path = PathBuf::from(&source.path);
+    let fits = match source.type_.as_deref().unwrap_or_default() {
+        "" => true,
+        "DirectoryOrCreate" => path.is_dir() || fs::create_dir_all(&path).is_ok(),
+        "FileOrCreate" => path.is_file() || fs::File::create_new(&path).is_ok(),
+        "Directory" => path.is_dir(),
+        "File" => path.is_file(),
+        _ => path.exists(),
+    };
+    let wanted = source.type_.as_deref().unwrap_or_default();
+    if fits { Ok(()) } else { Err(format!("hostPath type check failed: {} is not a {wanted}", source.path)) }
+}
+
+/// Where a container finds its volumes: pairs of environment variable and path, and what to say about mount paths that
+/// a process does not get.
+pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut env, mut elsewhere) = (Vec::new(), Vec::new());
+    for mount in container.volume_mounts.iter().flatten() {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let Some(volume) = volumes.into_iter().find(|volume| volume.name == mount.name) else { continue };
+        let path = match &volume.host_path {
+            Some(source) => source.path.clone(),
+            None => dir.volumes().join(&volume.name).to_string_lossy().into_owned(),
+        };
+        let variable = variable(&volume.name);
+        if path != mount.mount_path {
+            elsewhere.push(format!("{} lies at {path} (${variable})", mount.mount_path));
+        }
+        env.push((variable, path));
+    }
+    (env, elsewhere)
+}
+
+fn variable(volume: &str) -> String {
+    let name = volume.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    format!("SLUICE_VOLUME_{}", name.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_of_all_kinds_come_and_follow() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dir = PodDir::new(directory.path());
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"a": "1"}},
+            "spec": {
+                "containers": [{"name": "web", "volumeMounts": [
+                    {"name": "conf", "mountPath": "/etc/web"}, {"name": "tmp", "mountPath": "/tmp"},
+                ]}],
+                "volumes": [
+                    {"name": "conf", "configMap": {"name": "c", "items": [{"key": "k", "path": "sub/k.txt"}]}},
+                    {"name": "pw", "secret": {"secretName": "s", "defaultMode": 256}},
+                    {"name": "me", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                    {"name": "all", "projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s"}},
+                        {"configMap": {"name": "none", "optional": true}}]}},
+                    {"name": "scratch", "emptyDir": {}}, {"name": "tmp", "hostPath": {"path": "/tmp"}},
+                ],
+            },
+        }))
+        .expect("a pod");
+        let facts = Facts {
+            pod_ip: [127, 64, 0, 1].into(),
+            host_ip: [10, 0, 0, 1].into(),
+            allocatable: std::collections::BTreeMap::new(),
+        };
+        let mut sources = Sources::new("shop");
+        let config = |value: &str| {
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "c"}, "data": {"k": value}})).expect("a map")
+        };
+        sources.put_config_map(config("one"));
+        let error = write(&pod, &dir, &facts, &sources, None).expect_err("the secret is missing").to_string();
+        assert_eq!(error, "MountVolume.SetUp failed for volume \"pw\" : secret \"s\" not found");
+        sources.put_secret(
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "s"}, "data": {"p": "cHc="}}))
+                .expect("a secret"),
+        );
+        let read = |path: &str| fs::read_to_string(dir.volumes().join(path)).unwrap_or_default();
+        write(&pod, &dir, &facts, &sources, None).expect("volumes");
+        let found = ["conf/sub/k.txt", "pw/p", "me/labels", "all/k", "all/p"].map(read);
+        assert_eq!(found, ["one", "pw", "a=\"1\"", "one", "pw"]);
+        assert!(dir.volumes().join("scratch").is_dir());
+        sources.put_config_map(config("two"));
+        write(&pod, &dir, &facts, &sources, None).expect("volumes");
+        assert_eq!(["conf/sub/k.txt", "all/k"].map(read), ["two", "two"]);
+
+        let container = &pod.spec.as_ref().expect("a spec").containers[0];
+        let (env, elsewhere) = placements(&pod, &dir, container);
+        let conf = dir.volumes().join("conf").display().to_string();
+        let expected =
+            [("SLUICE_VOLUME_CONF".to_owned(), conf.clone()), ("SLUICE_VOLUME_TMP".to_owned(), "/tmp".to_owned())];
+        assert_eq!(env, expected);
+        assert_eq!(elsewhere, [format!("/etc/web lies at {conf} ($SLUICE_VOLUME_CONF)")]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Writes down what became of a pod: its status, whenever it is another one, and its events.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use tracing::debug;
+
+use super::{SyncError, Worker};
+use crate::agent::status::{Observed, status};
+
+impl Worker {
+    pub(super) async fn report(&mut self) -> Result<(), SyncError> {
+        let facts = self.facts();
+        let ready = self.ready();
+        let status = status(&Observed {
+            pod: &self.pod,
+            reported: self.reported.as_ref(),
+            facts: facts.as_ref(),
+            state: self.state.as_deref(),
+            ready: &ready,
+            now: Timestamp::now(),
+        });
+        self.publish_notices()?;
+        if self.is_known(&status) {
+            return Ok(());
+        }
+        // The uid makes sure that a later pod of the same name does not get this status.
+        let patch = serde_json::json!({"metadata": {"uid": self.pod.uid()}, "status": status});
+        let api = Api::<Pod>::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default());
+        match api.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+                debug!(pod = self.pod.name_any(), %refusal, "The pod is another one by now");
+            }
+            other => drop(other?),
+        }
+        self.reported = Some(status);
+        Ok(())
+    }
+
+    /// The API has this status already. Conditions that are not ours may stand beside ours.
+    fn is_known(&self, status: &PodStatus) -> bool {
+        if let Some(reported) = &self.reported {
+            return reported == status;
+        }
+        let Some(known) = &self.pod.status else { return false };
+        let (ours, theirs) =
+            (status.conditions.as_deref().unwrap_or_default(), known.conditions.as_deref().unwrap_or_default());
+        let rest = |status: &PodStatus| PodStatus { conditions: None, ..status.clone() };
+        rest(status) == rest(known) && ours.iter().all(|condition| theirs.contains(condition))
+    }
+
+    /// What the supervisor found worth an event since the last time.
+    fn publish_notices(&mut self) -> Result<(), SyncError> {
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let published = self.memory.published;
+        for notice in state.notices.iter().filter(|notice| notice.number > published) {
+            let container = Some(notice.container.as_str());
+            self.context.happened(&self.pod, container, &notice.reason, &notice.message, notice.warning, notice.at);
+            self.memory.published = notice.number;
+        }
+        if self.memory.published != published {
+            self.remember()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Takes a pod down: the gateways let go of it first, then hooks and signals, then the object goes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Preconditions},
+};
+use tracing::{debug, info};
+
+use super::{IDLE, Next, SyncError, Worker};
+use crate::{
+    agent::{
+        drain::waits_for,
+        memory::Drain,
+        teardown::{self, Grace},
+    },
+    pod_dir::read_json,
+    wire::Request,
+};
+
+impl Worker {
+    pub(super) async fn wind_down(&mut self) -> Result<Next, SyncError> {
+        if self.plan.is_none() {
+            self.plan = read_json(&self.dir.plan())?;
+        }
+        if self.plan.is_none() {
+            return self.finalise().await;
+        }
+        if self.link.is_none() && !self.finished() {
+            self.adopt_or_resume().await?;
+        }
+        self.update_probes();
+        self.report().await?;
+        if self.finished() {
+            return self.finalise().await;
+        }
+        match self.wait_for_gateways()? {
+            Some(wait) => Ok(Next::Wait(wait)),
+            None => {
+                self.tell_to_stop().await?;
+                Ok(Next::Wait(IDLE))
+            }
+        }
+    }
+
+    /// How long to wait for gateways that still send requests; `None` when none does or the time is up.
+    fn wait_for_gateways(&mut self) -> Result<Option<Duration>, SyncError> {
+        let stopping = self.state.as_ref().is_some_and(|state| state.stop.as_ref().is_some_and(|stop| stop.requested));
+        if stopping || self.memory.stop_grace_seconds.is_some() || self.grace_seconds() == 0 {
+            return Ok(None);
+        }
+        let now = Timestamp::now();
+        let drain = match self.memory.drain {
+            Some(drain) => drain,
+            None => {
+                // A revision that is no number cannot be compared; then only the time decides.
+                let revision =
+                    self.pod.resource_version().and_then(|revision| revision.parse().ok()).unwrap_or(u64::MAX);
+                let drain = Drain { since: now, revision };
+                self.memory.drain = Some(drain);
+                self.remember()?;
+                drain
+            }
+        };
+        let left = self.context.options.drain_timeout.saturating_sub(now.duration_since(drain.since).unsigned_abs());
+        let uid = self.pod.uid().unwrap_or_default();
+        let gateways = self.context.gateways.borrow();
+        let Some(gateway) = waits_for(&gateways, drain.revision, &uid, now) else { return Ok(None) };
+        if left.is_zero() {
+            info!(pod = self.pod.name_any(), gateway, "Gateway did not let go in time");
+            let message = format!(
+                "{gateway} did not let go of the pod within {:?}: it is stopped all the same",
+                self.context.options.drain_timeout
+            );
+            self.context.warning(&self.pod, None, "DrainTimeout", &message);
+            return Ok(None);
+        }
+        debug!(pod = self.pod.name_any(), gateway, "Waiting for gateway");
+        Ok(Some(left))
+    }
+
+    async fn tell_to_stop(&mut self) -> Result<(), SyncError> {
+        let grace_seconds = self.grace_seconds();
+        let told = self.memory.stop_grace_seconds;
+        let Some(link) = &self.link else { return Ok(()) };
+        if told.is_some_and(|told| told <= grace_seconds) {
+            return Ok(());
+        }
+        link.call(Request::Stop { grace_seconds }).await?;
+        self.memory.stop_grace_seconds = Some(grace_seconds);
+        self.remember()
+    }
+
+    fn grace_seconds(&self) -> u64 {
+        self.pod.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0).unsigned_abs()
+    }
+
+    /// Nothing runs any more: takes the object and everything else away.
+    async fn finalise(&mut self) -> Result<Next, SyncError> {
+        let api = Api::<Pod>::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default());
+        let parameters = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions { uid: self.pod.uid(), resource_version: None });
+        match api.delete(&self.pod.name_any(), &parameters).await {
+            // Gone already, or another pod of that name by now.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            other => drop(other?),
+        }
+        info!(pod = self.pod.name_any(), "Ended");
+        self.clean_up();
+        Ok(Next::Done)
+    }
+
+    fn clean_up(&mut self) {
+        self.probing.clear();
+        teardown::remove(&self.dir, &self.context.options, self.plan.as_ref());
+        if let Some(address) = self.memory.address.take() {
+            self.context.addresses.release(address, Timestamp::now());
+        }
+    }
+
+    /// The object is gone without us, as after a forced delete.
+    pub(super) async fn vanish(&mut self) {
+        self.probing.clear();
+        self.link = None;
+        let address = teardown::tear_down(&self.dir, &self.context.options, Grace::None).await;
+        if let Some(address) = address.or(self.memory.address.take()) {
+            self.context.addresses.release(address, Timestamp::now());
+        }
+    }
+}
