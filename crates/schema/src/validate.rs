@@ -6,9 +6,12 @@
 //! Left to the server, because it takes more than the objects: whether addresses and ports are free and families are
 //! configured, whether names that are referred to exist, quotas and limit ranges, and that an update names a revision.
 
+mod autoscaling;
+mod batch;
 mod check;
 mod cluster;
 mod config;
+mod cron;
 mod cursor;
 mod endpoints;
 mod events;
@@ -17,12 +20,17 @@ mod ip;
 mod kinds;
 mod meta;
 mod names;
+mod network;
 mod pod;
+mod policy;
 mod quantities;
+mod rbac;
 mod selector;
 mod service;
+mod sets;
 mod storage;
 mod warnings;
+mod webhooks;
 mod workloads;
 
 use serde_json::Value;

@@ -43,11 +43,6 @@ impl<'v> At<'v> {
         names.iter().fold(self.clone(), |at, name| at.get(name))
     }
 
-    /// The same value under a path that has one more field: for paths that name what the object does not have.
-    pub(crate) fn named(&self, name: &'v str) -> Self {
-        self.step(self.value, Segment::Field(name))
-    }
-
     /// The entry `key` of a map, written `path[key]`.
     pub(crate) fn key(&self, key: &'v str) -> Self {
         self.step(self.value.get(key).unwrap_or(&NULL), Segment::Key(key))

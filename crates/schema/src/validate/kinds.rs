@@ -4,7 +4,10 @@ use super::check::Faults;
 use super::cursor::At;
 use super::meta::Naming;
 use super::names::{self, Problems};
-use super::{cluster, config, endpoints, events, pod, service, workloads};
+use super::{
+    autoscaling, batch, cluster, config, endpoints, events, network, pod, policy, rbac, service, sets, storage,
+    webhooks, workloads,
+};
 use crate::kinds::Kind;
 
 pub(super) type Create = fn(&mut Faults, &At<'_>);
@@ -88,4 +91,91 @@ static KINDS: &[Rules] = &[
     kind("coordination.k8s.io", "Lease").create(events::lease).update(|f, new, _| events::lease(f, new)),
     kind("", "Event").create(events::core_event).update(|f, new, _| events::core_event(f, new)),
     kind("events.k8s.io", "Event").create(events::event).update(events::event_update),
+    kind("apps", "StatefulSet")
+        .name(names::label)
+        .create(sets::stateful_set)
+        .update(sets::stateful_set_update)
+        .status(|f, new, _| sets::stateful_set_status(f, new)),
+    kind("apps", "DaemonSet")
+        .create(sets::daemon_set)
+        .update(sets::daemon_set_update)
+        .status(|f, new, _| sets::daemon_set_status(f, new)),
+    kind("apps", "ControllerRevision").create(sets::controller_revision).update(sets::controller_revision_update),
+    kind("", "PodTemplate")
+        .create(|f, object| pod::template(f, &object.get("template")))
+        .update(|f, new, _| pod::template(f, &new.get("template"))),
+    kind("batch", "Job").create(batch::job).update(batch::job_update).status(batch::job_status),
+    kind("batch", "CronJob").create(batch::cron_job).update(|f, new, _| batch::cron_spec(f, new)),
+    kind("autoscaling", "HorizontalPodAutoscaler")
+        .create(autoscaling::autoscaler)
+        .update(|f, new, _| autoscaling::autoscaler(f, new)),
+    kind("policy", "PodDisruptionBudget")
+        .create(policy::disruption_budget)
+        .update(|f, new, _| policy::disruption_budget(f, new))
+        .status(|f, new, _| policy::disruption_budget_status(f, new)),
+    kind("", "ResourceQuota").create(policy::resource_quota).update(|f, new, _| policy::resource_quota(f, new)),
+    kind("", "LimitRange").create(policy::limit_range).update(|f, new, _| policy::limit_range(f, new)),
+    kind("scheduling.k8s.io", "PriorityClass").create(policy::priority_class).update(policy::priority_class_update),
+    kind("node.k8s.io", "RuntimeClass").create(policy::runtime_class).update(policy::runtime_class_update),
+    kind("rbac.authorization.k8s.io", "Role")
+        .name(names::path_segment)
+        .create(rbac::role)
+        .update(|f, new, _| rbac::role(f, new)),
+    kind("rbac.authorization.k8s.io", "ClusterRole")
+        .name(names::path_segment)
+        .create(rbac::cluster_role)
+        .update(|f, new, _| rbac::cluster_role(f, new)),
+    kind("rbac.authorization.k8s.io", "RoleBinding").name(names::path_segment).create(rbac::role_binding).update(
+        |f, new, old| {
+            rbac::role_binding(f, new);
+            rbac::same_role(f, new, old);
+        },
+    ),
+    kind("rbac.authorization.k8s.io", "ClusterRoleBinding")
+        .name(names::path_segment)
+        .create(rbac::cluster_role_binding)
+        .update(|f, new, old| {
+            rbac::cluster_role_binding(f, new);
+            rbac::same_role(f, new, old);
+        }),
+    kind("networking.k8s.io", "NetworkPolicy")
+        .create(network::network_policy)
+        .update(|f, new, _| network::network_policy(f, new)),
+    kind("networking.k8s.io", "Ingress").create(network::ingress).update(|f, new, _| network::ingress(f, new)),
+    kind("networking.k8s.io", "IngressClass").create(network::ingress_class).update(network::ingress_class_update),
+    kind("networking.k8s.io", "IPAddress")
+        .name(network::address_name)
+        .create(network::address)
+        .update(|f, new, _| network::address(f, new)),
+    kind("networking.k8s.io", "ServiceCIDR").create(network::service_cidr).update(network::service_cidr_update),
+    kind("", "PersistentVolume").create(storage::volume).update(storage::volume_update),
+    kind("", "PersistentVolumeClaim")
+        .create(storage::claim)
+        .update(storage::claim_update)
+        .status(|f, new, _| storage::claim_status(f, new)),
+    kind("storage.k8s.io", "StorageClass").create(storage::class).update(storage::class_update),
+    kind("storage.k8s.io", "CSIDriver").create(storage::driver).update(storage::driver_update),
+    kind("storage.k8s.io", "VolumeAttachment").create(storage::attachment).update(storage::attachment_update),
+    kind("storage.k8s.io", "CSIStorageCapacity")
+        .create(storage::capacity)
+        .update(|f, new, _| storage::capacity(f, new)),
+    kind("admissionregistration.k8s.io", "ValidatingWebhookConfiguration")
+        .create(webhooks::configuration)
+        .update(|f, new, _| webhooks::configuration(f, new)),
+    kind("admissionregistration.k8s.io", "MutatingWebhookConfiguration")
+        .create(webhooks::configuration)
+        .update(|f, new, _| webhooks::configuration(f, new)),
+    kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
+        .create(webhooks::policy)
+        .update(|f, new, _| webhooks::policy(f, new)),
+    kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding")
+        .create(webhooks::policy_binding)
+        .update(|f, new, _| webhooks::policy_binding(f, new)),
+    kind("flowcontrol.apiserver.k8s.io", "FlowSchema")
+        .create(webhooks::flow_schema)
+        .update(|f, new, _| webhooks::flow_schema(f, new)),
+    kind("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration")
+        .create(webhooks::priority_level)
+        .update(|f, new, _| webhooks::priority_level(f, new)),
+    kind("certificates.k8s.io", "CertificateSigningRequest").create(webhooks::certificate_request),
 ];

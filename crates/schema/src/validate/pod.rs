@@ -14,7 +14,7 @@ mod spec;
 pub(crate) mod update;
 pub(crate) mod volumes;
 
-pub(crate) use scheduling::taint_effect;
+pub(crate) use scheduling::{taint_effect, tolerations};
 pub(crate) use spec::pod_spec;
 
 use super::check::Faults;

@@ -1,0 +1,3 @@
+//! The rules of built-in kinds against what a real API server answered.
+
+mod recorded;
