@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 pub(crate) trait Edit {
     fn fields(&mut self) -> Option<&mut Map<String, Value>>;
 
-    /// Sets a field that is absent or null.
+    /// Sets a field that is absent, null or an empty text.
     fn default(&mut self, field: &str, value: impl Into<Value>);
 
     fn put(&mut self, field: &str, value: impl Into<Value>);
@@ -37,7 +37,7 @@ impl Edit for Value {
     }
 
     fn default(&mut self, field: &str, value: impl Into<Value>) {
-        if !self.has(field) {
+        if !self.has(field) || self.get(field).is_some_and(|found| found == "") {
             self.put(field, value);
         }
     }

@@ -12,6 +12,12 @@ pub(super) fn autoscaler(object: &mut Value) {
     let spec = object.ensure("spec");
     spec.default("minReplicas", 1);
     if v1 {
+        // Other metrics would stand in annotations.
+        let metrics = "autoscaling.alpha.kubernetes.io/metrics";
+        let others = object["metadata"]["annotations"].has(metrics);
+        if !others {
+            object.ensure("spec").default("targetCPUUtilizationPercentage", CPU_PERCENT);
+        }
         return;
     }
     if !spec.holds("metrics") {

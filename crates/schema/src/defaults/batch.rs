@@ -44,7 +44,5 @@ pub(super) fn cron_job(object: &mut Value) {
     spec.default("suspend", false);
     spec.default("successfulJobsHistoryLimit", 3);
     spec.default("failedJobsHistoryLimit", 1);
-    if let Some(template) = spec.child("jobTemplate") {
-        job_spec(template.ensure("spec"));
-    }
+    job_spec(spec.ensure("jobTemplate").ensure("spec"));
 }

@@ -8,7 +8,7 @@ use crate::edit::Edit;
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
 pub(super) fn pod(object: &mut Value) {
-    let Some(spec) = object.child("spec") else { return };
+    let spec = object.ensure("spec");
     pod_spec(spec);
     spec.default("enableServiceLinks", true);
     let host_network = spec.holds("hostNetwork");
@@ -27,9 +27,7 @@ pub(super) fn pod(object: &mut Value) {
 
 /// The pod template in a field.
 pub(super) fn template(object: &mut Value, field: &str) {
-    if let Some(template) = object.child(field) {
-        pod_spec(template.ensure("spec"));
-    }
+    pod_spec(object.ensure(field).ensure("spec"));
 }
 
 fn pod_spec(spec: &mut Value) {

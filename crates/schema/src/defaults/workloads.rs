@@ -76,5 +76,7 @@ pub(super) fn replication_controller(object: &mut Value) {
     if spec.get("selector") == Some(&json!({})) {
         spec.cut("selector");
     }
-    pod::template(spec, "template");
+    if spec.has("template") {
+        pod::template(spec, "template");
+    }
 }

@@ -78,13 +78,13 @@ static KINDS: &[Rules] = &[
     kind("", "Pod").generation(Generation::Spec).create(pod::create).update(pod::update).status_update(pod::status),
     kind("", "PodTemplate").generation(Generation::All),
     kind("", "ReplicationController").generation(Generation::Spec).status(),
-    kind("", "Service").status().update(service_update),
+    kind("", "Service").status().create(service_create).update(service_update),
     kind("", "Namespace").create(namespace_create).update(|new, old| {
         keep(new, old, "spec");
         keep(new, old, "status");
     }),
     kind("", "Node").update(|new, old| keep(new, old, "status")),
-    kind("", "PersistentVolume").status(),
+    kind("", "PersistentVolume").status().create(|volume| volume.put("status", json!({"phase": "Pending"}))),
     kind("", "PersistentVolumeClaim")
         .status()
         .create(|claim| {
@@ -123,7 +123,11 @@ static KINDS: &[Rules] = &[
     kind("networking.k8s.io", "ServiceCIDR").status(),
     kind("policy", "PodDisruptionBudget").generation(Generation::Spec).status(),
     kind("autoscaling", "HorizontalPodAutoscaler").status(),
-    kind("discovery.k8s.io", "EndpointSlice").generation(Generation::AllAndLabels),
+    kind("discovery.k8s.io", "EndpointSlice").generation(Generation::AllAndLabels).create(|slice| {
+        for endpoint in slice.each("endpoints") {
+            endpoint.cut("deprecatedTopology");
+        }
+    }),
     kind("scheduling.k8s.io", "PriorityClass").generation(Generation::All),
     kind("admissionregistration.k8s.io", "ValidatingWebhookConfiguration").generation(Generation::All),
     kind("admissionregistration.k8s.io", "MutatingWebhookConfiguration").generation(Generation::All),
@@ -186,11 +190,33 @@ fn data_source(spec: &mut Value) {
     }
 }
 
+/// The one address of older clients is the first of the list.
+fn service_create(service: &mut Value) {
+    let spec = service.ensure("spec");
+    if spec.holds("clusterIP") && !spec.holds("clusterIPs") {
+        let first = spec["clusterIP"].clone();
+        spec.put("clusterIPs", json!([first]));
+    }
+}
+
+/// A client that knows one address alone changes the list with it.
+fn follow_single_address(spec: &mut Value, before: &Value) {
+    let same_list = spec.get("clusterIPs") == before.get("clusterIPs");
+    if !same_list || spec.text("clusterIP") == before.text("clusterIP") {
+        return;
+    }
+    match spec["clusterIP"].clone() {
+        Value::String(ip) if !ip.is_empty() => spec.put("clusterIPs", json!([ip])),
+        _ => drop(spec.cut("clusterIPs")),
+    }
+}
+
 /// What a Service keeps when a manifest is silent about it, and what goes when its type changes.
 fn service_update(new: &mut Value, old: &Value) {
     let (kind, old_kind) = (new["spec"].text("type").to_owned(), old["spec"].text("type").to_owned());
     let spec = new.ensure("spec");
     let before = &old["spec"];
+    follow_single_address(spec, before);
     if kind != "ExternalName" && old_kind != "ExternalName" {
         for field in ["clusterIP", "clusterIPs"] {
             if !spec.holds(field) {

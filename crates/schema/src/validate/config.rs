@@ -15,7 +15,7 @@ pub(crate) fn config_map(f: &mut Faults, object: &At<'_>) {
     for (field, other) in [("data", "binaryData"), ("binaryData", "data")] {
         for (key, value) in object.get(field).entries() {
             f.problems(&value, key, names::config_key(key));
-            if object.get(other).map().is_some_and(|map| map.contains_key(key)) {
+            if field == "data" && object.get(other).map().is_some_and(|map| map.contains_key(key)) {
                 f.invalid_value(&value, key, format!("duplicate of key present in {other}"));
             }
             size += if field == "data" { value.str().len() } else { decoded_len(value.str()) };

@@ -42,13 +42,6 @@ pub(crate) fn endpoints(f: &mut Faults, object: &At<'_>) {
 pub(crate) fn slice(f: &mut Faults, object: &At<'_>) {
     let kind = object.get("addressType");
     f.present_one_of(&kind, &["FQDN", "IPv4", "IPv6"]);
-    let endpoints = object.get("endpoints");
-    if endpoints.list().len() > ENDPOINTS_MAX {
-        too_many(f, &endpoints, ENDPOINTS_MAX);
-    }
-    for endpoint in endpoints.items() {
-        slice_endpoint(f, &endpoint, kind.str());
-    }
     let mut seen = BTreeSet::new();
     for port in object.get("ports").items() {
         let name = port.get("name");
@@ -60,6 +53,13 @@ pub(crate) fn slice(f: &mut Faults, object: &At<'_>) {
         if port.has("appProtocol") {
             f.format(&port.get("appProtocol"), names::qualified);
         }
+    }
+    let endpoints = object.get("endpoints");
+    if endpoints.list().len() > ENDPOINTS_MAX {
+        too_many(f, &endpoints, ENDPOINTS_MAX);
+    }
+    for endpoint in endpoints.items() {
+        slice_endpoint(f, &endpoint, kind.str());
     }
 }
 
@@ -79,10 +79,10 @@ fn slice_endpoint(f: &mut Faults, endpoint: &At<'_>, kind: &str) {
         match kind {
             "IPv4" | "IPv6" => {
                 if let Some(parsed) = ip::address(f, &address) {
-                    ip::endpoint(f, &address);
                     if parsed.is_ipv4() != (kind == "IPv4") {
                         f.invalid_value(&addresses, address.str(), format!("must be an {kind} address"));
                     }
+                    ip::endpoint(f, &address);
                 }
             }
             "FQDN" => f.format(&address, names::subdomain),

@@ -36,7 +36,7 @@ pub(crate) fn core_event(f: &mut Faults, event: &At<'_>) {
 pub(crate) fn event(f: &mut Faults, event: &At<'_>) {
     let time = event.get("eventTime");
     if time.is_zero() {
-        return f.required(&time, "");
+        f.required(&time, "");
     }
     reported(f, event, "reportingController", "note");
     if !matches!(event.text("type"), "Normal" | "Warning") {

@@ -145,21 +145,21 @@ fn limit_resource_name(f: &mut Faults, at: &At<'_>, name: &str, kind: &str) {
 fn bounds<'v>(f: &mut Faults, limit: &At<'v>, name: &'v str) {
     let [max, min, default, request, ratio] = LISTS.map(|list| limit.get(list).key(name));
     let value = |at: &At<'_>| amount(at);
+    // The lower and the upper, the place that is blamed, and whose value the message shows there.
     let order = [
-        (&min, &max, &min, "min value", "max value"),
-        (&min, &request, &request, "min value", "default request value"),
-        (&request, &max, &request, "default request value", "max value"),
-        (&request, &default, &request, "default request value", "default limit value"),
-        (&min, &default, &default, "min value", "default value"),
-        (&default, &max, &max, "default value", "max value"),
+        (&min, &max, &min, &min, "min value", "max value"),
+        (&min, &request, &request, &request, "min value", "default request value"),
+        (&request, &max, &request, &request, "default request value", "max value"),
+        (&request, &default, &request, &request, "default request value", "default limit value"),
+        (&min, &default, &default, &min, "min value", "default value"),
+        (&default, &max, &default, &max, "default value", "max value"),
     ];
-    for (low, high, blamed, low_name, high_name) in order {
+    for (low, high, blamed, shown, low_name, high_name) in order {
         let (Some(low), Some(high)) = (value(low), value(high)) else { continue };
         if low > high {
-            let path = if std::ptr::eq(blamed, &max) { &default } else { blamed };
             let detail = format!("{low_name} {low} is greater than {high_name} {high}");
-            let shown = value(blamed).map(|amount| amount.to_string()).unwrap_or_default();
-            f.add(Fault::invalid(path.path(), shown, detail));
+            let shown = value(shown).map(|amount| amount.to_string()).unwrap_or_default();
+            f.add(Fault::invalid(blamed.path(), shown, detail));
         }
     }
     if let Some(found) = value(&ratio)

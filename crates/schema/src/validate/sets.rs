@@ -91,11 +91,7 @@ pub(crate) fn stateful_set_status(f: &mut Faults, object: &At<'_>) {
 pub(crate) fn daemon_set(f: &mut Faults, object: &At<'_>) {
     let spec = object.get("spec");
     let at = spec.get("selector");
-    if at.is_set() {
-        selector::label_selector(f, &at);
-    } else {
-        f.required(&at, "");
-    }
+    selector::label_selector(f, &at);
     if selector::is_well_formed(&at) {
         workloads::matches_template(f, &spec, at.value);
         if at.is_set() && selector::is_empty(&at) {

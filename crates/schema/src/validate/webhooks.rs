@@ -22,23 +22,17 @@ fn webhook(f: &mut Faults, hook: &At<'_>) {
         }
         f.problems(&name, name.str(), problems);
     }
+    for rule in hook.get("rules").items() {
+        admission_rule(f, &rule);
+    }
+    f.optional_one_of(&hook.get("failurePolicy"), &["Fail", "Ignore"]);
+    f.optional_one_of(&hook.get("matchPolicy"), &["Equivalent", "Exact"]);
     let effects = hook.get("sideEffects");
     if effects.is_set() {
         f.one_of(&effects, &["None", "NoneOnDryRun"]);
     } else {
         f.required(&effects, "must specify one of None, NoneOnDryRun");
     }
-    let versions = hook.get("admissionReviewVersions");
-    if versions.is_zero() {
-        f.required(&versions, "must specify one of v1, v1beta1");
-    } else if !versions.list().iter().any(|version| version == "v1" || version == "v1beta1") {
-        f.invalid(&versions, "must include at least one of v1, v1beta1");
-    }
-    for rule in hook.get("rules").items() {
-        admission_rule(f, &rule);
-    }
-    f.optional_one_of(&hook.get("failurePolicy"), &["Fail", "Ignore"]);
-    f.optional_one_of(&hook.get("matchPolicy"), &["Equivalent", "Exact"]);
     let timeout = hook.get("timeoutSeconds");
     if timeout.int().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
         f.invalid(&timeout, "the timeout value must be between 1 and 30 seconds");
@@ -47,6 +41,12 @@ fn webhook(f: &mut Faults, hook: &At<'_>) {
         super::selector::label_selector(f, &selector);
     }
     client(f, &hook.get("clientConfig"));
+    let versions = hook.get("admissionReviewVersions");
+    if versions.is_zero() {
+        f.required(&versions, "must specify one of v1, v1beta1");
+    } else if !versions.list().iter().any(|version| version == "v1" || version == "v1beta1") {
+        f.invalid(&versions, "must include at least one of v1, v1beta1");
+    }
 }
 
 fn client(f: &mut Faults, at: &At<'_>) {
@@ -82,6 +82,16 @@ fn webhook_url(f: &mut Faults, at: &At<'_>) {
 }
 
 fn admission_rule(f: &mut Faults, rule: &At<'_>) {
+    let operations = rule.get("operations");
+    if operations.is_zero() {
+        f.required(&operations, "");
+    }
+    if has_star_and_more(&operations) {
+        f.invalid(&operations, "if '*' is present, must not specify other operations");
+    }
+    for operation in operations.items() {
+        f.one_of(&operation, OPERATIONS);
+    }
     for field in ["apiGroups", "apiVersions", "resources"].map(|name| rule.get(name)) {
         let name = field.path();
         if field.is_zero() {
@@ -95,16 +105,6 @@ fn admission_rule(f: &mut Faults, rule: &At<'_>) {
         && resources.list().iter().any(|name| name != "*" && !name.as_str().is_some_and(|n| n.contains('/')))
     {
         f.invalid(&resources, "if '*' is present, must not specify other resources without subresources");
-    }
-    let operations = rule.get("operations");
-    if operations.is_zero() {
-        f.required(&operations, "");
-    }
-    if has_star_and_more(&operations) {
-        f.invalid(&operations, "if '*' is present, must not specify other operations");
-    }
-    for operation in operations.items() {
-        f.one_of(&operation, OPERATIONS);
     }
     f.optional_one_of(&rule.get("scope"), &["*", "Cluster", "Namespaced"]);
 }

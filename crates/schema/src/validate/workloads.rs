@@ -51,7 +51,9 @@ pub(super) fn selector_of_template(f: &mut Faults, spec: &At<'_>, template: impl
 /// The labels of the template must be selected by `selector`.
 pub(super) fn matches_template(f: &mut Faults, spec: &At<'_>, selector: &Value) {
     let labels = spec.dig(&["template", "metadata", "labels"]);
-    if !selector::is_empty(&At::root(selector)) && !selector::selects(selector, labels.map()) {
+    // No selector at all selects nothing, an empty one everything.
+    let fits = !selector.is_null() && selector::selects(selector, labels.map());
+    if !fits {
         f.invalid(&labels, "`selector` does not match template `labels`");
     }
 }

@@ -93,7 +93,7 @@ fn host_network(f: &mut Faults, spec: &At<'_>) {
     for container in ["containers", "initContainers"].into_iter().flat_map(|list| spec.get(list).items()) {
         for port in container.get("ports").items() {
             let host = port.get("hostPort");
-            if host.int_or(0) != port.get("containerPort").int_or(0) {
+            if !host.is_zero() && host.int_or(0) != port.get("containerPort").int_or(0) {
                 f.invalid_value(&host, host.int_or(0), "must match `containerPort` when `hostNetwork` is true");
             }
         }
