@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -36,6 +36,8 @@ struct Note {
     about: ObjectReference,
     severity: Severity,
     reason: &'static str,
+    /// Present in events of the newer form.
+    action: Option<&'static str>,
     message: String,
     component: &'static str,
     at: Timestamp,
@@ -82,8 +84,34 @@ impl Events {
         self.note(reference(about), Severity::Warning, reason, message.into());
     }
 
+    /// In the newer form, which names the action.
+    pub(crate) fn acted<K>(&self, about: &K, reason: &'static str, action: &'static str, message: String)
+    where
+        K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.send(reference(about), Severity::Normal, reason, Some(action), message);
+    }
+
+    pub(crate) fn acted_in_vain<K>(&self, about: &K, reason: &'static str, action: &'static str, message: String)
+    where
+        K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.send(reference(about), Severity::Warning, reason, Some(action), message);
+    }
+
     pub(crate) fn note(&self, about: ObjectReference, severity: Severity, reason: &'static str, message: String) {
-        let note = Note { about, severity, reason, message, component: self.component, at: Timestamp::now() };
+        self.send(about, severity, reason, None, message);
+    }
+
+    fn send(
+        &self,
+        about: ObjectReference,
+        severity: Severity,
+        reason: &'static str,
+        action: Option<&'static str>,
+        message: String,
+    ) {
+        let note = Note { about, severity, reason, action, message, component: self.component, at: Timestamp::now() };
         if self.queue.try_send(note).is_err() {
             tracing::debug!(reason, "Event dropped");
         }
@@ -139,7 +167,10 @@ async fn write_all(client: Client, mut notes: mpsc::Receiver<Note>) {
 impl Written {
     /// False when the event is gone.
     async fn count_up(&mut self, api: &Api<Event>, note: &Note) -> bool {
-        let patch = json!({"count": self.count + 1, "lastTimestamp": time(note.at)});
+        let patch = match note.action {
+            Some(_) => json!({"series": {"count": self.count + 1, "lastObservedTime": MicroTime(note.at)}}),
+            None => json!({"count": self.count + 1, "lastTimestamp": time(note.at)}),
+        };
         let patched = api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         self.count += 1;
         patched.is_ok()
@@ -159,8 +190,8 @@ impl Note {
 
     fn event(&self, namespace: &str) -> Event {
         let about = self.about.name.as_deref().unwrap_or_default();
-        let time = time(self.at);
-        Event {
+        let component = Some(self.component.to_owned());
+        let event = Event {
             metadata: ObjectMeta {
                 // Sorts by time.
                 name: Some(format!("{about}.{:x}", self.at.as_nanosecond())),
@@ -170,13 +201,24 @@ impl Note {
             involved_object: self.about.clone(),
             reason: Some(self.reason.to_owned()),
             message: Some(self.message.clone()),
-            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
-            first_timestamp: Some(time.clone()),
-            last_timestamp: Some(time),
-            count: Some(1),
             type_: Some(format!("{:?}", self.severity)),
-            reporting_component: Some(self.component.to_owned()),
+            reporting_component: component.clone(),
             ..Event::default()
+        };
+        match self.action {
+            Some(action) => Event {
+                event_time: Some(MicroTime(self.at)),
+                action: Some(action.to_owned()),
+                reporting_instance: component.map(|component| format!("{component}-sluice")),
+                ..event
+            },
+            None => Event {
+                source: Some(EventSource { component, host: None }),
+                first_timestamp: Some(time(self.at)),
+                last_timestamp: Some(time(self.at)),
+                count: Some(1),
+                ..event
+            },
         }
     }
 }

@@ -12,9 +12,37 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::Error;
+use super::error::status_code;
 
 /// An own write that does not come back by then was lost with its watch; the next pass starts from what is known.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a watch waits before it is tried again.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LAST: Duration = Duration::from_secs(2);
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LAST);
+        self.failures += 1;
+        Some(pause)
+    }
+}
+
+impl kube::runtime::utils::Backoff for Backoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
 
 /// Namespace (empty for the cluster) and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,7 +123,7 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
 
     /// Follows the API until it is dropped.
     pub(crate) async fn follow(self: Arc<Self>, api: Api<K>, config: watcher::Config) {
-        let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut stream = std::pin::pin!(watcher(api, config).backoff(Backoff::default()));
         let mut listed = Vec::new();
         while let Some(event) = stream.next().await {
             match event {
@@ -104,6 +132,10 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
                 Ok(watcher::Event::InitDone) => self.replace(std::mem::take(&mut listed)),
                 Ok(watcher::Event::Apply(object)) => self.put(object),
                 Ok(watcher::Event::Delete(object)) => self.remove(&object),
+                Err(watcher::Error::InitialListFailed(error)) if status_code(&error) == Some(404) => {
+                    // The kind is not defined, so there is nothing of it.
+                    self.replace(Vec::new());
+                }
                 Err(error) => tracing::debug!(%error, "Watch interrupted"),
             }
         }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::Error;
 use super::informer::Key;
 
-/// Passes of one controller at a time.
-const CONCURRENCY: usize = 8;
+/// Passes of one controller at a time, where they do not get in each other's way.
+pub(crate) const CONCURRENCY: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -58,19 +58,14 @@ impl Queue {
         }
     }
 
-    pub(crate) fn add_after(&self, key: Key, delay: Duration) {
-        self.lock().wake(key, Instant::now() + delay);
-        self.changed.notify_one();
-    }
-
     /// Reconciles keys as they come until it is dropped.
-    pub(crate) async fn run<F>(self: Arc<Self>, name: &'static str, reconcile: impl Fn(Key) -> F)
+    pub(crate) async fn run<F>(self: Arc<Self>, name: &'static str, concurrency: usize, reconcile: impl Fn(Key) -> F)
     where
         F: Future<Output = Result<Wake, Error>> + Send + 'static,
     {
         let mut passes = JoinSet::new();
         loop {
-            let full = passes.len() >= CONCURRENCY;
+            let full = passes.len() >= concurrency;
             let next = if full { Next::WaitUntil(None) } else { self.lock().next(Instant::now()) };
             let until = match next {
                 Next::Run(key) => {

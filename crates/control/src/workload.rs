@@ -2,24 +2,36 @@
 //!
 //! The controllers: `deployment`, `replicaset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
 
+mod account;
 mod apply;
 mod claim;
 mod deployment;
+mod garbage;
+mod namespace;
 mod pod;
 mod replicaset;
+mod resources;
 mod rollout;
+mod scheduler;
 mod world;
 
-use crate::{Error, error, events, informer, owner, queue, time};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use crate::{Error, error, events, informer, owner, queue, time};
+use account::Accounts;
 use deployment::Deployments;
-use queue::Queue;
+use garbage::Garbage;
+use informer::Key;
+use namespace::Namespaces;
+use queue::{CONCURRENCY, Queue, Wake};
 use replicaset::ReplicaSets;
+use scheduler::Scheduler;
 use world::World;
 
 /// What the controllers are told from outside.
@@ -29,34 +41,80 @@ pub struct WorkloadOptions {
     pub ca_pem: String,
 }
 
-/// Runs until `stop` becomes true or its sender is gone. Passes that are under way end where they are: whatever they
+/// Runs until it is told to stop. Passes that are under way end where they are: whatever they
 /// left half done is the next start's first work.
-pub async fn run(client: Client, options: WorkloadOptions, mut stop: watch::Receiver<bool>) {
-    let _ = options;
+pub async fn run(client: Client, options: WorkloadOptions, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
-    let world = World::new(client, &mut tasks);
-    let (deployments, replica_sets) = (Queue::new(), Queue::new());
-    deployment::listen(&world, &deployments);
-    replicaset::listen(&world, &replica_sets);
-    world.follow(&mut tasks);
-    let started = async {
-        world.synced().await;
-        let controller = Arc::new(Deployments::new(Arc::clone(&world)));
-        tasks.spawn(deployments.run("deployment", move |key| {
-            let controller = Arc::clone(&controller);
-            async move { controller.reconcile(key).await }
-        }));
-        let controller = Arc::new(ReplicaSets::new(Arc::clone(&world)));
-        tasks.spawn(replica_sets.run("replicaset", move |key| {
-            let controller = Arc::clone(&controller);
-            async move { controller.reconcile(key).await }
-        }));
-        while tasks.join_next().await.is_some() {}
-    };
     tokio::select! {
-        () = started => {}
-        // An error means that whoever could stop us is gone.
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = work(client, options, &mut tasks) => {}
+        () = stop.cancelled() => {}
     }
     tasks.shutdown().await;
+}
+
+/// Starts what `tasks` ends.
+async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>) {
+    let world = World::new(client.clone(), tasks);
+    let queues = Queues::default();
+    // The listeners first, so that they miss nothing.
+    deployment::listen(&world, &queues.deployments);
+    replicaset::listen(&world, &queues.replica_sets);
+    scheduler::listen(&world, &queues.pods);
+    namespace::listen(&world, &queues.namespaces);
+    account::listen(&world, &queues.accounts);
+    world.follow(tasks);
+    world.synced().await;
+
+    let shared = || Arc::clone(&world);
+    run_controller(tasks, "deployment", CONCURRENCY, queues.deployments, Deployments::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "replicaset", CONCURRENCY, queues.replica_sets, ReplicaSets::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    // One by one: each takes room that the next must not count on.
+    run_controller(tasks, "scheduler", 1, queues.pods, Scheduler::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    let accounts = Accounts::new(shared(), options.ca_pem);
+    run_controller(tasks, "account", CONCURRENCY, queues.accounts, accounts, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+
+    let (kinds, known_kinds) = watch::channel(Vec::new());
+    tasks.spawn(resources::keep(client.clone(), kinds, world.definitions_changed()));
+    let garbage = Arc::new(Garbage::new(client, &world.events, Arc::clone(&queues.garbage), known_kinds.clone()));
+    tasks.spawn(Arc::clone(&garbage).follow());
+    run_controller(tasks, "garbage", CONCURRENCY, queues.garbage, garbage, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    let namespaces = Namespaces::new(shared(), known_kinds);
+    run_controller(tasks, "namespace", CONCURRENCY, queues.namespaces, namespaces, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    while tasks.join_next().await.is_some() {}
+}
+
+#[derive(Default)]
+struct Queues {
+    deployments: Arc<Queue>,
+    replica_sets: Arc<Queue>,
+    pods: Arc<Queue>,
+    namespaces: Arc<Queue>,
+    accounts: Arc<Queue>,
+    garbage: Arc<Queue>,
+}
+
+type Pass = Pin<Box<dyn Future<Output = Result<Wake, Error>> + Send>>;
+
+fn run_controller<C: Send + Sync + 'static>(
+    tasks: &mut JoinSet<()>,
+    name: &'static str,
+    concurrency: usize,
+    queue: Arc<Queue>,
+    controller: C,
+    reconcile: fn(Arc<C>, Key) -> Pass,
+) {
+    let controller = Arc::new(controller);
+    tasks.spawn(queue.run(name, concurrency, move |key| reconcile(Arc::clone(&controller), key)));
 }

@@ -41,7 +41,7 @@ pub(super) fn listen(world: &World, queue: &Arc<Queue>) {
         for pod in change.states() {
             match owner::controller(&pod.metadata) {
                 Some(owner) if owner.kind == "ReplicaSet" => {
-                    to.add(Key::new(pod.namespace().unwrap_or_default(), &owner.name))
+                    to.add(Key::new(pod.namespace().unwrap_or_default(), &owner.name));
                 }
                 Some(_) => {}
                 None => {

@@ -76,9 +76,9 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         return pass.finish_counted();
     }
     if is_rolling(deployment) {
-        pass.roll()
+        pass.roll();
     } else {
-        pass.recreate()
+        pass.recreate();
     }
     pass.finish_judged()
 }

@@ -152,8 +152,8 @@ mod tests {
             let spec = json!({"containers": [{"name": "main", "image": image}]});
             serde_json::from_value(json!({"metadata": {"labels": {"app": "web"}}, "spec": spec})).unwrap()
         };
-        insta::assert_snapshot!(template_hash(&template("a:1"), None), @"");
-        insta::assert_snapshot!(template_hash(&template("a:1"), Some(1)), @"");
+        assert_eq!(template_hash(&template("a:1"), None), "7d74847cf8");
+        assert_ne!(template_hash(&template("a:1"), Some(1)), "7d74847cf8");
         assert_ne!(template_hash(&template("a:1"), None), template_hash(&template("a:2"), None));
     }
 

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    fn sizes(replicas: i32, surge: Value, unavailable: Value) -> (i32, i32) {
+    fn sizes(replicas: i32, surge: &Value, unavailable: &Value) -> (i32, i32) {
         let strategy =
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}});
         let deployment = json!({"spec": {"replicas": replicas, "strategy": strategy, "selector": {}, "template": {}}});
@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn surge_rounds_up_and_unavailable_down() {
-        assert_eq!(sizes(3, json!("25%"), json!("25%")), (1, 0));
-        assert_eq!(sizes(10, json!("25%"), json!("25%")), (3, 2));
-        assert_eq!(sizes(4, json!(2), json!("100%")), (2, 4));
-        assert_eq!(sizes(3, json!("0%"), json!("10%")), (0, 1));
-        assert_eq!(sizes(2, json!(0), json!(5)), (0, 2));
+        assert_eq!(sizes(3, &json!("25%"), &json!("25%")), (1, 0));
+        assert_eq!(sizes(10, &json!("25%"), &json!("25%")), (3, 2));
+        assert_eq!(sizes(4, &json!(2), &json!("100%")), (2, 4));
+        assert_eq!(sizes(3, &json!("0%"), &json!("10%")), (0, 1));
+        assert_eq!(sizes(2, &json!(0), &json!(5)), (0, 2));
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! Finds a node for each pod that has none. Made for one machine: it takes the first node that fits, prefers none, and
+//! drives no pod away for another.
+
+mod fit;
+mod requests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Request;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, ResourceExt};
+
+use self::fit::Misfit;
+use super::apply::{self, Part};
+use super::events::Events;
+use super::informer::{Change, Key, is_deleted};
+use super::queue::{Queue, Wake};
+use super::time::time;
+use super::world::World;
+use super::{Error, pod};
+
+const NAME: &str = "default-scheduler";
+const SCHEDULED: &str = "PodScheduled";
+
+pub(super) struct Scheduler {
+    world: Arc<World>,
+    events: Events,
+}
+
+/// Queues pods that wait for a node: when they come, and all of them when a node changes or a pod makes room.
+pub(super) fn listen(world: &World, queue: &Arc<Queue>) {
+    let (to, pods) = (Arc::clone(queue), Arc::clone(&world.pods));
+    world.pods.listen(move |change: Change<'_, Pod>| {
+        if let Some(pod) = change.new.filter(|pod| is_waiting(pod)) {
+            to.add(Key::of(&**pod));
+        }
+        let had_room = change.old.is_some_and(|pod| node_name(pod).is_some() && !pod::is_finished(pod));
+        let makes_room = had_room && change.new.is_none_or(|pod| pod::is_finished(pod));
+        if makes_room {
+            add_waiting(&to, &pods.all());
+        }
+    });
+    let (to, pods) = (Arc::clone(queue), Arc::clone(&world.pods));
+    world.nodes.listen(move |change: Change<'_, Node>| {
+        let matters = |node: &Node| {
+            let status = node.status.clone().unwrap_or_default();
+            (node.spec.clone(), node.metadata.labels.clone(), status.allocatable, fit::is_ready(node))
+        };
+        if change.new.map(|node| matters(node)) != change.old.map(|node| matters(node)) {
+            add_waiting(&to, &pods.all());
+        }
+    });
+}
+
+fn add_waiting(to: &Queue, pods: &[Arc<Pod>]) {
+    pods.iter().filter(|pod| is_waiting(pod)).for_each(|pod| to.add(Key::of(&**pod)));
+}
+
+fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// It has no node, asks for us, and nothing holds it back.
+fn is_waiting(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    node_name(pod).is_none()
+        && spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME
+        && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
+        && pod::is_active(pod)
+}
+
+impl Scheduler {
+    pub(super) fn new(world: Arc<World>) -> Self {
+        let events = world.events.of(NAME);
+        Self { world, events }
+    }
+
+    pub(super) async fn reconcile(&self, key: Key) -> Result<Wake, Error> {
+        let Some(pod) = self.world.pods.get(&key).filter(|pod| is_waiting(pod)) else { return Ok(None) };
+        let nodes = self.world.nodes.all();
+        let on_node = self.pods_by_node();
+        let mut misfits: Vec<Misfit> = Vec::new();
+        let blocked = self.missing_claim(&pod);
+        for node in nodes.iter().filter(|node| !is_deleted(&***node)) {
+            let neighbours = on_node.get(&node.name_any()).map(Vec::as_slice).unwrap_or_default();
+            match fit::check(&pod, node, neighbours) {
+                Ok(()) if blocked.is_none() => return self.bind(&pod, &node.name_any()).await,
+                Ok(()) => {}
+                Err(mut reasons) => misfits.append(&mut reasons),
+            }
+        }
+        let message = blocked.unwrap_or_else(|| fit::explain(nodes.len(), &misfits));
+        tracing::debug!(%key, message, "Pod waits");
+        self.refuse(&pod, message).await
+    }
+
+    fn pods_by_node(&self) -> HashMap<String, Vec<Arc<Pod>>> {
+        let mut by_node: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
+        for pod in self.world.pods.all() {
+            if let Some(node) = node_name(&pod).filter(|_| !pod::is_finished(&pod)) {
+                by_node.entry(node.to_owned()).or_default().push(Arc::clone(&pod));
+            }
+        }
+        by_node
+    }
+
+    /// Claims that are not there, or not bound, hold a pod back whatever the node.
+    fn missing_claim(&self, pod: &Pod) -> Option<String> {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        for claim in volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
+            let nodes = self.world.nodes.all().len();
+            let key = Key::new(pod.namespace().unwrap_or_default(), &claim.claim_name);
+            let reason = match self.world.claims.get(&key) {
+                None => format!("persistentvolumeclaim \"{}\" not found", claim.claim_name),
+                Some(claim) if claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound") => {
+                    "pod has unbound immediate PersistentVolumeClaims".to_owned()
+                }
+                Some(_) => continue,
+            };
+            return Some(format!("0/{nodes} nodes are available: {reason}. not found"));
+        }
+        None
+    }
+
+    async fn bind(&self, pod: &Pod, node: &str) -> Result<Wake, Error> {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let binding = Binding {
+            metadata: ObjectMeta { name: Some(name.clone()), uid: pod.uid(), ..ObjectMeta::default() },
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        post_binding(&self.world.client, &namespace, &name, &binding).await?;
+        let message = format!("Successfully assigned {namespace}/{name} to {node}");
+        self.events.acted(pod, "Scheduled", "Binding", message);
+        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), &namespace);
+        if let Some(bound) = pods.get_opt(&name).await? {
+            self.world.pods.has_seen(&bound).await?;
+        }
+        Ok(None)
+    }
+
+    async fn refuse(&self, pod: &Arc<Pod>, message: String) -> Result<Wake, Error> {
+        if pod::condition(pod, SCHEDULED).is_some_and(|said| said.message.as_deref() == Some(&message)) {
+            return Ok(None);
+        }
+        self.events.acted_in_vain(&**pod, "FailedScheduling", "Scheduling", message.clone());
+        let mut refused = (**pod).clone();
+        let status = refused.status.get_or_insert_with(PodStatus::default);
+        let conditions = status.conditions.get_or_insert_default();
+        let since = conditions.iter().find(|it| it.type_ == SCHEDULED && it.status == "False");
+        let since = since.and_then(|it| it.last_transition_time.clone());
+        let condition = PodCondition {
+            type_: SCHEDULED.to_owned(),
+            status: "False".to_owned(),
+            reason: Some("Unschedulable".to_owned()),
+            message: Some(message),
+            observed_generation: pod.metadata.generation,
+            last_transition_time: since.or_else(|| Some(time(Timestamp::now()))),
+            last_probe_time: None,
+        };
+        conditions.retain(|it| it.type_ != SCHEDULED);
+        conditions.push(condition);
+        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), &pod.namespace().unwrap_or_default());
+        if let Some(written) = apply::update(&pods, Part::Status, &**pod, &refused).await? {
+            self.world.pods.has_seen(&written).await?;
+        }
+        Ok(None)
+    }
+}
+
+/// The answer is a Status, which `Api::create_subresource` would take for a Binding.
+async fn post_binding(client: &Client, namespace: &str, name: &str, binding: &Binding) -> Result<(), Error> {
+    let request = Request::post(format!("/api/v1/namespaces/{namespace}/pods/{name}/binding"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(apply::to_json(binding).to_string().into_bytes())
+        .expect("names of objects make a path");
+    client.request_text(request).await?;
+    Ok(())
+}
