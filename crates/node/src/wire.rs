@@ -46,6 +46,9 @@ pub(crate) enum Request {
     Provide {
         container: String,
         launch: Box<Launch>,
+        /// The image behind it, when it is another one than before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
     },
     /// Runs a command beside a running container, as an exec probe does.
     Exec {

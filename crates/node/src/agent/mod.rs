@@ -33,8 +33,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{addresses::AddressPool, context::Context, events::Recorder, images::Images};
-use crate::pod_dir::PodDir;
+use self::{addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory};
+use crate::pod_dir::{PodDir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::NodeOptions;
@@ -86,7 +86,7 @@ impl Agent {
         watches.spawn(node::keep_alive(client.clone(), options.clone(), stopping.clone()));
 
         let context = Context {
-            addresses: AddressPool::open(options.pod_network, options.data_dir.join("addresses.json"), seed()),
+            addresses: addresses(&options),
             host_ip: node::host_ip(),
             allocatable: node::capacity(&options),
             client,
@@ -132,6 +132,16 @@ impl Agent {
             .collect();
         while stops.join_next().await.is_some() {}
     }
+}
+
+/// The pool of pod addresses, without those that pods have already.
+fn addresses(options: &NodeOptions) -> AddressPool {
+    let pool = AddressPool::open(options.pod_network, options.data_dir.join("addresses.json"), seed());
+    for pod in std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten() {
+        let memory: Option<Memory> = read_json(&PodDir::new(pod.path()).memory()).ok().flatten();
+        memory.and_then(|memory| memory.address).into_iter().for_each(|address| pool.adopt(address));
+    }
+    pool
 }
 
 /// Some number that is another one for every agent.

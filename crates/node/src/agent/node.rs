@@ -26,7 +26,7 @@ use super::options::NodeOptions;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const LEASE_EVERY: Duration = Duration::from_secs(10);
-/// The status is written again after so many lease renewals even if nothing changed.
+/// Node and status are written again after so many lease renewals even if nothing changed.
 const STATUS_EVERY_RENEWALS: u32 = 30;
 /// The most pods this node takes, as on any Kubernetes node by default.
 const MAX_PODS: u32 = 110;
@@ -57,10 +57,10 @@ pub(crate) async fn register(client: &Client, options: &NodeOptions) -> Result<N
     write_status(&nodes, options).await
 }
 
-/// Renews the lease, and now and then the status, until told to stop.
+/// Renews the lease, and now and then the status, until told to stop. A Node object that somebody removed comes back.
 pub(crate) async fn keep_alive(client: Client, options: Arc<NodeOptions>, mut stop: watch::Receiver<bool>) {
     let nodes = Api::<Node>::all(client.clone());
-    let leases = Api::<Lease>::namespaced(client, LEASE_NAMESPACE);
+    let leases = Api::<Lease>::namespaced(client.clone(), LEASE_NAMESPACE);
     let mut tick = tokio::time::interval(LEASE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for renewal in 0u32.. {
@@ -72,7 +72,7 @@ pub(crate) async fn keep_alive(client: Client, options: Arc<NodeOptions>, mut st
             warn!(%error, "Node lease not renewed");
         }
         if renewal % STATUS_EVERY_RENEWALS == STATUS_EVERY_RENEWALS - 1
-            && let Err(error) = write_status(&nodes, &options).await
+            && let Err(error) = register(&client, &options).await
         {
             warn!(%error, "Node status not written");
         }

@@ -7,6 +7,7 @@
 mod backoff;
 mod ending;
 mod order;
+mod resume;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -17,13 +18,11 @@ use jiff::Timestamp;
 
 use crate::{
     plan::{Launch, PodPlan, RestartPolicy, Role},
-    wire::{Condition, Exit, Notice, PodState, StopState},
+    wire::{Exit, Notice, StopState},
 };
 
 /// The exit code of a container that could not be started.
 const START_ERROR: i32 = 128;
-/// The exit code of a container whose end nobody saw.
-const UNKNOWN_EXIT: i32 = 137;
 
 /// Both clocks: deadlines are kept on the one that nobody sets.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +74,7 @@ pub(crate) enum Input {
     Provide {
         index: usize,
         launch: Launch,
+        image: Option<String>,
     },
 }
 
@@ -215,56 +215,6 @@ impl Machine {
         }
     }
 
-    /// Goes on where a supervisor that is gone has left off. What ran under it is taken for dead, cause unknown.
-    pub(crate) fn resume(plan: PodPlan, boot_id: String, saved: &PodState, now: Now) -> Self {
-        let same_boot = saved.boot_id == boot_id;
-        let mut machine = Self::new(plan, boot_id);
-        machine.noticed = saved.notices.last().map_or(0, |notice| notice.number);
-        machine.notices = saved.notices.iter().cloned().collect();
-        // A reboot takes everything with it that init containers may have prepared.
-        machine.initialized = saved.initialized && same_boot;
-        machine.finished = saved.finished;
-        machine.stop = saved.stop.clone().filter(|_| same_boot);
-        for index in 0..machine.cells.len() {
-            if let Some(state) = saved.container(&machine.plan.containers[index].name) {
-                machine.resume_container(index, state, same_boot, now);
-            }
-        }
-        machine
-    }
-
-    fn resume_container(&mut self, index: usize, state: &crate::wire::ContainerState, same_boot: bool, now: Now) {
-        let role = self.plan.containers[index].role;
-        let cell = &mut self.cells[index];
-        cell.last = state.last.clone();
-        cell.streak = state.streak;
-        let ran = state.last.is_some() || !matches!(state.condition, Condition::Waiting { .. });
-        cell.starts = if ran { state.restart_count + 1 } else { 0 };
-        match &state.condition {
-            Condition::Waiting { .. } if ran => cell.life = Life::BackOff { until_ms: now.mono_ms, delay_ms: 0 },
-            Condition::Waiting { .. } => {}
-            Condition::Terminated(exit) if role == Role::Init && !same_boot && !self.finished => {
-                cell.last = Some(exit.clone());
-            }
-            Condition::Terminated(exit) => cell.life = Life::Over(exit.clone()),
-            Condition::Running { id, started_at, .. } => {
-                let exit = Exit {
-                    id: id.clone(),
-                    restart_count: state.restart_count,
-                    code: UNKNOWN_EXIT,
-                    signal: None,
-                    reason: "ContainerStatusUnknown".to_owned(),
-                    message: if same_boot { "its supervisor was lost" } else { "the machine was restarted" }.to_owned(),
-                    started_at: *started_at,
-                    finished_at: now.wall,
-                };
-                let mut backlog = Vec::new();
-                self.after_exit(index, exit, 0, now, &mut backlog);
-                self.backlog.append(&mut backlog);
-            }
-        }
-    }
-
     pub(crate) fn plan(&self) -> &PodPlan {
         &self.plan
     }
@@ -324,7 +274,11 @@ impl Machine {
                 }
             }
             Input::Stop { grace_ms } => self.begin_stop(grace_ms, true, now),
-            Input::Provide { index, launch } => self.plan.containers[index].launch = launch,
+            Input::Provide { index, launch, image } => {
+                let plan = &mut self.plan.containers[index];
+                plan.launch = launch;
+                plan.image = image.unwrap_or_else(|| std::mem::take(&mut plan.image));
+            }
         }
     }
 

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::plan::{Command, ContainerPlan, Hook, PLAN_VERSION};
+use crate::{
+    plan::{Command, ContainerPlan, Hook, PLAN_VERSION},
+    wire::Condition,
+};
 
 /// A pod whose processes start when asked to and end when told so by the test or by SIGKILL.
 struct World {
@@ -338,7 +341,7 @@ fn a_withheld_container_says_why_and_starts_when_it_can() {
     let mut world = World::new("app:web+withheld app:other", RestartPolicy::Always);
     assert_eq!(world.told(), "0.000 start other #0\n");
     assert_eq!(world.waiting("web"), "ErrImagePull: no such image");
-    world.feed(Input::Provide { index: 0, launch: ready() });
+    world.feed(Input::Provide { index: 0, launch: ready(), image: None });
     assert_eq!(world.told(), "0.000 start web #0\n");
 }
 

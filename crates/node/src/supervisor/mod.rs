@@ -7,8 +7,10 @@
 //! When a supervisor itself is killed, its processes lose their log pipes and their keeper: the agent notices at once, kills
 //! what is left of their process groups and starts a supervisor that goes on from `state.json`, restart counts included.
 
+mod calls;
 mod connection;
 pub(crate) mod driver;
+mod ends;
 mod framing;
 pub(crate) mod kernel;
 pub(crate) mod log_file;

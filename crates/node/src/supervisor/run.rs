@@ -13,7 +13,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait},
+    process::{Pid, Signal},
 };
 
 use super::{
@@ -27,46 +27,34 @@ use crate::{
     lifecycle::{Action, Input, Machine, Moment},
     plan::{Command, Hook, Launch},
     pod_dir::{PodDir, write_json},
-    wire::{Call, ExecOutcome, Exit, Message, Outcome, PodState, Request, WIRE_VERSION},
+    wire::{ExecOutcome, Exit, Outcome, PodState},
 };
-
-/// Agents at one time; more are turned away.
-const MAX_CONNECTIONS: usize = 16;
-/// Hooks and probes at one time; more probes are refused.
-const MAX_SIDES: usize = 64;
-/// What a termination message may hold.
-const MAX_TERMINATION_BYTES: usize = 4096;
-/// How long a finished supervisor stays for agents that still read.
-const FAREWELL_MS: u64 = 1_000;
-/// Rounds of killing what a finished pod has left behind; each round can uncover orphans of the one before.
-const MAX_SWEEPS: usize = 16;
-
 pub(super) struct Supervisor {
-    dir: PodDir,
+    pub(super) dir: PodDir,
     /// Held, not used: it keeps other supervisors away.
     _lock: File,
-    driver: ProcessDriver,
-    machine: Machine,
+    pub(super) driver: ProcessDriver,
+    pub(super) machine: Machine,
     inputs: VecDeque<Input>,
-    containers: Vec<Slot>,
-    sides: Vec<Side>,
-    listener: UnixListener,
+    pub(super) containers: Vec<Slot>,
+    pub(super) sides: Vec<Side>,
+    pub(super) listener: UnixListener,
     signals: OwnedFd,
-    connections: Vec<Connection>,
-    next_connection: u64,
-    published: PodState,
+    pub(super) connections: Vec<Connection>,
+    pub(super) next_connection: u64,
+    pub(super) published: PodState,
 }
 
 /// The process of a container, while there is one.
 #[derive(Default)]
-struct Slot {
-    pid: Option<Pid>,
-    output: Option<Output>,
+pub(super) struct Slot {
+    pub(super) pid: Option<Pid>,
+    pub(super) output: Option<Output>,
 }
 
 /// What a poll was about.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+pub(super) enum Source {
     Signals,
     Listener,
     Container { index: usize, pipe: usize },
@@ -115,7 +103,7 @@ impl Supervisor {
     }
 
     /// Gives the machine an input and does what it says, until it has nothing more to say.
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
         while let Some(input) = self.inputs.pop_front() {
             for action in self.machine.step(input, kernel::now()) {
@@ -179,7 +167,7 @@ impl Supervisor {
         }
     }
 
-    fn command(&self, index: usize) -> io::Result<Command> {
+    pub(super) fn command(&self, index: usize) -> io::Result<Command> {
         match &self.machine.plan().containers[index].launch {
             Launch::Ready(command) => Ok(command.clone()),
             Launch::Withheld { .. } => Err(io::Error::other("the container has no command yet")),
@@ -235,7 +223,7 @@ impl Supervisor {
         self.sides.iter().filter_map(|side| side.deadline_ms).chain(self.machine.wake_at_ms()).min()
     }
 
-    fn wait_for_something(&self, wake_at_ms: Option<u64>) -> Vec<Source> {
+    pub(super) fn wait_for_something(&self, wake_at_ms: Option<u64>) -> Vec<Source> {
         let sources = self.sources();
         let mut fds: Vec<PollFd<'_>> =
             sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
@@ -295,92 +283,6 @@ impl Supervisor {
         }
     }
 
-    fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.connections.len() == MAX_CONNECTIONS {
-                continue;
-            }
-            if let Ok(mut connection) = Connection::new(self.next_connection, stream) {
-                connection.send(&Message::Hello { version: WIRE_VERSION, pid: std::process::id() });
-                self.next_connection += 1;
-                self.connections.push(connection);
-            }
-        }
-    }
-
-    fn serve_connection(&mut self, id: u64) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return };
-        match connection.read() {
-            Ok(calls) => calls.into_iter().for_each(|call| self.answer(id, call)),
-            Err(_) => self.connections.retain(|connection| connection.id != id),
-        }
-    }
-
-    fn answer(&mut self, connection: u64, call: Call) {
-        if let Some(outcome) = self.handle(connection, call.id, call.request) {
-            self.reply(connection, call.id, outcome);
-        }
-    }
-
-    fn reply(&mut self, connection: u64, call: u64, outcome: Outcome) {
-        if let Some(connection) = self.connections.iter_mut().find(|candidate| candidate.id == connection) {
-            connection.send(&Message::Reply { id: call, outcome });
-        }
-    }
-
-    /// `None`: the reply comes later.
-    fn handle(&mut self, connection: u64, call: u64, request: Request) -> Option<Outcome> {
-        let find = |machine: &Machine, name: &str| machine.plan().containers.iter().position(|plan| plan.name == name);
-        let unknown = |name: &str| Some(Outcome::Refused(format!("no container `{name}`")));
-        match request {
-            Request::Status => return Some(Outcome::State(self.published.clone())),
-            Request::Watch => {
-                if let Some(connection) = self.connections.iter_mut().find(|candidate| candidate.id == connection) {
-                    connection.watching = true;
-                    connection.owe_state();
-                }
-            }
-            Request::Stop { grace_seconds } => self.feed(Input::Stop { grace_ms: grace_seconds.saturating_mul(1000) }),
-            Request::End { container, id, grace_seconds, message } => {
-                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
-                self.feed(Input::End { index, id, grace_ms: grace_seconds.saturating_mul(1000), message });
-            }
-            Request::Started { container, id } => {
-                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
-                self.feed(Input::StartupPassed { index, id });
-            }
-            Request::Provide { container, launch } => {
-                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
-                self.feed(Input::Provide { index, launch: *launch });
-                if let Err(error) = write_json(&self.dir.plan(), self.machine.plan()) {
-                    return Some(Outcome::Refused(format!("plan not written: {error}")));
-                }
-            }
-            Request::Exec { container, command, timeout_ms } => {
-                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
-                let purpose = Purpose::Probe { connection, call };
-                return self
-                    .probe(index, purpose, &command, timeout_ms)
-                    .err()
-                    .map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
-            }
-        }
-        Some(Outcome::Done)
-    }
-
-    fn probe(&mut self, index: usize, purpose: Purpose, command: &[String], timeout_ms: u64) -> io::Result<()> {
-        if self.containers[index].pid.is_none() {
-            return Err(io::Error::other("the container does not run"));
-        }
-        if self.sides.len() >= MAX_SIDES {
-            return Err(io::Error::other(format!("{MAX_SIDES} commands run in this pod already")));
-        }
-        let work = Work::process(self.driver.exec(&self.command(index)?, command)?);
-        let deadline_ms = Some(kernel::now().mono_ms.saturating_add(timeout_ms));
-        self.sides.push(Side { container: index, purpose, work, deadline_ms });
-        Ok(())
-    }
-
     fn serve_side(&mut self, index: usize) {
         let Some(side) = self.sides.get_mut(index) else { return };
         side.work.drain();
@@ -390,7 +292,7 @@ impl Supervisor {
         }
     }
 
-    fn end_hook(&mut self, side: &Side, result: Result<(), String>) {
+    pub(super) fn end_hook(&mut self, side: &Side, result: Result<(), String>) {
         if let Purpose::Hook(moment) = side.purpose {
             self.feed(Input::HookEnded { index: side.container, moment, result });
         }
@@ -414,13 +316,13 @@ impl Supervisor {
         }
     }
 
-    fn kill_side(&mut self, side: &Side) {
+    pub(super) fn kill_side(&mut self, side: &Side) {
         if let Work::Process { pid, .. } = side.work {
             self.driver.signal(pid, Signal::KILL);
         }
     }
 
-    fn drop_sides(&mut self, doomed: impl Fn(&Side) -> bool) {
+    pub(super) fn drop_sides(&mut self, doomed: impl Fn(&Side) -> bool) {
         let (gone, kept) = std::mem::take(&mut self.sides).into_iter().partition(doomed);
         self.sides = kept;
         for side in Vec::from_iter::<Vec<Side>>(gone) {
@@ -430,93 +332,6 @@ impl Supervisor {
                 self.reply(connection, call, Outcome::Exec(outcome));
             }
         }
-    }
-
-    /// Takes in every child that has ended: containers, commands, and orphans that nobody else waits for.
-    fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if let Some(index) = self.containers.iter().position(|slot| slot.pid == Some(pid)) {
-                self.container_ended(index, pid, status);
-            } else if let Some(index) = self.sides.iter().position(|side| side_pid(side) == Some(pid)) {
-                self.side_ended(index, status);
-            }
-        }
-    }
-
-    fn container_ended(&mut self, index: usize, pid: Pid, status: WaitStatus) {
-        // Whatever the first process has left behind ends with it.
-        self.driver.signal(pid, Signal::KILL);
-        self.drop_sides(|side| side.container == index);
-        let mut slot = std::mem::take(&mut self.containers[index]);
-        if let Some(output) = &mut slot.output {
-            output.close();
-        }
-        let (code, signal) = exit_code(status);
-        let message = self.last_words(index, code, slot.output.as_ref());
-        self.feed(Input::Exited { index, code, signal, message });
-    }
-
-    fn last_words(&self, index: usize, code: i32, output: Option<&Output>) -> String {
-        let plan = &self.machine.plan().containers[index];
-        let mut text = std::fs::read(&plan.termination_file).unwrap_or_default();
-        text.truncate(MAX_TERMINATION_BYTES);
-        match output {
-            Some(output) if text.is_empty() && code != 0 && plan.termination_from_logs => output.tail(),
-            _ => String::from_utf8_lossy(&text).into_owned(),
-        }
-    }
-
-    fn side_ended(&mut self, index: usize, status: WaitStatus) {
-        let mut side = self.sides.remove(index);
-        side.work.drain();
-        self.kill_side(&side);
-        let (code, _) = exit_code(status);
-        let Work::Process { output, .. } = &side.work else { return };
-        let output = String::from_utf8_lossy(output).into_owned();
-        match side.purpose {
-            Purpose::Probe { connection, call } => {
-                self.reply(connection, call, Outcome::Exec(ExecOutcome::Exited { code, output }));
-            }
-            Purpose::Hook(_) if code == 0 => self.end_hook(&side, Ok(())),
-            Purpose::Hook(_) => self.end_hook(&side, Err(format!("exit code {code}: {}", output.trim_end()))),
-        }
-    }
-
-    /// Nothing runs any more: ends strays, lets the agents read the last state, and takes the socket away.
-    fn leave(&mut self) {
-        self.drop_sides(|_| true);
-        for _ in 0..MAX_SWEEPS {
-            let strays = kernel::children();
-            if strays.is_empty() {
-                break;
-            }
-            for stray in strays {
-                let _gone = kill_process(stray, Signal::KILL);
-                let _reaped = rustix::process::waitpid(Some(stray), WaitOptions::empty());
-            }
-        }
-        self.accept();
-        let _gone = std::fs::remove_file(self.dir.socket());
-        let until_ms = kernel::now().mono_ms + FAREWELL_MS;
-        while self.connections.iter().any(Connection::wants_to_write) && kernel::now().mono_ms < until_ms {
-            self.wait_for_something(Some(until_ms));
-            self.connections.retain_mut(|connection| connection.flush(&self.published).is_ok());
-        }
-    }
-}
-
-fn side_pid(side: &Side) -> Option<Pid> {
-    match side.work {
-        Work::Process { pid, .. } => Some(pid),
-        Work::Sleep | Work::Http { .. } => None,
-    }
-}
-
-/// A signal's exit code is 128 more than its number.
-fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
-    match status.terminating_signal() {
-        Some(signal) => (128 + signal, Some(signal)),
-        None => (status.exit_status().unwrap_or_default(), None),
     }
 }
 

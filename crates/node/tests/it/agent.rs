@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_missing_config_map_holds_the_container_back,
         volumes_follow_their_sources,
         a_crash_is_shown_and_its_log_kept,
+        another_image_restarts_the_container,
         a_failed_liveness_probe_restarts_the_container,
         a_startup_probe_holds_the_others_back,
         readiness_comes_and_goes,
@@ -216,6 +217,20 @@ async fn a_crash_is_shown_and_its_log_kept() {
     let event = cluster.until_event("web", "BackOff").await;
     assert!(event.contains("Back-off restarting failed container web in pod web_default("), "{event}");
     assert_eq!(log(&cluster, &pod, LogOptions { previous: true, ..LogOptions::default() }).await, "start\n");
+    cluster.end().await;
+}
+
+async fn another_image_restarts_the_container() {
+    let cluster = Cluster::start().await;
+    cluster.create("web", demo(), json!({"containers": [{"readinessProbe": http_probe("/healthz")}]})).await;
+    let pod = cluster.until_ready("web").await;
+    let patch = json!({"spec": {"containers": [{"name": "web", "image": "sluice.dev/demo:v2"}]}});
+    cluster.pods().patch("web", &PatchParams::default(), &Patch::Strategic(patch)).await.expect("a patch");
+    let restarted = |pod: &Value| web(pod)["restartCount"] == 1 && condition(pod, "Ready") == "True";
+    cluster.until("web", "restarted", restarted).await;
+    assert_eq!(get(SocketAddr::from((pod_ip(&pod), 8080))), "v2");
+    cluster.until_event("web", "Container web definition changed, will be restarted").await;
+    cluster.until_event("web", "Container image \"sluice.dev/demo:v2\" already present on machine").await;
     cluster.end().await;
 }
 

@@ -93,9 +93,6 @@ impl Worker {
     pub(super) fn new(context: Arc<Context>, pod: Arc<Pod>) -> Self {
         let dir = context.pod_dir(&pod.uid().unwrap_or_default());
         let memory: Memory = read_json(&dir.memory()).ok().flatten().unwrap_or_default();
-        if let Some(address) = memory.address {
-            context.addresses.adopt(address);
-        }
         Self {
             context,
             pod,
@@ -155,6 +152,7 @@ impl Worker {
             Desired::Pod(pod) => {
                 self.stale |= pod.metadata.labels != self.pod.metadata.labels;
                 self.stale |= pod.metadata.annotations != self.pod.metadata.annotations;
+                self.stale |= pod.spec != self.pod.spec;
                 self.pod = pod;
             }
         }

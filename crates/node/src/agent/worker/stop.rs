@@ -48,8 +48,7 @@ impl Worker {
 
     /// How long to wait for gateways that still send requests; `None` when none does or the time is up.
     fn wait_for_gateways(&mut self) -> Result<Option<Duration>, SyncError> {
-        let stopping = self.state.as_ref().is_some_and(|state| state.stop.as_ref().is_some_and(|stop| stop.requested));
-        if stopping || self.memory.stop_grace_seconds.is_some() || self.grace_seconds() == 0 {
+        if self.is_stopping() || self.memory.stop_grace_seconds.is_some() || self.grace_seconds() == 0 {
             return Ok(None);
         }
         let now = Timestamp::now();
@@ -84,7 +83,8 @@ impl Worker {
 
     async fn tell_to_stop(&mut self) -> Result<(), SyncError> {
         let grace_seconds = self.grace_seconds();
-        let told = self.memory.stop_grace_seconds;
+        // A supervisor that was lost together with its machine has forgotten that it was told.
+        let told = self.memory.stop_grace_seconds.filter(|_| self.is_stopping());
         let Some(link) = &self.link else { return Ok(()) };
         if told.is_some_and(|told| told <= grace_seconds) {
             return Ok(());
@@ -92,6 +92,10 @@ impl Worker {
         link.call(Request::Stop { grace_seconds }).await?;
         self.memory.stop_grace_seconds = Some(grace_seconds);
         self.remember()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.stop.as_ref().is_some_and(|stop| stop.requested))
     }
 
     fn grace_seconds(&self) -> u64 {

@@ -31,14 +31,28 @@ impl Worker {
         self.slow_down_pulls(&mut plan);
         self.tell_withheld(&plan, self.plan.as_ref());
         for (index, container) in plan.containers.iter().enumerate() {
-            if self.plan.as_ref().is_none_or(|known| known.containers[index].launch != container.launch) {
+            let known = self.plan.as_ref().map(|known| &known.containers[index]);
+            let image = known.is_none_or(|known| known.image != container.image).then(|| container.image.clone());
+            if image.is_some() || known.is_none_or(|known| known.launch != container.launch) {
                 let launch = Box::new(container.launch.clone());
-                link.call(Request::Provide { container: container.name.clone(), launch }).await?;
+                link.call(Request::Provide { container: container.name.clone(), launch, image: image.clone() }).await?;
+            }
+            if image.is_some() {
+                self.end_changed(&container.name).await;
             }
         }
         self.plan = Some(plan);
         self.stale = false;
         Ok(if self.is_withheld() { RETRY } else { IDLE })
+    }
+
+    /// Another image for a container that runs: it is ended, and starts again from the new one.
+    async fn end_changed(&self, container: &str) {
+        let running = self.state.as_ref().and_then(|state| state.container(container)?.running());
+        let Some((id, _)) = running else { return };
+        let message = format!("Container {container} definition changed, will be restarted");
+        let grace_seconds = self.plan.as_ref().map_or(0, |plan| plan.grace_seconds);
+        self.ask(Request::End { container: container.to_owned(), id: id.to_owned(), grace_seconds, message }).await;
     }
 
     pub(super) fn is_withheld(&self) -> bool {

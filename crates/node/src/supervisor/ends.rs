@@ -1,0 +1,112 @@
+//! How processes end, and how the supervisor does in the end.
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+
+use super::{
+    connection::Connection,
+    driver::Driver as _,
+    kernel,
+    output::Output,
+    run::Supervisor,
+    side::{Purpose, Side, Work},
+};
+use crate::{
+    lifecycle::Input,
+    wire::{ExecOutcome, Outcome},
+};
+
+/// What a termination message may hold.
+const MAX_TERMINATION_BYTES: usize = 4096;
+/// How long a finished supervisor stays for agents that still read.
+const FAREWELL_MS: u64 = 1_000;
+/// Rounds of killing what a finished pod has left behind; each round can uncover orphans of the one before.
+const MAX_SWEEPS: usize = 16;
+
+impl Supervisor {
+    /// Takes in every child that has ended: containers, commands, and orphans that nobody else waits for.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if let Some(index) = self.containers.iter().position(|slot| slot.pid == Some(pid)) {
+                self.container_ended(index, pid, status);
+            } else if let Some(index) = self.sides.iter().position(|side| side_pid(side) == Some(pid)) {
+                self.side_ended(index, status);
+            }
+        }
+    }
+
+    fn container_ended(&mut self, index: usize, pid: Pid, status: WaitStatus) {
+        // Whatever the first process has left behind ends with it.
+        self.driver.signal(pid, Signal::KILL);
+        self.drop_sides(|side| side.container == index);
+        let mut slot = std::mem::take(&mut self.containers[index]);
+        if let Some(output) = &mut slot.output {
+            output.close();
+        }
+        let (code, signal) = exit_code(status);
+        let message = self.last_words(index, code, slot.output.as_ref());
+        self.feed(Input::Exited { index, code, signal, message });
+    }
+
+    fn last_words(&self, index: usize, code: i32, output: Option<&Output>) -> String {
+        let plan = &self.machine.plan().containers[index];
+        let mut text = std::fs::read(&plan.termination_file).unwrap_or_default();
+        text.truncate(MAX_TERMINATION_BYTES);
+        match output {
+            Some(output) if text.is_empty() && code != 0 && plan.termination_from_logs => output.tail(),
+            _ => String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    fn side_ended(&mut self, index: usize, status: WaitStatus) {
+        let mut side = self.sides.remove(index);
+        side.work.drain();
+        self.kill_side(&side);
+        let (code, _) = exit_code(status);
+        let Work::Process { output, .. } = &side.work else { return };
+        let output = String::from_utf8_lossy(output).into_owned();
+        match side.purpose {
+            Purpose::Probe { connection, call } => {
+                self.reply(connection, call, Outcome::Exec(ExecOutcome::Exited { code, output }));
+            }
+            Purpose::Hook(_) if code == 0 => self.end_hook(&side, Ok(())),
+            Purpose::Hook(_) => self.end_hook(&side, Err(format!("exit code {code}: {}", output.trim_end()))),
+        }
+    }
+
+    /// Nothing runs any more: ends strays, lets the agents read the last state, and takes the socket away.
+    pub(super) fn leave(&mut self) {
+        self.drop_sides(|_| true);
+        for _ in 0..MAX_SWEEPS {
+            let strays = kernel::children();
+            if strays.is_empty() {
+                break;
+            }
+            for stray in strays {
+                let _gone = kill_process(stray, Signal::KILL);
+                let _reaped = rustix::process::waitpid(Some(stray), WaitOptions::empty());
+            }
+        }
+        self.accept();
+        let _gone = std::fs::remove_file(self.dir.socket());
+        let until_ms = kernel::now().mono_ms + FAREWELL_MS;
+        while self.connections.iter().any(Connection::wants_to_write) && kernel::now().mono_ms < until_ms {
+            self.wait_for_something(Some(until_ms));
+            self.connections.retain_mut(|connection| connection.flush(&self.published).is_ok());
+        }
+    }
+}
+
+fn side_pid(side: &Side) -> Option<Pid> {
+    match side.work {
+        Work::Process { pid, .. } => Some(pid),
+        Work::Sleep | Work::Http { .. } => None,
+    }
+}
+
+/// A signal's exit code is 128 more than its number.
+fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
+    match status.terminating_signal() {
+        Some(signal) => (128 + signal, Some(signal)),
+        None => (status.exit_status().unwrap_or_default(), None),
+    }
+}
