@@ -58,11 +58,9 @@ pub fn aggregated(kinds: &[Arc<Kind>], core: bool) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
-/// The `ETag` of an aggregated document, quotes included.
+/// The `ETag` of an aggregated document, to be put in quotes.
 pub fn etag(document: &[u8]) -> String {
-    let digest = Sha256::digest(document);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-    format!("\"{hex}\"")
+    Sha256::digest(document).iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// The order in which versions are preferred: stable before beta before alpha, higher before lower, other names last.

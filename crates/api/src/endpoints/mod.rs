@@ -1,6 +1,7 @@
 //! What the server answers outside the resources: health, version, discovery, OpenAPI, metrics.
 
 mod discovery;
+mod openapi;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -34,6 +35,8 @@ pub(crate) fn answer(server: &Server, path: &str, parts: &Parts) -> Result<Respo
         "/api" => discovery::core_versions(&kinds, parts),
         "/apis" => discovery::groups(&kinds, parts),
         "/" => Ok(paths()),
+        "/openapi/v2" => Ok(openapi::v2(&kinds, parts)),
+        _ if path.starts_with("/openapi/v3") => openapi::v3(&kinds, &path["/openapi/v3".len()..], parts),
         _ => Err(Refusal::PageNotFound),
     }
 }
