@@ -32,13 +32,13 @@ pub(crate) fn to_storage(kinds: &Kinds, kind: &Kind, object: Value) -> Value {
 
 /// An object in the version of `kind`.
 pub(crate) fn view(kind: &Kind, mut object: Value) -> Value {
-    let version = kind.api_version();
-    if object["apiVersion"] != json!(version) {
-        object["apiVersion"] = json!(version);
-    }
-    if let Some(custom) = &kind.custom {
-        sluice_schema::crd::prune(&custom.schema, &mut object);
-        sluice_schema::crd::apply_defaults(&custom.schema, &mut object);
+    sluice_schema::convert(kind, &mut object);
+    match &kind.custom {
+        Some(custom) => {
+            sluice_schema::crd::prune(&custom.schema, &mut object);
+            sluice_schema::crd::apply_defaults(&custom.schema, &mut object);
+        }
+        None => sluice_schema::decode::complete(kind, &mut object),
     }
     object
 }

@@ -1,6 +1,7 @@
 //! What Kubernetes knows about types: one table of kinds and the generic algorithms over it.
 
 mod catalog;
+mod convert;
 pub mod crd;
 pub mod decode;
 pub mod defaults;
@@ -23,6 +24,7 @@ mod types;
 pub mod validate;
 
 pub use catalog::Catalog;
+pub use convert::convert;
 pub use fault::{Fault, FaultKind, summary};
 pub use gateway_api::gateway_api;
 pub use kinds::{GroupVersionKind, Kind, Subresource};

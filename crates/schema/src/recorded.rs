@@ -98,8 +98,11 @@ fn empty(value: &Value) -> bool {
 
 /// Quantities and numbers that typed decoding writes in their one form.
 fn spelled_otherwise(object: &Value, answer: &Value) -> bool {
+    if object.is_number() && answer.is_number() {
+        return object.as_f64() == answer.as_f64();
+    }
     let digits = |value: &Value| value.to_string().contains(|c: char| c.is_ascii_digit());
-    digits(object) && digits(answer) || object == "<mask>"
+    digits(object) && digits(answer)
 }
 
 pub(crate) fn scenarios(dir: &Path) -> Vec<PathBuf> {

@@ -21,9 +21,11 @@ pub(super) struct OtherVersions<'a> {
 
 impl Versions for OtherVersions<'_> {
     fn convert<'a>(&'a self, object: &Value, api_version: &str) -> Option<(&'a Kind, Value)> {
-        let version = api_version.rsplit('/').next()?;
+        let kind = self.kind;
         let other = self.kinds.all.iter().find(|other| {
-            other.group == self.kind.group && other.plural == self.kind.plural && other.version == version
+            other.plural == kind.plural
+                && other.storage_group == kind.storage_group
+                && other.api_version() == api_version
         })?;
         Some((other, versions::view(other, object.clone())))
     }

@@ -29,9 +29,11 @@ impl Kinds {
 impl Versions for Kinds {
     fn convert<'a>(&'a self, object: &Value, api_version: &str) -> Option<(&'a Kind, Value)> {
         let name = object["kind"].as_str()?;
-        let kind = self.0.iter().rev().find(|k| k.api_version() == api_version && k.kind == name)?;
+        let custom = self.0.iter().rev().find(|k| k.api_version() == api_version && k.kind == name);
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = custom.or_else(|| Catalog::builtin().kind(group, version, name))?;
         let mut object = object.clone();
-        object["apiVersion"] = json!(api_version);
+        crate::convert(kind, &mut object);
         Some((kind, object))
     }
 }
