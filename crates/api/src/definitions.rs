@@ -194,6 +194,7 @@ fn publish(server: &Server) {
     }
     *compiled = next;
     server.registry().publish(custom);
+    server.inner.documents.keep_only(&server.registry().kinds());
 }
 
 fn is_established(definition: &Value) -> bool {

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::refusal::{Named, Refusal};
 use crate::render;
 use crate::request::{Encoding, Query, Route, negotiate, route};
+use crate::rules;
 use crate::server::{BoxError, Server};
 use crate::verbs::{self, Verb};
 
@@ -61,9 +62,12 @@ where
     }
     let kinds = server.registry().kinds();
     match route(path, &kinds)? {
-        Route::Other(path) => endpoints::answer(server, &path, parts),
+        Route::Other(path) => endpoints::answer(server, &path, parts).await,
         Route::Discovery { group, version } => endpoints::group_discovery(&kinds, &group, version.as_deref(), parts),
         Route::Resource(target) => {
+            if let Some(text) = rules::deprecation(&target.kind) {
+                notices.add(text);
+            }
             let query = Query::parse(parts.uri.query().unwrap_or_default());
             let verb = Verb::of(&parts.method, &target, &query)?;
             let accept = negotiate(&text(&parts.headers, "accept"), false)?;

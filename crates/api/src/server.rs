@@ -14,6 +14,7 @@ use crate::admission::Addresses;
 use crate::body::Body;
 use crate::definitions::{self, Compiled};
 use crate::dispatch;
+use crate::endpoints::Documents;
 use crate::identity::Identity;
 use crate::logs::PodLogs;
 use crate::registry::Registry;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) compiled: Compiled,
     pub(crate) addresses: Addresses,
+    pub(crate) documents: Documents,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     /// Ends watches and other streams.
@@ -57,6 +59,7 @@ impl Server {
             registry: Registry::new(crate::builtin::kinds()),
             compiled: Compiled::default(),
             addresses: Addresses::default(),
+            documents: Documents::default(),
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
             stopping: CancellationToken::new(),

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Value, json};
-use sluice_schema::Kind;
+use serde_json::Value;
+use sluice_schema::{Kind, crd};
 use sluice_store::Entry;
 
 use crate::object::prefix;
@@ -25,18 +25,23 @@ pub(crate) fn to_storage(kinds: &Kinds, kind: &Kind, object: Value) -> Value {
         return object;
     }
     match kinds.find(&kind.storage_group, &kind.storage_version, &kind.plural) {
-        Some(stored) => view(&stored, object),
+        Some(stored) => {
+            let mut object = view(&stored, object);
+            if let Some(custom) = &stored.custom {
+                crd::apply_defaults(&custom.schema, &mut object);
+            }
+            object
+        }
         None => object,
     }
 }
 
-/// An object in the version of `kind`.
+/// An object in the version of `kind`: what that version does not know is not shown, but nothing is made up either.
 pub(crate) fn view(kind: &Kind, mut object: Value) -> Value {
     sluice_schema::convert(kind, &mut object);
     match &kind.custom {
         Some(custom) => {
-            sluice_schema::crd::prune(&custom.schema, &mut object);
-            sluice_schema::crd::apply_defaults(&custom.schema, &mut object);
+            crd::prune(&custom.schema, &mut object);
         }
         None => sluice_schema::decode::complete(kind, &mut object),
     }

@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 pub(crate) use discovery::group_discovery;
+pub(crate) use openapi::Documents;
 
 use crate::body::Body;
 use crate::refusal::Refusal;
@@ -26,17 +27,16 @@ pub(crate) fn is_open(path: &str) -> bool {
         || health.iter().any(|open| path.strip_prefix(open).is_some_and(|r| r.is_empty() || r.starts_with('/')))
 }
 
-pub(crate) fn answer(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn answer(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>, Refusal> {
     let kinds = server.registry().kinds();
     match path {
         "/healthz" | "/livez" | "/readyz" => Ok(render::plain(StatusCode::OK, "ok")),
-        "/healthz/ping" | "/livez/ping" | "/readyz/ping" => Ok(render::plain(StatusCode::OK, "ok")),
+        "/healthz/ping" | "/livez/ping" | "/readyz/ping" | "/healthz/etcd" => Ok(render::plain(StatusCode::OK, "ok")),
         "/version" | "/version/" => only_get(parts).map(|()| version()),
         "/api" => discovery::core_versions(&kinds, parts),
         "/apis" => discovery::groups(&kinds, parts),
         "/" => Ok(paths()),
-        "/openapi/v2" => Ok(openapi::v2(&kinds, parts)),
-        _ if path.starts_with("/openapi/v3") => openapi::v3(&kinds, &path["/openapi/v3".len()..], parts),
+        _ if path.starts_with("/openapi/") => openapi::answer(server, path, parts).await,
         _ => Err(Refusal::PageNotFound),
     }
 }

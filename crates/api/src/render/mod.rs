@@ -47,7 +47,7 @@ pub(crate) fn list(call: &Call, code: StatusCode, found: &Found) -> Result<Respo
     let mut metadata = json!({"resourceVersion": found.revision.to_string()});
     if let Some(next) = &found.next {
         metadata["continue"] = json!(next.encode());
-    } else if kind.custom.is_some() {
+    } else if kind.custom.is_some() && !matches!(call.accept.shape, Shape::Table(_) | Shape::PartialList(_)) {
         metadata["continue"] = json!("");
     }
     if let Some(remaining) = found.remaining {

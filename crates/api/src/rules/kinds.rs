@@ -39,12 +39,26 @@ pub(crate) fn default_propagation(kind: &Kind) -> Option<Propagation> {
     kind.is("batch", "Job").then_some(Propagation::Orphan)
 }
 
+/// Kinds that are told of their end before it comes.
+pub(crate) fn graceful(kind: &Kind) -> bool {
+    kind.is("", "Pod")
+}
+
+/// What callers of a kind are told whatever they do with it.
+pub(crate) fn deprecation(kind: &Kind) -> Option<&str> {
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => kind.custom.as_ref().and_then(|custom| custom.deprecation.as_deref()),
+    }
+}
+
 /// The grace of a deletion; `None` for kinds that know none.
 pub(crate) fn grace(kind: &Kind, live: &Value, asked: Option<i64>) -> Option<i64> {
     if kind.is("", "Namespace") || is_definition(kind) {
         return None;
     }
-    if !kind.is("", "Pod") {
+    if !graceful(kind) {
         return Some(0);
     }
     let phase = live.text("/status/phase");

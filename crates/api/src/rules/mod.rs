@@ -79,7 +79,10 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
     if is_definition(kind) {
         crd::apply_definition_defaults(object);
     }
+    // Empty values are absent ones, so that they get their defaults.
+    complete(kind, object);
     defaults::apply(kind, object);
+    complete(kind, object);
     vec![]
 }
 
@@ -103,6 +106,10 @@ pub(crate) fn identify(kind: &Kind, object: &mut Value) {
 /// Makes a decoded object one that can replace the live one.
 pub(crate) fn prepare_update(kind: &Kind, new: &mut Value, live: &Value, subresource: Option<&str>) {
     prepare::update(kind, new, live, subresource);
+    if is_definition(kind) && subresource.is_none() && new["spec"] != live["spec"] {
+        let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
+        new.set_meta("generation", generation + 1);
+    }
 }
 
 pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<Fault> {

@@ -57,8 +57,12 @@ pub(crate) async fn delete_one(
         let entry = storage.get(key).ok_or_else(|| Refusal::not_found(kind, name))?;
         check_preconditions(kind, name, &entry, options)?;
         admission::delete(call, entry.value())?;
-        let marked = marked(call, entry.value(), options);
+        let mut marked = marked(call, entry.value(), options);
         let gone = settle(kind, &marked);
+        if gone && !rules::graceful(kind) && !entry.value().being_deleted() {
+            // What goes at once goes as it was.
+            marked = entry.value().clone();
+        }
         if options.dry_run {
             return Ok((marked, gone));
         }
@@ -130,7 +134,8 @@ fn marked(call: &Call, live: &Value, options: &DeleteOptions) -> Value {
     if let Some(grace) = grace {
         object.set_meta("deletionGracePeriodSeconds", grace);
     }
-    if let Some(generation) = live["metadata"]["generation"].as_i64().filter(|g| *g > 0) {
+    let generation = live["metadata"]["generation"].as_i64().filter(|g| *g > 0 && !rules::is_definition(kind));
+    if let Some(generation) = generation {
         object.set_meta("generation", generation + 1);
     }
     rules::mark_deleted(kind, &mut object);
