@@ -98,7 +98,7 @@ fn manager_faults(manager: &str) -> Vec<Fault> {
         faults.push(Fault::new("fieldManager", TooLong, None, detail));
     }
     if let Some((at, wrong)) = manager.char_indices().find(|(_, c)| c.is_control()) {
-        let detail = format!("invalid character {wrong:?} (at position {at})");
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(wrong));
         faults.push(Fault::new("fieldManager", Invalid, Some(json!(manager)), detail));
     }
     faults

@@ -7,7 +7,7 @@ mod patches;
 use jiff::Timestamp;
 use serde_json::Value;
 use sluice_schema::decode::{self, DecodeError, Decoded, Expected, Format};
-use sluice_schema::{Fault, Kind, crd, defaults, prepare, table, validate};
+use sluice_schema::{Fault, Kind, crd, defaults, merge, prepare, table, validate};
 
 pub(crate) use kinds::*;
 pub(crate) use owners::{apply, read_apply, refused, settle, track_create, track_status, track_update, with_writer};
@@ -38,6 +38,11 @@ pub(crate) fn typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Stri
     let mut notices = decode::typed(kind, object).map_err(|error| error.cause())?;
     notices.extend(fill(kind, object));
     Ok(notices)
+}
+
+/// What an object that came about on this server, and not as a body, does not fit in its kind.
+pub(crate) fn misfit(kind: &Kind, object: &Value) -> Option<String> {
+    if kind.custom.is_some() { None } else { merge::unstructured_fault(kind.ty(), object) }
 }
 
 /// What strict field validation says of these notices.

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sluice_schema::Kind;
 use sluice_schema::decode::{self, Decoded, Format};
 use sluice_schema::managed::{self, ApplyError, Versions, Writer};
+use sluice_schema::{Kind, crd};
 
-use super::typed;
+use super::{misfit, typed};
 use crate::call::Call;
+use crate::go_json;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
 use crate::request::{FieldValidation, WriteOptions};
@@ -27,7 +28,12 @@ impl Versions for OtherVersions<'_> {
                 && other.storage_group == kind.storage_group
                 && other.api_version() == api_version
         })?;
-        Some((other, versions::view(other, object.clone())))
+        let mut object = object.clone();
+        sluice_schema::convert(other, &mut object);
+        if other.custom.is_none() {
+            decode::complete(other, &mut object);
+        }
+        Some((other, object))
     }
 }
 
@@ -68,12 +74,21 @@ pub(crate) fn track_status(kind: &Kind, live: &Value, new: &mut Value, manager: 
 
 /// The body of an apply. It need not be complete, but it must say what it is.
 pub(crate) fn read_apply(call: &Call, options: &WriteOptions) -> Result<Value, Refusal> {
+    let unreadable = |why: String| Refusal::bad(format!("error decoding YAML: {why}"));
     let Decoded { object, notices } = decode::untyped(Format::Yaml, &call.body)
-        .map_err(|error| Refusal::bad(format!("error decoding YAML: {error}")))?;
+        .map_err(|error| unreadable(format!("error converting YAML to JSON: {error}")))?;
+    if !object.is_object() && !object.is_null() {
+        let found = go_json::type_name(&object);
+        return Err(unreadable(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type \
+             map[string]interface {{}}"
+        )));
+    }
     match options.validation {
-        FieldValidation::Strict if !notices.is_empty() => {
-            Err(Refusal::bad(format!("error strict decoding YAML: {}", notices.join(", "))))
-        }
+        FieldValidation::Strict if !notices.is_empty() => Err(Refusal::bad(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+            notices.join("\n  ")
+        ))),
         FieldValidation::Warn => {
             notices.into_iter().for_each(|notice| call.notices.add(notice));
             Ok(object)
@@ -95,13 +110,22 @@ pub(crate) fn apply(
         managed::apply(writer, live, intent, options.force)
     });
     let mut object = applied.map_err(refused)?;
-    typed(kind, &mut object).map_err(|why| {
-        let named = managed::named(&object);
+    if let Some(custom) = &kind.custom {
+        // Nulls stay: what may not be null is refused, not dropped.
+        crd::prune(&custom.schema, &mut object);
+        crd::apply_defaults(&custom.schema, &mut object);
+        return Ok(object);
+    }
+    let unconverted = |why: String| {
+        let (named, gvk) = (managed::named(intent), versions::gvk(kind));
         Refusal::Unexplained(format!(
-            "failed to convert new object ({named}) to proper version: unable to convert unstructured object to {}: {why}",
-            versions::gvk(kind)
+            "failed to convert new object ({named}) to proper version: unable to convert unstructured object to {gvk}: {why}"
         ))
-    })?;
+    };
+    if let Some(why) = misfit(kind, &object) {
+        return Err(unconverted(why));
+    }
+    typed(kind, &mut object).map_err(unconverted)?;
     Ok(object)
 }
 

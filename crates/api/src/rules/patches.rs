@@ -42,6 +42,11 @@ pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refu
 }
 
 impl Patch {
+    /// Such patches are applied to what a real server calls unstructured objects, and misfits are told otherwise.
+    pub(crate) fn is_strategic(&self) -> bool {
+        self.format == PatchFormat::Strategic
+    }
+
     /// Applies the patch in place.
     pub(crate) fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Refusal> {
         let done = match self.format {

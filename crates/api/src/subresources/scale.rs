@@ -83,6 +83,14 @@ pub(super) async fn patch(call: &Call) -> Result<Response<Body>, Refusal> {
                 managed::Scale { paths: &paths }.apply(writer, live, old, &intent, options.force)
             });
             let (new, entries) = applied.map_err(rules::refused)?;
+            if call.kind().custom.is_some() && new["spec"] != old["spec"] {
+                // A real server cannot do this either: it looks for the custom kind in the group of `Scale`.
+                return Err(Refusal::Unexplained(format!(
+                    "failed to convert new object ({}) to proper version: request to convert CR to an invalid group/version: \
+                     autoscaling/v1",
+                    managed::named(&intent)
+                )));
+            }
             Ok((new, Some(entries)))
         })
         .await;

@@ -58,7 +58,8 @@ pub(crate) fn patched(
     patch.apply(kind, &mut new)?;
     let as_patched = new.clone();
     let mut notices = patch.notices.clone();
-    let read = rules::typed(kind, &mut new).map(|unknown| notices.extend(unknown));
+    let misfit = if patch.is_strategic() { rules::misfit(kind, &new) } else { None };
+    let read = misfit.map_or_else(|| rules::typed(kind, &mut new), Err).map(|unknown| notices.extend(unknown));
     let strict = validation == FieldValidation::Strict && !notices.is_empty();
     let why = match read {
         Err(why) => Some(why),

@@ -153,7 +153,7 @@ fn check_revision(call: &Call, sent: &Value, wanted: Option<u64>, old: &Entry) -
     let kind = call.kind();
     match wanted {
         Some(wanted) if wanted != old.revision.0 => return Err(Refusal::stale(kind, call.name())),
-        None if call.target.subresource.is_none() && !rules::unconditional_update(kind) => {
+        None if !rules::unconditional_update(kind) => {
             let fault = Fault::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             // This one names the resource instead of the kind.
             return Err(Refusal::Invalid {

@@ -66,12 +66,12 @@ pub(crate) async fn replace(call: &Call, old: &Arc<Entry>, new: Value) -> Result
 pub(crate) fn wanted_revision(object: &Value) -> Result<Option<u64>, Refusal> {
     match object.resource_version() {
         "" | "0" => Ok(None),
-        text => {
-            text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten().map(Some).ok_or_else(|| {
-                Refusal::Unexplained(format!(
-                    "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-                ))
-            })
-        }
+        text => text
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+            .map(Some)
+            .ok_or_else(|| Refusal::Unexplained(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))),
     }
 }
