@@ -12,7 +12,6 @@ use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
 use sluice_node::{Agent, NodeOptions};
 use sluice_store::{OpenError, Store};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +38,7 @@ struct Parts {
     agent: Agent,
     gateway: GatewayHandle,
     controllers: JoinSet<()>,
-    stop_controllers: watch::Sender<bool>,
+    stop_controllers: CancellationToken,
 }
 
 impl Engine {
@@ -107,7 +106,7 @@ impl Engine {
     pub async fn shutdown(self) {
         if let Some(Parts { agent, gateway, mut controllers, stop_controllers }) = self.parts {
             // Controllers first: they would replace what is being stopped.
-            stop_controllers.send_replace(true);
+            stop_controllers.cancel();
             while controllers.join_next().await.is_some() {}
             if self.stop_pods {
                 agent.stop_all().await;
@@ -130,10 +129,10 @@ impl Parts {
         let node_options = NodeOptions::new(&options.data, &options.program);
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
-        let (stop_controllers, stop) = watch::channel(false);
+        let stop_controllers = CancellationToken::new();
         let mut controllers = JoinSet::new();
         let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };
-        controllers.spawn(workload::run(client(server, "workload"), workload_options, stop));
+        controllers.spawn(workload::run(client(server, "workload"), workload_options, stop_controllers.clone()));
         Ok(Self { agent, gateway, controllers, stop_controllers })
     }
 }

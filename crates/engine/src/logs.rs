@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use futures::StreamExt as _;
 use serde_json::Value;
 use sluice_api::{LogError, LogOptions, LogStream, PodLogs};
-use sluice_node::{LogReader, LogTarget};
+use sluice_node::{LogReader, LogSource, LogTarget};
 
 /// The API starts before the node: until the node is there, nobody has logs.
 #[derive(Default)]
@@ -36,9 +36,8 @@ impl PodLogs for NodeLogs {
                 uid: text("uid"),
                 container: options.container.clone(),
             };
-            let _ = (reader, target, translate(options)?, refusal);
-            let stream = futures::stream::empty::<std::io::Result<bytes::Bytes>>();
-            // A log that cannot be read any further ends; the reader has said why in the engine's own log.
+            let stream = reader.open(&target, translate(options)?).await.map_err(|error| refusal(&error))?;
+            // A log that cannot be read any further ends.
             let chunks = stream
                 .take_while(|chunk| std::future::ready(chunk.is_ok()))
                 .filter_map(|chunk| std::future::ready(chunk.ok()));
@@ -58,7 +57,13 @@ fn translate(options: LogOptions) -> Result<sluice_node::LogOptions, LogError> {
         }
         (None, None) => None,
     };
+    let only = match options.stream.as_str() {
+        "Stdout" => Some(LogSource::Stdout),
+        "Stderr" => Some(LogSource::Stderr),
+        _ => None,
+    };
     Ok(sluice_node::LogOptions {
+        only,
         follow: options.follow,
         previous: options.previous,
         timestamps: options.timestamps,
