@@ -60,11 +60,9 @@ impl<'n> Reader<'n> {
                 let duplicate = object.contains_key(&name);
                 reader.notice_duplicate(duplicate);
                 let value = if name == "metadata" {
-                    reader.fields.push(name.clone());
+                    // Read on its own, so that errors know of no field above it.
                     let def = meta.as_struct().expect("metadata is a struct");
-                    let value = reader.object_or_nothing(meta, def, value, "v1.ObjectMeta");
-                    reader.fields.pop();
-                    value
+                    reader.object_or_nothing(meta, def, value, "v1.ObjectMeta")
                 } else {
                     reader.free(value)
                 };

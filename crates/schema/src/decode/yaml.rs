@@ -274,9 +274,9 @@ fn explain(text: &str, error: &ScanError) -> String {
         format!("unknown anchor '{name}' referenced")
     } else if has("unclosed quote") {
         format!("line {}: found unexpected end of stream", text.matches('\n').count() + 1)
-    } else if has("',' or '}'") {
+    } else if has("',' or '}'") || has("unclosed bracket '{'") || has("flow mapping") {
         "line 1: did not find expected ',' or '}'".to_owned()
-    } else if has("',' or ']'") {
+    } else if has("',' or ']'") || has("unclosed bracket '['") || has("flow sequence") {
         "line 1: did not find expected ',' or ']'".to_owned()
     } else if has("expected ':'") {
         scanner("could not find expected ':'")
