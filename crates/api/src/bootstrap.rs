@@ -42,12 +42,24 @@ pub(crate) async fn run(server: &Server) -> Result<(), StartError> {
 /// Creates an object through the server's own front door, unless it is there.
 async fn ensure(server: &Server, path: &str, object: &Value) -> Result<(), StartError> {
     use http_body_util::BodyExt;
-    let request = http::Request::post(path)
-        .header(http::header::USER_AGENT, "sluice")
-        .body(http_body_util::Full::new(bytes::Bytes::from(object.to_string())))
-        .expect("this request is well-formed");
     let service = server.in_process(Identity::system("system:apiserver"));
-    let Ok(response): Result<http::Response<Body>, _> = service.oneshot(request).await;
+    let request = |method: http::Method, path: String, body: String| {
+        http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::USER_AGENT, "sluice")
+            .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+            .expect("this request is well-formed")
+    };
+    // Asked for first: creating what is there is not always a conflict, as with an address that is taken by itself.
+    let own = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    let Ok(found): Result<http::Response<Body>, _> =
+        service.clone().oneshot(request(http::Method::GET, own, String::new())).await;
+    if found.status().is_success() {
+        return Ok(());
+    }
+    let Ok(response): Result<http::Response<Body>, _> =
+        service.oneshot(request(http::Method::POST, path.to_owned(), object.to_string())).await;
     let code = response.status();
     if code.is_success() || code == StatusCode::CONFLICT {
         return Ok(());

@@ -1,8 +1,10 @@
 //! The agent over a real API: what becomes of pods.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    path::Path,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -38,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_forced_delete_ends_the_process,
         a_stop_waits_for_the_gateways,
         a_restarted_agent_changes_nothing,
+        a_killed_engine_leaves_its_pods_and_finds_them_again,
         a_pod_deleted_behind_the_agents_back_is_ended,
         a_lost_supervisor_is_replaced,
         all_pods_can_be_stopped,
@@ -200,6 +203,7 @@ async fn volumes_follow_their_sources() {
     let file = cluster.options.data_dir.join("pods").join(uid(&pod)).join("volumes/conf/hello");
     let event = cluster.until_event("web", "MountPathUnavailable").await;
     assert!(event.contains("/etc/web lies at") && event.contains("$SLUICE_VOLUME_CONF"), "{event}");
+    assert!(!event.contains("serviceaccount"), "{event}");
     let began = Instant::now();
     cluster.put(("v1", "ConfigMap"), json!({"metadata": {"name": "words"}, "data": {"hello": "two"}})).await;
     eventually("the new text is there", || std::fs::read_to_string(&file).is_ok_and(|text| text == "two")).await;
@@ -403,6 +407,46 @@ async fn a_restarted_agent_changes_nothing() {
     // And it is held again: a crash is seen and reported.
     kill_process(Pid::from_raw(process).expect("a pid"), Signal::KILL).expect("it was there");
     cluster.until("web", "restarted", |pod| web(pod)["restartCount"] == 1 && condition(pod, "Ready") == "True").await;
+    cluster.end().await;
+}
+
+/// What the test below kills: an API with an agent and a pod, which says when the pod is ready.
+#[expect(clippy::print_stdout, reason = "how it speaks to the test")]
+pub(crate) fn engine(directory: &Path) -> ExitCode {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let cluster = Cluster::open(directory, |_| {}).await;
+        cluster.create("web", demo(), json!({"containers": [{"readinessProbe": http_probe("/healthz")}]})).await;
+        cluster.until_ready("web").await;
+        println!("ready");
+        std::future::pending::<()>().await;
+    });
+    ExitCode::FAILURE
+}
+
+async fn a_killed_engine_leaves_its_pods_and_finds_them_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut engine = std::process::Command::new(std::env::current_exe().expect("our own path"))
+        .arg("engine")
+        .arg(directory.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut said = String::new();
+    BufReader::new(engine.stdout.take().expect("a pipe")).read_line(&mut said).expect("it speaks");
+    assert_eq!(said, "ready\n");
+    engine.kill().and_then(|()| engine.wait()).expect("it was there");
+
+    let cluster = Cluster::open(directory.path(), |_| {}).await;
+    let pod = serde_json::to_value(cluster.pods().get("web").await.expect("the pod was acknowledged")).expect("JSON");
+    assert_eq!(get(SocketAddr::from((pod_ip(&pod), 8080))), "v1", "it never stopped");
+    // The agent is at work again once it has run another pod; it had no reason to touch this one.
+    cluster.run("other", "exec sleep 1000", json!({})).await;
+    cluster.until_ready("other").await;
+    let after = serde_json::to_value(cluster.pods().get("web").await.expect("a pod")).expect("JSON");
+    assert_eq!((&after["status"], condition(&after, "Ready")), (&pod["status"], "True"));
+    assert_eq!(web(&after)["restartCount"], 0);
     cluster.end().await;
 }
 

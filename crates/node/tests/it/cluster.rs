@@ -1,6 +1,6 @@
 //! An API in this process and an agent over it: pods go in by `kube`, and are looked at as a user would.
 
-use std::{io::Write as _, net::Ipv4Addr, time::Duration};
+use std::{io::Write as _, net::Ipv4Addr, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::{
@@ -21,7 +21,7 @@ pub(crate) struct Cluster {
     pub(crate) agent: Option<Agent>,
     pub(crate) options: NodeOptions,
     /// Keeps the data directory until the end.
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Cluster {
@@ -31,16 +31,27 @@ impl Cluster {
 
     pub(crate) async fn with(adjust: impl FnOnce(&mut NodeOptions)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let data = directory.path().join("store");
+        let mut cluster = Self::open(directory.path(), adjust).await;
+        cluster._directory = Some(directory);
+        cluster
+    }
+
+    /// Over a directory that somebody else takes care of.
+    pub(crate) async fn open(directory: &Path, adjust: impl FnOnce(&mut NodeOptions)) -> Self {
+        let data = directory.join("store");
         std::fs::create_dir_all(&data).expect("a directory");
         let store = sluice_store::Store::open(&data).expect("a store");
         let server = sluice_api::Server::start(store, sluice_api::Options::default()).await.expect("a server");
         let client = Client::new(server.in_process(sluice_api::Identity::system("tester")), "default");
         let exe = std::env::current_exe().expect("our own path");
-        let mut options = NodeOptions::new(directory.path(), exe);
+        let mut options = NodeOptions::new(directory, exe);
         options.node_name = "here".to_owned();
         adjust(&mut options);
-        let mut cluster = Self { client, agent: None, options, _directory: directory };
+        let mut cluster = Self { client, agent: None, options, _directory: None };
+        // What controllers would make.
+        cluster.put(("v1", "ServiceAccount"), json!({"metadata": {"name": "default"}})).await;
+        let bundle = json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "PEM"}});
+        cluster.put(("v1", "ConfigMap"), bundle).await;
         cluster.start_agent().await;
         cluster
     }

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("pod-supervisor") => sluice_node::supervisor::main(args.collect::<Vec<OsString>>()),
         Some("demo-shop") => shop::main(),
+        Some("engine") => agent::engine(std::path::Path::new(&args.next().expect("a directory"))),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
 }

@@ -25,8 +25,6 @@ pub(super) enum ContentError {
     NoKey { kind: &'static str, name: String, key: String },
     #[error("{path}: {source}")]
     Downward { path: String, source: DownwardError },
-    #[error("service account tokens are not issued to process pods")]
-    Token,
     #[error("this kind of projection is not supported")]
     Projection,
 }
@@ -37,7 +35,6 @@ pub(super) fn payload(
     facts: &Facts,
     sources: &Sources,
     volume: &Volume,
-    token: Option<&str>,
 ) -> Result<Option<Payload>, ContentError> {
     let mut files = Payload::new();
     if let Some(source) = &volume.config_map {
@@ -53,7 +50,7 @@ pub(super) fn payload(
     } else if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
-            projection(pod, facts, sources, source, mode, token, &mut files)?;
+            projection(pod, facts, sources, source, mode, &mut files)?;
         }
     } else {
         return Ok(None);
@@ -67,7 +64,6 @@ fn projection(
     sources: &Sources,
     source: &VolumeProjection,
     mode: i32,
-    token: Option<&str>,
     files: &mut Payload,
 ) -> Result<(), ContentError> {
     if let Some(source) = &source.config_map {
@@ -76,9 +72,9 @@ fn projection(
         secret(sources, &source.name, source.items.as_deref(), source.optional, mode, files)
     } else if let Some(source) = &source.downward_api {
         downward_files(pod, facts, source.items.as_deref(), mode, files)
-    } else if let Some(source) = &source.service_account_token {
-        let token = token.ok_or(ContentError::Token)?;
-        files.insert(source.path.clone(), file(token.as_bytes().to_vec(), mode));
+    } else if source.service_account_token.is_some() {
+        // The API issues no tokens yet. Every pod asks for one whether it needs it or not, so none may fail for it: the file
+        // is left out, and a process that does want to speak to the API finds that it has none.
         Ok(())
     } else {
         Err(ContentError::Projection)

@@ -16,6 +16,9 @@ use crate::pod_dir::PodDir;
 /// Anyone in the pod may write to it, whoever they run as.
 const EMPTY_DIR_MODE: u32 = 0o777;
 
+/// Every pod gets this mount without asking, so it is nobody's surprise that a process does not.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 /// Why a volume cannot be had; the text is that of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
 #[error("MountVolume.SetUp failed for volume \"{volume}\" : {problem}")]
@@ -25,31 +28,18 @@ pub(super) struct MountError {
 }
 
 /// Makes every volume hold what it should. The first problem is told, the other volumes are written all the same.
-pub(super) fn write(
-    pod: &Pod,
-    dir: &PodDir,
-    facts: &Facts,
-    sources: &Sources,
-    token: Option<&str>,
-) -> Result<(), MountError> {
+pub(super) fn write(pod: &Pod, dir: &PodDir, facts: &Facts, sources: &Sources) -> Result<(), MountError> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let problems = volumes.filter_map(|volume| {
-        let problem = write_one(pod, dir, facts, sources, volume, token).err()?;
+        let problem = write_one(pod, dir, facts, sources, volume).err()?;
         Some(MountError { volume: volume.name.clone(), problem })
     });
     problems.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
 }
 
-fn write_one(
-    pod: &Pod,
-    dir: &PodDir,
-    facts: &Facts,
-    sources: &Sources,
-    volume: &Volume,
-    token: Option<&str>,
-) -> Result<(), String> {
+fn write_one(pod: &Pod, dir: &PodDir, facts: &Facts, sources: &Sources, volume: &Volume) -> Result<(), String> {
     let path = dir.volumes().join(&volume.name);
-    if let Some(payload) = content::payload(pod, facts, sources, volume, token).map_err(|error| error.to_string())? {
+    if let Some(payload) = content::payload(pod, facts, sources, volume).map_err(|error| error.to_string())? {
         return atomic::write(&path, &payload, Timestamp::now()).map(drop).map_err(|error| error.to_string());
     }
     if volume.empty_dir.is_some() {
@@ -96,7 +86,7 @@ pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec
             None => dir.volumes().join(&volume.name).to_string_lossy().into_owned(),
         };
         let variable = variable(&volume.name);
-        if path != mount.mount_path {
+        if path != mount.mount_path && mount.mount_path != SERVICE_ACCOUNT {
             elsewhere.push(format!("{} lies at {path} (${variable})", mount.mount_path));
         }
         env.push((variable, path));
@@ -144,19 +134,19 @@ mod tests {
             serde_json::from_value(serde_json::json!({"metadata": {"name": "c"}, "data": {"k": value}})).expect("a map")
         };
         sources.put_config_map(config("one"));
-        let error = write(&pod, &dir, &facts, &sources, None).expect_err("the secret is missing").to_string();
+        let error = write(&pod, &dir, &facts, &sources).expect_err("the secret is missing").to_string();
         assert_eq!(error, "MountVolume.SetUp failed for volume \"pw\" : secret \"s\" not found");
         sources.put_secret(
             serde_json::from_value(serde_json::json!({"metadata": {"name": "s"}, "data": {"p": "cHc="}}))
                 .expect("a secret"),
         );
         let read = |path: &str| fs::read_to_string(dir.volumes().join(path)).unwrap_or_default();
-        write(&pod, &dir, &facts, &sources, None).expect("volumes");
+        write(&pod, &dir, &facts, &sources).expect("volumes");
         let found = ["conf/sub/k.txt", "pw/p", "me/labels", "all/k", "all/p"].map(read);
         assert_eq!(found, ["one", "pw", "a=\"1\"", "one", "pw"]);
         assert!(dir.volumes().join("scratch").is_dir());
         sources.put_config_map(config("two"));
-        write(&pod, &dir, &facts, &sources, None).expect("volumes");
+        write(&pod, &dir, &facts, &sources).expect("volumes");
         assert_eq!(["conf/sub/k.txt", "all/k"].map(read), ["two", "two"]);
 
         let container = &pod.spec.as_ref().expect("a spec").containers[0];

@@ -76,10 +76,21 @@ impl Worker {
     }
 
     async fn launch(&mut self) -> Result<(), SyncError> {
-        let link = Link::start(self.context.options.exe.clone(), self.dir.clone()).await?;
-        info!(pod = self.pod.name_any(), "Started");
-        self.hold(link);
-        Ok(())
+        match Link::start(self.context.options.exe.clone(), self.dir.clone()).await {
+            Ok(link) => {
+                info!(pod = self.pod.name_any(), "Started");
+                self.hold(link);
+                Ok(())
+            }
+            Err(error) => match read_json::<PodState>(&self.dir.state())?.filter(|saved| saved.finished) {
+                // A short pod can be over before anybody has asked for it.
+                Some(saved) => {
+                    self.state = Some(Arc::new(saved));
+                    Ok(())
+                }
+                None => Err(error.into()),
+            },
+        }
     }
 
     fn hold(&mut self, link: Link) {
@@ -93,7 +104,7 @@ impl Worker {
         let wanted: BTreeSet<_> = references(&self.pod);
         let sources = Sources::fetch(&self.context.client, &namespace, &wanted).await?;
         let facts = self.facts().ok_or(SyncError::NoSpec)?;
-        volumes::write(&self.pod, &self.dir, &facts, &sources, None)?;
+        volumes::write(&self.pod, &self.dir, &facts, &sources)?;
         Ok(sources)
     }
 
