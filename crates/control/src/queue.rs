@@ -48,10 +48,6 @@ enum Next {
 }
 
 impl Queue {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
     pub(crate) fn add(&self, key: Key) {
         if self.lock().add(key) {
             self.changed.notify_one();

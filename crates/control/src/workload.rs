@@ -6,6 +6,7 @@ mod account;
 mod apply;
 mod claim;
 mod deployment;
+mod endpoints;
 mod garbage;
 mod namespace;
 mod pod;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Error, error, events, informer, owner, queue, time};
 use account::Accounts;
 use deployment::Deployments;
+use endpoints::ServiceEndpoints;
 use garbage::Garbage;
 use informer::Key;
 use namespace::Namespaces;
@@ -61,6 +63,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     replicaset::listen(&world, &queues.replica_sets);
     scheduler::listen(&world, &queues.pods);
     namespace::listen(&world, &queues.namespaces);
+    let gone = endpoints::listen(&world, &queues.services);
     account::listen(&world, &queues.accounts);
     world.follow(tasks);
     world.synced().await;
@@ -76,6 +79,14 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     run_controller(tasks, "scheduler", 1, queues.pods, Scheduler::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
+    run_controller(
+        tasks,
+        "endpoints",
+        CONCURRENCY,
+        queues.services,
+        ServiceEndpoints::new(shared(), gone),
+        |it, key| Box::pin(async move { it.reconcile(key).await }),
+    );
     let accounts = Accounts::new(shared(), options.ca_pem);
     run_controller(tasks, "account", CONCURRENCY, queues.accounts, accounts, |it, key| {
         Box::pin(async move { it.reconcile(key).await })
@@ -100,6 +111,7 @@ struct Queues {
     deployments: Arc<Queue>,
     replica_sets: Arc<Queue>,
     pods: Arc<Queue>,
+    services: Arc<Queue>,
     namespaces: Arc<Queue>,
     accounts: Arc<Queue>,
     garbage: Arc<Queue>,

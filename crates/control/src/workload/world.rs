@@ -4,7 +4,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -26,6 +29,9 @@ pub(crate) struct World {
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
+    pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) slices: Arc<Cache<EndpointSlice>>,
+    pub(crate) endpoints: Arc<Cache<Endpoints>>,
     pub(crate) namespaces: Arc<Cache<Namespace>>,
     pub(crate) accounts: Arc<Cache<ServiceAccount>>,
     /// Only the ConfigMaps of this one name.
@@ -47,6 +53,9 @@ impl World {
             pods: Cache::new(),
             nodes: Cache::new(),
             claims: Cache::new(),
+            services: Cache::new(),
+            slices: Cache::new(),
+            endpoints: Cache::new(),
             namespaces: Cache::new(),
             accounts: Cache::new(),
             root_cas: Cache::new(),
@@ -61,6 +70,9 @@ impl World {
         self.follow_one(&self.pods, tasks);
         self.follow_one(&self.nodes, tasks);
         self.follow_one(&self.claims, tasks);
+        self.follow_one(&self.services, tasks);
+        self.follow_one(&self.slices, tasks);
+        self.follow_one(&self.endpoints, tasks);
         self.follow_one(&self.namespaces, tasks);
         self.follow_one(&self.accounts, tasks);
         let root_cas = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
@@ -86,6 +98,9 @@ impl World {
             self.pods.synced(),
             self.nodes.synced(),
             self.claims.synced(),
+            self.services.synced(),
+            self.slices.synced(),
+            self.endpoints.synced(),
             self.namespaces.synced(),
             self.accounts.synced(),
             self.root_cas.synced(),
