@@ -14,8 +14,8 @@ pub(crate) use diff::diff;
 
 /// One struct a line: `Name: Field:type Field=jsonName:type ...`. Types are `s i b` for what is printed as its zero value
 /// when absent, `*` for what is printed as null, `*Name` and `[]Name` for structs behind a pointer or in a list, `Name`
-/// for one by value, `-Name` for one whose fields stand in its parent's JSON, `j` for what is printed as it is and `?` for
-/// what is left out when absent.
+/// for one by value, `-Name` for one whose fields Go prints among its parent's, `j` for what is printed as it is and `?` for
+/// what is left out when absent. A `jsonName` may be `parent/name`, or `.` for the parent itself.
 const TYPES: &str = include_str!("go/types.txt");
 
 pub(crate) const SECURITY_CONTEXT: &str = "SecurityContext";
@@ -65,10 +65,9 @@ fn write_struct(out: &mut String, name: &str, value: &Value) {
 fn write_fields(out: &mut String, name: &str, value: &Value) {
     let Some(fields) = STRUCTS.get(name) else { return };
     for field in fields {
-        let found = value.get(&field.json).filter(|value| !value.is_null());
+        let found = find(value, &field.json).filter(|value| !value.is_null());
         if let Some(inlined) = field.kind.strip_prefix('-') {
-            separate(out);
-            write_fields(out, inlined, value);
+            write_fields(out, inlined, found.unwrap_or(&Value::Null));
             continue;
         }
         if field.kind == "?" && found.is_none() {
@@ -78,6 +77,11 @@ fn write_fields(out: &mut String, name: &str, value: &Value) {
         out.push_str(&format!("\"{}\":", field.name));
         write_value(out, field.kind, found);
     }
+}
+
+/// The value at `.` (here), `name`, or `parent/name`.
+fn find<'v>(value: &'v Value, place: &str) -> Option<&'v Value> {
+    if place == "." { Some(value) } else { place.split('/').try_fold(value, |value, field| value.get(field)) }
 }
 
 fn separate(out: &mut String) {

@@ -67,16 +67,7 @@ fn status(kind: &Kind, rules: &kinds::Rules, new: &mut Value, old: &Value) {
         keep(new, old, field);
     }
     if kind.custom.is_some() {
-        let managed = new["metadata"].get("managedFields").cloned();
-        let version = new["metadata"].get("resourceVersion").cloned();
-        keep(new, old, "metadata");
-        let meta = new.ensure("metadata");
-        for (field, value) in [("managedFields", managed), ("resourceVersion", version)] {
-            match value {
-                Some(value) => meta.put(field, value),
-                None => drop(meta.cut(field)),
-            }
-        }
+        own_metadata(new, old);
     }
     (rules.status_update)(new, old);
 }
@@ -86,6 +77,21 @@ pub(super) fn keep(new: &mut Value, old: &Value, field: &str) {
     match old.get(field) {
         Some(value) => new.put(field, value.clone()),
         None => drop(new.cut(field)),
+    }
+}
+
+/// The metadata as it was, but for what the server itself writes there.
+pub(super) fn own_metadata(new: &mut Value, old: &Value) {
+    let meta = new.ensure("metadata");
+    let own: Vec<(&str, Option<Value>)> =
+        ["managedFields", "resourceVersion"].into_iter().map(|field| (field, meta.cut(field))).collect();
+    keep(new, old, "metadata");
+    let meta = new.ensure("metadata");
+    for (field, value) in own {
+        meta.cut(field);
+        if let Some(value) = value {
+            meta.put(field, value);
+        }
     }
 }
 
@@ -112,10 +118,6 @@ fn at<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {
 /// The generation counts changes of what is wanted.
 fn generation(kind: &Kind, rules: &kinds::Rules, new: &mut Value, old: &Value) {
     let rule = if kind.custom.is_some() { Generation::AllButStatus } else { rules.generation };
-    if rule == Generation::None {
-        // Kept as the client sends it, which is what the object had.
-        return;
-    }
     let changed = match rule {
         Generation::None => false,
         Generation::Spec => new.get("spec") != old.get("spec"),

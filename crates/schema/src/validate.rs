@@ -58,7 +58,11 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, subresource: Option<&str>) 
     let (mut f, new, old) = (Faults::default(), At::root(new), At::root(old));
     meta::update(&mut f, &new, &old);
     if kind.custom.is_none() {
-        meta::update_of_kind(&mut f, &new, &old, &rules.naming(kind));
+        let naming = rules.naming(kind);
+        meta::update_of_kind(&mut f, &new, &old, &naming);
+        if rules.checks_as_new && subresource.is_none() {
+            meta::create(&mut f, &new, &naming);
+        }
     }
     let check = match subresource {
         None => rules.update,

@@ -19,7 +19,7 @@ pub(super) fn namespace(object: &mut Value) {
 pub(super) fn node(object: &mut Value) {
     if let Some(spec) = object.child("spec") {
         match (spec.text("podCIDR").to_owned(), spec.holds("podCIDRs")) {
-            (cidr, false) if !cidr.is_empty() => spec.put("podCIDRs", json!([cidr])),
+            (cidr, _) if !cidr.is_empty() && spec["podCIDRs"][0] != cidr => spec.put("podCIDRs", json!([cidr])),
             (cidr, true) if cidr.is_empty() => {
                 let first = spec["podCIDRs"][0].clone();
                 spec.put("podCIDR", first);

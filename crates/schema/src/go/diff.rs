@@ -96,8 +96,10 @@ fn write_hunk(out: &mut String, edits: &[Edit<'_>], from: usize, to: usize) {
 
 /// The shortest way from one side to the other; what is alike at both ends is left out of the search.
 fn edits<'a>(old: &'a [String], new: &'a [String]) -> Vec<Edit<'a>> {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    // The tail first: what could stand in two places is shown in the earlier one.
+    let tail = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (old_rest, new_rest) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    let head = old_rest.iter().zip(new_rest).take_while(|(a, b)| a == b).count();
     let (old_middle, new_middle) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
     // longest[i][j]: how many lines the rests from i and j have in common.
     let mut longest = vec![vec![0_usize; new_middle.len() + 1]; old_middle.len() + 1];

@@ -14,6 +14,9 @@ const OLD_NAME: &str = "job-name";
 /// the Job has its uid and its name.
 pub fn job_identity(job: &mut Value, uid: &str) {
     let name = job["metadata"].text("name").to_owned();
+    // A Job without labels of its own has those of its pods.
+    let own = job["metadata"].get("labels").cloned().unwrap_or_default();
+    let shares = !job["metadata"].holds("labels") || own == job["spec"]["template"]["metadata"]["labels"];
     let Some(spec) = job.child("spec") else { return };
     if spec.holds("manualSelector") {
         return;
@@ -22,8 +25,11 @@ pub fn job_identity(job: &mut Value, uid: &str) {
     for (label, value) in [(OLD_NAME, name.as_str()), (NAME, &name), (OLD_UID, uid), (UID, uid)] {
         labels.default(label, value);
     }
-    let selector = spec.ensure("selector").ensure("matchLabels");
-    selector.default(UID, uid);
+    let labels = labels.clone();
+    spec.ensure("selector").ensure("matchLabels").default(UID, uid);
+    if shares {
+        job.ensure("metadata").put("labels", labels);
+    }
 }
 
 /// A Job that says nothing about its selector keeps it.

@@ -128,6 +128,11 @@ static KINDS: &[Rules] = &[
             endpoint.cut("deprecatedTopology");
         }
     }),
+    kind("coordination.k8s.io", "Lease").create(lease_without_gates).update(|lease, old| {
+        if !old["spec"].has("strategy") {
+            lease_without_gates(lease);
+        }
+    }),
     kind("scheduling.k8s.io", "PriorityClass").generation(Generation::All),
     kind("admissionregistration.k8s.io", "ValidatingWebhookConfiguration").generation(Generation::All),
     kind("admissionregistration.k8s.io", "MutatingWebhookConfiguration").generation(Generation::All),
@@ -145,6 +150,14 @@ static KINDS: &[Rules] = &[
     kind("certificates.k8s.io", "CertificateSigningRequest").status(),
     kind("apiextensions.k8s.io", "CustomResourceDefinition").generation(Generation::Spec).status(),
 ];
+
+/// Coordinated elections are behind a gate that is off.
+fn lease_without_gates(lease: &mut Value) {
+    if let Some(spec) = lease.child("spec") {
+        spec.cut("strategy");
+        spec.cut("preferredHolder");
+    }
+}
 
 const NAMESPACE_FINALIZER: &str = "kubernetes";
 
@@ -230,7 +243,7 @@ fn service_update(new: &mut Value, old: &Value) {
         }
     }
     if kind == "ExternalName" && old_kind != "ExternalName" {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             if spec.get(field) == before.get(field) {
                 spec.cut(field);
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{keep, keep_all_but, qos_class};
+use super::{keep, keep_all_but, own_metadata, qos_class};
 use crate::edit::Edit;
 
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -47,6 +47,7 @@ pub(super) fn status(new: &mut Value, old: &Value) {
 
 /// `pods/ephemeralcontainers` and `pods/resize`: nothing else changes, without a word.
 pub(super) fn subresource(new: &mut Value, old: &Value, part: &str) {
+    own_metadata(new, old);
     match part {
         "ephemeralcontainers" => keep_all_but(new, old, &[&["spec", "ephemeralContainers"]]),
         "resize" => {

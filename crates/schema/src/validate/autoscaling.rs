@@ -73,6 +73,8 @@ const SOURCES: [(&str, &str); 5] = [
     ("ContainerResource", "containerResource"),
 ];
 
+const METRIC_TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
+
 fn metrics(f: &mut Faults, spec: &At<'_>) {
     let at = spec.get("metrics");
     let mut scales_to_zero = false;
@@ -90,14 +92,16 @@ fn metric_spec(f: &mut Faults, metric: &At<'_>) {
     if kind.is_zero() {
         f.required(&kind, "must specify a metric source type");
     }
-    f.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
+    f.one_of(&kind, METRIC_TYPES);
     let mut present = BTreeSet::new();
     for (_, field) in SOURCES {
         if metric.has(field) && present.insert(field) && present.len() == 1 {
             metric_source(f, field, &metric.get(field));
         }
     }
-    let Some((_, expected)) = SOURCES.iter().find(|(name, _)| *name == kind.str()) else { return };
+    let Some((_, expected)) = SOURCES.iter().find(|(name, _)| *name == kind.str()) else {
+        return f.unsupported(&kind, METRIC_TYPES);
+    };
     if !metric.has(expected) {
         f.required(&metric.get(expected), "must populate information for the given metric source");
     }

@@ -250,6 +250,8 @@ fn replacement_policy(f: &mut Faults, spec: &At<'_>) {
 pub(crate) fn job_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     let (spec, before) = (new.get("spec"), old.get("spec"));
     generated_selector(f, new);
+    // Twice: as if it were new, and as a change.
+    whole_spec(f, &spec);
     whole_spec(f, &spec);
     completions_update(f, &spec, &before);
     f.immutable_shown(&spec.get("selector"), &before.get("selector"), selector::show);

@@ -30,6 +30,16 @@ pub(crate) fn namespace_status(f: &mut Faults, new: &At<'_>) {
 }
 
 pub(crate) fn node(f: &mut Faults, node: &At<'_>) {
+    node_taints(f, node);
+    for (name, amount) in node.dig(&["status", "capacity"]).entries() {
+        quantities::resource_amount(f, &amount, name);
+    }
+    for cidr in node.dig(&["spec", "podCIDRs"]).items() {
+        ip::cidr(f, &cidr);
+    }
+}
+
+fn node_taints(f: &mut Faults, node: &At<'_>) {
     let taints = node.dig(&["spec", "taints"]);
     // The real server puts taints below the metadata.
     let at = node.dig(&["metadata", "taints"]).with(taints.value);
@@ -44,16 +54,12 @@ pub(crate) fn node(f: &mut Faults, node: &At<'_>) {
             f.duplicate(&taint);
         }
     }
-    for (name, amount) in node.dig(&["status", "capacity"]).entries() {
-        quantities::resource_amount(f, &amount, name);
-    }
-    for cidr in node.dig(&["spec", "podCIDRs"]).items() {
-        ip::cidr(f, &cidr);
-    }
 }
 
 pub(crate) fn node_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     node(f, new);
+    // As if it were new, and as a change.
+    node_taints(f, new);
     let (new, old) = (new.get("spec"), old.get("spec"));
     for (field, name) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
         if !old.get(field).is_zero() && new.get(field).value != old.get(field).value {

@@ -40,6 +40,11 @@ pub(crate) fn endpoints(f: &mut Faults, object: &At<'_>) {
 }
 
 pub(crate) fn slice(f: &mut Faults, object: &At<'_>) {
+    slice_with(f, object, &BTreeSet::new());
+}
+
+/// Addresses that the slice already had stay as they are.
+fn slice_with(f: &mut Faults, object: &At<'_>, known: &BTreeSet<&str>) {
     let kind = object.get("addressType");
     f.present_one_of(&kind, &["FQDN", "IPv4", "IPv6"]);
     let mut seen = BTreeSet::new();
@@ -59,7 +64,7 @@ pub(crate) fn slice(f: &mut Faults, object: &At<'_>) {
         too_many(f, &endpoints, ENDPOINTS_MAX);
     }
     for endpoint in endpoints.items() {
-        slice_endpoint(f, &endpoint, kind.str());
+        slice_endpoint(f, &endpoint, kind.str(), known);
     }
 }
 
@@ -68,14 +73,14 @@ fn too_many(f: &mut Faults, at: &At<'_>, most: usize) {
     f.add(Fault::new(at.path(), FaultKind::TooMany, Some(at.list().len().into()), detail));
 }
 
-fn slice_endpoint(f: &mut Faults, endpoint: &At<'_>, kind: &str) {
+fn slice_endpoint(f: &mut Faults, endpoint: &At<'_>, kind: &str, known: &BTreeSet<&str>) {
     let addresses = endpoint.get("addresses");
     match addresses.list().len() {
         0 => f.required(&addresses, "must contain at least 1 address"),
         count if count > ADDRESSES_MAX => too_many(f, &addresses, ADDRESSES_MAX),
         _ => {}
     }
-    for address in addresses.items() {
+    for address in addresses.items().filter(|address| !known.contains(address.str())) {
         match kind {
             "IPv4" | "IPv6" => {
                 if let Some(parsed) = ip::address(f, &address) {
@@ -97,6 +102,7 @@ fn slice_endpoint(f: &mut Faults, endpoint: &At<'_>, kind: &str) {
 }
 
 pub(crate) fn slice_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
-    slice(f, new);
+    let known = old.get("endpoints").items().flat_map(|endpoint| endpoint.get("addresses").items());
+    slice_with(f, new, &known.map(|address| address.str()).collect());
     f.immutable(&new.get("addressType"), &old.get("addressType"));
 }

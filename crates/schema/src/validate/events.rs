@@ -37,8 +37,9 @@ pub(crate) fn event(f: &mut Faults, event: &At<'_>) {
     let time = event.get("eventTime");
     if time.is_zero() {
         f.required(&time, "");
+    } else {
+        reported(f, event, "reportingController", "note");
     }
-    reported(f, event, "reportingController", "note");
     if !matches!(event.text("type"), "Normal" | "Warning") {
         f.invalid_value(&event.get("type"), "", format!("has invalid value: {}", event.text("type")));
     }

@@ -21,11 +21,21 @@ pub(super) struct Rules {
     pub(super) create: Create,
     pub(super) update: Update,
     pub(super) status: Update,
+    /// Whether an update is also checked as if the object were new.
+    pub(super) checks_as_new: bool,
 }
 
 /// A kind with subdomains as names and no rules yet.
 const fn kind(group: &'static str, kind: &'static str) -> Rules {
-    Rules { group, kind, name: names::subdomain, create: |_, _| {}, update: |_, _, _| {}, status: |_, _, _| {} }
+    Rules {
+        group,
+        kind,
+        name: names::subdomain,
+        create: |_, _| {},
+        update: |_, _, _| {},
+        status: |_, _, _| {},
+        checks_as_new: false,
+    }
 }
 
 impl Rules {
@@ -45,6 +55,10 @@ impl Rules {
         Self { status, ..self }
     }
 
+    const fn checks_as_new(self) -> Self {
+        Self { checks_as_new: true, ..self }
+    }
+
     pub(super) fn naming(&self, kind: &Kind) -> Naming {
         Naming { namespaced: kind.namespaced, name: self.name, known_finalizers: kind.custom.is_none() }
     }
@@ -58,27 +72,34 @@ pub(super) fn rules(kind: &Kind) -> &'static Rules {
 static UNKNOWN: Rules = kind("", "");
 
 static KINDS: &[Rules] = &[
-    kind("", "Pod").create(pod::create).update(pod::update::whole).status(pod::update::status),
+    kind("", "Pod").checks_as_new().create(pod::create).update(pod::update::whole).status(pod::update::status),
     kind("apps", "Deployment")
         .create(workloads::deployment)
         .update(workloads::deployment_update)
         .status(|f, new, _| workloads::deployment_status(f, new)),
     kind("apps", "ReplicaSet")
+        .checks_as_new()
         .create(workloads::replica_set)
         .update(workloads::replica_set_update)
         .status(|f, new, _| workloads::replica_set_status(f, new)),
     kind("", "ReplicationController")
+        .checks_as_new()
         .create(workloads::replication_controller)
         .update(|f, new, _| workloads::replication_controller(f, new))
         .status(|f, new, _| workloads::replica_set_status(f, new)),
-    kind("", "Service").name(names::label_1035).create(service::whole).update(service::update).status(service::status),
+    kind("", "Service")
+        .checks_as_new()
+        .name(names::label_1035)
+        .create(service::whole)
+        .update(service::update)
+        .status(service::status),
     kind("", "Endpoints").create(endpoints::endpoints).update(|f, new, _| endpoints::endpoints(f, new)),
-    kind("discovery.k8s.io", "EndpointSlice").create(endpoints::slice).update(endpoints::slice_update),
-    kind("", "ConfigMap").create(config::config_map).update(|f, new, old| {
+    kind("discovery.k8s.io", "EndpointSlice").checks_as_new().create(endpoints::slice).update(endpoints::slice_update),
+    kind("", "ConfigMap").checks_as_new().create(config::config_map).update(|f, new, old| {
         config::once_immutable(f, new, old, &["data", "binaryData"]);
         config::config_map(f, new);
     }),
-    kind("", "Secret").create(config::secret).update(|f, new, old| {
+    kind("", "Secret").checks_as_new().create(config::secret).update(|f, new, old| {
         f.immutable(&new.get("type"), &old.get("type"));
         config::once_immutable(f, new, old, &["data"]);
         config::secret(f, new);
@@ -87,7 +108,7 @@ static KINDS: &[Rules] = &[
         .name(names::label)
         .create(cluster::namespace)
         .status(|f, new, _| cluster::namespace_status(f, new)),
-    kind("", "Node").create(cluster::node).update(cluster::node_update),
+    kind("", "Node").checks_as_new().create(cluster::node).update(cluster::node_update),
     kind("coordination.k8s.io", "Lease").create(events::lease).update(|f, new, _| events::lease(f, new)),
     kind("", "Event").create(events::core_event).update(|f, new, _| events::core_event(f, new)),
     kind("events.k8s.io", "Event").create(events::event).update(events::event_update),
@@ -97,6 +118,7 @@ static KINDS: &[Rules] = &[
         .update(sets::stateful_set_update)
         .status(|f, new, _| sets::stateful_set_status(f, new)),
     kind("apps", "DaemonSet")
+        .checks_as_new()
         .create(sets::daemon_set)
         .update(sets::daemon_set_update)
         .status(|f, new, _| sets::daemon_set_status(f, new)),
@@ -104,7 +126,7 @@ static KINDS: &[Rules] = &[
     kind("", "PodTemplate")
         .create(|f, object| pod::template(f, &object.get("template")))
         .update(|f, new, _| pod::template(f, &new.get("template"))),
-    kind("batch", "Job").create(batch::job).update(batch::job_update).status(batch::job_status),
+    kind("batch", "Job").checks_as_new().create(batch::job).update(batch::job_update).status(batch::job_status),
     kind("batch", "CronJob").create(batch::cron_job).update(|f, new, _| batch::cron_spec(f, new)),
     kind("autoscaling", "HorizontalPodAutoscaler")
         .create(autoscaling::autoscaler)
@@ -118,20 +140,25 @@ static KINDS: &[Rules] = &[
     kind("scheduling.k8s.io", "PriorityClass").create(policy::priority_class).update(policy::priority_class_update),
     kind("node.k8s.io", "RuntimeClass").create(policy::runtime_class).update(policy::runtime_class_update),
     kind("rbac.authorization.k8s.io", "Role")
+        .checks_as_new()
         .name(names::path_segment)
         .create(rbac::role)
         .update(|f, new, _| rbac::role(f, new)),
     kind("rbac.authorization.k8s.io", "ClusterRole")
+        .checks_as_new()
         .name(names::path_segment)
         .create(rbac::cluster_role)
         .update(|f, new, _| rbac::cluster_role(f, new)),
-    kind("rbac.authorization.k8s.io", "RoleBinding").name(names::path_segment).create(rbac::role_binding).update(
-        |f, new, old| {
+    kind("rbac.authorization.k8s.io", "RoleBinding")
+        .checks_as_new()
+        .name(names::path_segment)
+        .create(rbac::role_binding)
+        .update(|f, new, old| {
             rbac::role_binding(f, new);
             rbac::same_role(f, new, old);
-        },
-    ),
+        }),
     kind("rbac.authorization.k8s.io", "ClusterRoleBinding")
+        .checks_as_new()
         .name(names::path_segment)
         .create(rbac::cluster_role_binding)
         .update(|f, new, old| {
@@ -139,6 +166,7 @@ static KINDS: &[Rules] = &[
             rbac::same_role(f, new, old);
         }),
     kind("networking.k8s.io", "NetworkPolicy")
+        .checks_as_new()
         .create(network::network_policy)
         .update(|f, new, _| network::network_policy(f, new)),
     kind("networking.k8s.io", "Ingress").create(network::ingress).update(|f, new, _| network::ingress(f, new)),
@@ -150,10 +178,12 @@ static KINDS: &[Rules] = &[
     kind("networking.k8s.io", "ServiceCIDR").create(network::service_cidr).update(network::service_cidr_update),
     kind("", "PersistentVolume").create(storage::volume).update(storage::volume_update),
     kind("", "PersistentVolumeClaim")
+        .checks_as_new()
         .create(storage::claim)
         .update(storage::claim_update)
         .status(|f, new, _| storage::claim_status(f, new)),
     kind("storage.k8s.io", "StorageClass").create(storage::class).update(storage::class_update),
+    kind("storage.k8s.io", "VolumeAttributesClass").update(storage::attributes_class_update),
     kind("storage.k8s.io", "CSIDriver").create(storage::driver).update(storage::driver_update),
     kind("storage.k8s.io", "VolumeAttachment").create(storage::attachment).update(storage::attachment_update),
     kind("storage.k8s.io", "CSIStorageCapacity")

@@ -60,10 +60,14 @@ pub(crate) fn update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     managed_fields(f, &new.get("managedFields"));
 }
 
-/// Metadata of an update, once more as each built-in kind does itself: the real server checks twice.
+/// Metadata of an update, once more as each built-in kind does itself: the real server checks most of it several times,
+/// which shows in the number of causes.
 pub(crate) fn update_of_kind(f: &mut Faults, new: &At<'_>, old: &At<'_>, naming: &Naming) {
     update(f, new, old);
-    finalizers(f, &new.get("metadata"), naming);
+    let meta = new.get("metadata");
+    common(f, &meta);
+    managed_fields(f, &meta.get("managedFields"));
+    finalizers(f, &meta, naming);
 }
 
 fn common(f: &mut Faults, meta: &At<'_>) {

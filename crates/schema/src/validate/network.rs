@@ -43,7 +43,7 @@ fn policy_port(f: &mut Faults, at: &At<'_>) {
         f.invalid(&end, "may not be specified when `port` is non-numeric");
     } else {
         if end.int_or(0) < port.int_or(0) {
-            f.invalid(&end, "must be greater than or equal to `port`");
+            f.invalid_value(&end, port.value.clone(), "must be greater than or equal to `port`");
         }
         f.port(&end);
     }

@@ -150,10 +150,10 @@ pub(crate) fn daemon_set_status(f: &mut Faults, object: &At<'_>) {
 }
 
 pub(crate) fn controller_revision(f: &mut Faults, object: &At<'_>) {
+    f.not_negative(&object.get("revision"));
     if !object.has("data") {
         f.required(&object.get("data"), "data is mandatory");
     }
-    f.not_negative(&object.get("revision"));
 }
 
 pub(crate) fn controller_revision_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {

@@ -48,6 +48,10 @@ pub(crate) fn claim_spec(f: &mut Faults, spec: &At<'_>) {
             f.invalid(&field.get("kind"), "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
         }
     }
+    let (source, reference) = (spec.get("dataSource"), spec.get("dataSourceRef"));
+    if source.is_set() && reference.is_set() && !reference.has("namespace") && source.value != reference.value {
+        f.invalid_shown(spec, "{}", "must match dataSourceRef");
+    }
     f.optional_format(&spec.get("volumeAttributesClassName"), names::subdomain);
 }
 
@@ -84,6 +88,8 @@ pub(crate) fn claim_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
         let diff = crate::go::diff("PersistentVolumeClaimSpec", before.value, &allowed);
         f.forbidden(&spec, format!("{CLAIM_CHANGES}\n{diff}"));
     }
+    // The real server names this place without the specification.
+    f.immutable(&new.get("volumeMode").with(spec.get("volumeMode").value), &before.get("volumeMode"));
 }
 
 pub(crate) fn claim_status(f: &mut Faults, object: &At<'_>) {
@@ -244,12 +250,17 @@ pub(crate) fn class_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     f.immutable(&new.get("volumeBindingMode"), &old.get("volumeBindingMode"));
 }
 
+pub(crate) fn attributes_class_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
+    for field in ["driverName", "parameters"] {
+        let (at, was) = (new.get(field), old.get(field));
+        if at.value != was.value {
+            f.forbidden(&at, format!("updates to {field} are forbidden."));
+        }
+    }
+}
+
 pub(crate) fn driver(f: &mut Faults, object: &At<'_>) {
     let spec = object.get("spec");
-    let modes = spec.get("volumeLifecycleModes");
-    for mode in modes.items() {
-        f.one_of(&modes.with(mode.value), &["Persistent", "Ephemeral"]);
-    }
     f.one_of(&spec.get("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"]);
     let mut audiences = std::collections::BTreeSet::new();
     for request in spec.get("tokenRequests").items() {
@@ -260,6 +271,10 @@ pub(crate) fn driver(f: &mut Faults, object: &At<'_>) {
         if seconds.int().is_some_and(|seconds| seconds < 600) {
             f.invalid(&seconds, "may not specify a duration less than 10 minutes");
         }
+    }
+    let modes = spec.get("volumeLifecycleModes");
+    for mode in modes.items() {
+        f.one_of(&modes.with(mode.value), &["Persistent", "Ephemeral"]);
     }
 }
 
@@ -283,6 +298,8 @@ pub(crate) fn attachment(f: &mut Faults, object: &At<'_>) {
         _ => f.forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
     }
     f.format(&spec.get("nodeName"), names::subdomain);
+    // Said once more where the name of the driver is checked.
+    volumes::csi_driver_name(f, &spec.get("attacher"));
 }
 
 pub(crate) fn attachment_update(f: &mut Faults, new: &At<'_>, old: &At<'_>) {

@@ -121,6 +121,11 @@ fn judge(step: &Value, world: &mut World) -> Option<Result<(), String>> {
         {
             return None;
         }
+        // Refusals of patches and revisions are other parts' to make.
+        let first = &answer["details"]["causes"][0]["field"];
+        if first == "patch" || first == "metadata.resourceVersion" {
+            return None;
+        }
         let live = live.filter(|live| live["apiVersion"] == target.kind.api_version());
         return run(method, step, &target, live.as_ref());
     }
@@ -143,6 +148,7 @@ fn run(method: &str, step: &Value, target: &Target<'_>, live: Option<&Value>) ->
         _ => decoded(kind, Format::Json, &serde_json::to_vec(body).ok()?)?,
     };
     defaults::apply(kind, &mut new);
+    decode::complete(kind, &mut new);
     let creates = method == "POST" || live.is_none();
     if part == Some("ephemeralcontainers") && method == "POST" {
         return None;
@@ -240,6 +246,7 @@ const SERVERS: &[&str] = &[
     "/metadata/selfLink",
     "/metadata/deletionTimestamp",
     "/metadata/finalizers",
+    "/metadata/deletionGracePeriodSeconds",
     "/metadata/ownerReferences",
     "/spec/clusterIP",
     "/spec/clusterIPs",
@@ -288,6 +295,9 @@ fn compare(step: &Value, faults: &[sluice_schema::Fault], warnings: &[String], n
         }
         differences(&want, &got, "", &mut difference);
     }
+    if status == 422 {
+        return if difference.is_empty() { Ok(()) } else { Err(difference) };
+    }
     let wanted = step["warnings"].as_array().cloned().unwrap_or_default();
     let mut wanted: Vec<String> = wanted.iter().filter_map(Value::as_str).filter_map(warning_text).collect();
     let mut found = warnings.to_vec();
@@ -300,7 +310,7 @@ fn compare(step: &Value, faults: &[sluice_schema::Fault], warnings: &[String], n
 
 /// The text inside `299 - "..."`; nothing for those that other parts give.
 fn warning_text(header: &str) -> Option<String> {
-    let text = header.strip_prefix("299 - ")?.trim_matches('"').replace("\\\"", "\"");
+    let text = header.strip_prefix("299 - \"")?.strip_suffix('"')?.replace("\\\"", "\"");
     let elsewhere =
         ["unknown field", "duplicate field", "already set in map", "Endpoints is deprecated", "ComponentStatus is"];
     (!elsewhere.iter().any(|part| text.contains(part))).then_some(text)

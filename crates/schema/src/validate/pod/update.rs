@@ -157,8 +157,9 @@ pub(crate) fn resize(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     let (spec, before) = (new.get("spec"), old.get("spec"));
     let (class, class_before) = (crate::prepare::qos_class(spec.value), crate::prepare::qos_class(before.value));
     if class != class_before {
-        f.invalid_value(&spec, class, "Pod QOS Class may not change as a result of resizing");
+        f.invalid_value(&spec, class_before, "Pod QOS Class may not change as a result of resizing");
     }
+    let mut others_changed = false;
     for (container, old_container) in spec.get("containers").items().zip(before.get("containers").items()) {
         for list in ["requests", "limits"] {
             let at = container.dig(&["resources", list]);
@@ -176,9 +177,10 @@ pub(crate) fn resize(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
                 map.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
                 map
             };
-            if others(at.value) != others(was.value) {
-                f.forbidden(&spec, "only cpu and memory resources are mutable");
-            }
+            others_changed |= others(at.value) != others(was.value);
         }
+    }
+    if others_changed {
+        f.forbidden(&spec, "only cpu and memory resources are mutable");
     }
 }

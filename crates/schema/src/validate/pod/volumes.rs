@@ -260,7 +260,7 @@ fn projected(f: &mut Faults, at: &At<'_>) {
         }
         let token = part.get("serviceAccountToken");
         if token.is_set() {
-            token_source(f, &token);
+            token_source(f, &token, at);
             claim_path(f, at, &mut paths, token.text("path"), token.text("path"));
         }
     }
@@ -273,7 +273,8 @@ fn claim_path<'v>(f: &mut Faults, at: &At<'v>, paths: &mut BTreeSet<&'v str>, pa
     }
 }
 
-fn token_source(f: &mut Faults, token: &At<'_>) {
+/// The real server names the path of a token after the volume.
+fn token_source(f: &mut Faults, token: &At<'_>, volume: &At<'_>) {
     let expiration = token.get("expirationSeconds");
     match expiration.int() {
         Some(seconds) if seconds < 600 => f.invalid(&expiration, "may not specify a duration less than 10 minutes"),
@@ -282,7 +283,8 @@ fn token_source(f: &mut Faults, token: &At<'_>) {
         }
         _ => {}
     }
-    if f.present(&token.get("path")) {
-        unreserved_path(f, &token.get("path"));
+    let path = volume.get("path").with(token.get("path").value);
+    if f.present(&path) {
+        unreserved_path(f, &path);
     }
 }
