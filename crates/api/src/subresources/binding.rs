@@ -51,7 +51,7 @@ async fn assign(call: &Call, binding: &Value, options: &WriteOptions) -> Result<
     if node.is_empty() {
         return Err(Refusal::Unexplained("target.name: Required value".into()));
     }
-    verbs::edit(call, options.dry_run, |pod| bound(call, pod, binding, node)).await?;
+    verbs::edit(call, Some("binding"), options.dry_run, |pod| bound(call, pod, binding, node)).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(render::value(call.accept.encoding, StatusCode::CREATED, &status))
 }

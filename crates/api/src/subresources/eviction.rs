@@ -35,7 +35,7 @@ pub(super) async fn evict(call: &Call) -> Result<Response<Body>, Refusal> {
         charge_budget(call, pod, delete.dry_run).await?;
     }
     if !delete.dry_run && !pod.being_deleted() && delete.uid.as_deref().is_none_or(|uid| uid == pod.uid()) {
-        verbs::edit(call, false, |pod| Ok(disrupted(pod))).await?;
+        verbs::edit(call, Some("status"), false, |pod| Ok(disrupted(pod))).await?;
     }
     verbs::delete_one(call, &call.key(), call.name(), &delete).await?;
     Ok(render::value(

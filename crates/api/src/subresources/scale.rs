@@ -120,7 +120,7 @@ async fn edit(
     let kind = call.kind();
     let paths = Paths::of(kind);
     let scale_kind = builtin::body("autoscaling", "v1", "Scale");
-    let object = verbs::edit(call, options.dry_run, |live| {
+    let object = verbs::edit(call, None, options.dry_run, |live| {
         let old = view(kind, &paths, live);
         let (new, entries) = change(live, &old)?;
         let replicas = new["spec"]["replicas"].as_i64().unwrap_or(0);

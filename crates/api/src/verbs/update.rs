@@ -92,8 +92,11 @@ pub(crate) async fn commit(
 }
 
 /// Changes the object at the path by `edit`, until nobody else is faster. Answers the object as it is then.
+///
+/// `subresource` says what such a change may touch, whatever path it came by.
 pub(crate) async fn edit(
     call: &Call,
+    subresource: Option<&str>,
     dry_run: bool,
     edit: impl Fn(&Value) -> Result<Value, Refusal>,
 ) -> Result<Value, Refusal> {
@@ -101,7 +104,7 @@ pub(crate) async fn edit(
     for _ in 0..ATTEMPTS {
         let old = storage.get(&call.key()).ok_or_else(|| Refusal::not_found(kind, call.name()))?;
         let live = versions::live(kind, &old);
-        let new = change(call, &live, edit(&live)?, None, None)?;
+        let new = change(call, &live, edit(&live)?, subresource, None)?;
         if dry_run {
             return Ok(new);
         }
