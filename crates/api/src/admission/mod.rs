@@ -38,6 +38,7 @@ pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<()
     namespace::label(kind, object);
     if kind.is("", "Pod") && call.target.subresource.is_none() {
         priority::keep(live, object);
+        nodes::tolerate_failures(object);
     }
     Ok(())
 }

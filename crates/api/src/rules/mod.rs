@@ -84,6 +84,10 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
     if is_definition(kind) {
         crd::apply_definition_defaults(object);
     }
+    // An empty list of managers means that recording starts anew, as one empty manager does; only that would stay.
+    if object["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty) {
+        object.set_meta("managedFields", serde_json::json!([{}]));
+    }
     // Empty values are absent ones, so that they get their defaults.
     complete(kind, object);
     defaults::apply(kind, object);

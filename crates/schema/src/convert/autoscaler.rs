@@ -52,7 +52,12 @@ pub(super) fn to_v2(object: &mut Object) {
         let text = annotations[name].as_str()?;
         serde_json::from_str::<Value>(text).ok()
     };
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+    // Without any spec there still is the metric that stands for none.
+    let spec = object.entry("spec").or_insert_with(|| json!({}));
+    if spec.is_null() {
+        *spec = json!({});
+    }
+    if let Some(spec) = spec.as_object_mut() {
         let others = annotation(METRICS).unwrap_or_default();
         let mut metrics: Vec<Value> = items(&others).map(|metric| metric_to_v2(metric, "target")).collect();
         metrics.extend(spec.remove("targetCPUUtilizationPercentage").map(|percentage| cpu_metric(&percentage)));

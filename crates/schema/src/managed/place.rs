@@ -171,7 +171,7 @@ impl<'a> KeyedList<'a> {
     fn key_default(self, name: &str) -> Option<Value> {
         let item = self.ty.to(self.list.item);
         let field = item.field_def(name)?;
-        field.default.clone().or_else(|| super::empty::zero(item, field)).filter(|value| !value.is_null())
+        field.default.clone().or_else(|| super::empty::key(item, field))
     }
 }
 
