@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use sluice_store::Revision;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Addresses;
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) documents: Documents,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
+    /// What was before this revision, nobody can have seen from this server: watches start after it.
+    pub(crate) first: Revision,
     /// Ends watches and other streams.
     pub(crate) stopping: CancellationToken,
 }
@@ -54,7 +57,9 @@ pub struct Options {
 impl Server {
     /// A server over this store, with the objects that every cluster has.
     pub async fn start(store: sluice_store::Store, options: Options) -> Result<Self, crate::StartError> {
+        let first = store.progress().next();
         let inner = Inner {
+            first,
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds()),
             compiled: Compiled::default(),

@@ -1,7 +1,10 @@
 //! The options of list, watch and deletecollection.
 
 use base64::Engine;
-use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use base64::alphabet::URL_SAFE;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::NO_PAD;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sluice_schema::Fault;
 
@@ -42,6 +45,8 @@ pub(crate) struct ListOptions {
 }
 
 const VERSION: &str = "meta.k8s.io/v1";
+/// Go's decoder does not look at the bits that are left over.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 impl ListOptions {
     /// `watch`: the options are read as those of a watch.
@@ -171,7 +176,7 @@ impl Continue {
     }
 
     fn read(token: &str) -> Result<Self, String> {
-        let raw = BASE64_URL_SAFE_NO_PAD.decode(token).or_else(|_| BASE64_URL_SAFE.decode(token));
+        let raw = LENIENT.decode(token.trim_end_matches('='));
         let raw = raw.map_err(|error| match error {
             base64::DecodeError::InvalidByte(at, _) => format!("illegal base64 data at input byte {at}"),
             _ => format!("illegal base64 data at input byte {}", token.len()),

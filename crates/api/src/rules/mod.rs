@@ -7,7 +7,7 @@ mod patches;
 use jiff::Timestamp;
 use serde_json::Value;
 use sluice_schema::decode::{self, DecodeError, Decoded, Expected, Format};
-use sluice_schema::{Fault, Kind, crd, defaults, merge, prepare, table, validate};
+use sluice_schema::{Catalog, Fault, Kind, crd, defaults, merge, prepare, table, validate};
 
 pub(crate) use kinds::*;
 pub(crate) use owners::{apply, read_apply, refused, settle, track_create, track_status, track_update, with_writer};
@@ -16,6 +16,8 @@ pub(crate) use patches::{Patch, read_patch};
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::request::BodyFormat;
+
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// A body as an object of a kind, with its defaults.
 pub(crate) fn decode(kind: &Kind, format: BodyFormat, body: &[u8]) -> Result<Decoded, Refusal> {
@@ -37,12 +39,26 @@ pub(crate) fn decode_delete_options(format: BodyFormat, body: &[u8]) -> Result<V
 pub(crate) fn typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, String> {
     let mut notices = decode::typed(kind, object).map_err(|error| error.cause())?;
     notices.extend(fill(kind, object));
+    if kind.custom.is_none() {
+        object["kind"] = kind.kind.clone().into();
+        object["apiVersion"] = kind.api_version().into();
+    }
     Ok(notices)
 }
 
 /// What an object that came about on this server, and not as a body, does not fit in its kind.
 pub(crate) fn misfit(kind: &Kind, object: &Value) -> Option<String> {
     if kind.custom.is_some() { None } else { merge::unstructured_fault(kind.ty(), object) }
+}
+
+/// What is wrong with a patched object that says it is something else now.
+pub(crate) fn other_kind(kind: &Kind, object: &Value) -> Option<String> {
+    let (version, name) = (object.text("/apiVersion"), object.text("/kind"));
+    let same = (name.is_empty() || name == kind.kind) && (version.is_empty() || version == kind.api_version());
+    // Custom resources are refused by their validation.
+    (!same && kind.custom.is_none()).then(|| {
+        format!("no kind {name:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
+    })
 }
 
 /// What strict field validation says of these notices.
@@ -58,6 +74,12 @@ pub(crate) fn strict_refusal(kind: &Kind, notices: &[String]) -> Refusal {
 /// Makes an object what a real server prints: empty values that are always there, none that never are.
 pub(crate) fn complete(kind: &Kind, object: &mut Value) {
     decode::complete(kind, object);
+    if kind.custom.is_some()
+        && let Some(metadata) = object.get_mut("metadata")
+    {
+        let ty = Catalog::builtin().ty(OBJECT_META).expect("the catalog holds the metadata of objects");
+        decode::complete_as(ty, metadata);
+    }
 }
 
 fn written_as(format: BodyFormat) -> Format {
@@ -79,6 +101,7 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
         crd::drop_nulls(&custom.schema, object);
         let unknown = crd::prune(&custom.schema, object);
         crd::apply_defaults(&custom.schema, object);
+        complete(kind, object);
         return unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
     }
     if is_definition(kind) {
@@ -129,6 +152,7 @@ pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<Fault> {
     if let Some(custom) = &kind.custom {
         faults.extend(crd::check(custom, &kind.kind, &kind.api_version(), object, None).faults);
     }
+    faults.extend(renamed(kind, object));
     faults
 }
 
@@ -140,7 +164,15 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, live: &Value, subresourc
     if let Some(custom) = &kind.custom {
         faults.extend(crd::check(custom, &kind.kind, &kind.api_version(), new, Some(live)).faults);
     }
+    faults.extend(renamed(kind, new));
     faults
+}
+
+/// A custom resource that says it is of another kind.
+fn renamed(kind: &Kind, object: &Value) -> Option<Fault> {
+    let name = object.text("/kind");
+    let other = kind.custom.is_some() && name != kind.kind;
+    other.then(|| Fault::invalid("kind", name, format!("must be {}", kind.kind)))
 }
 
 pub(crate) fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {

@@ -62,14 +62,7 @@ fn bound(call: &Call, live: &Value, binding: &Value, node: &str) -> Result<Value
         Err(Refusal::Conflict { named, why })
     };
     if !binding.uid().is_empty() && binding.uid() != live.uid() {
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-             UID in precondition: {}, UID in object meta: {}",
-            rules::registry_key(call.kind(), call.namespace(), call.name()),
-            binding.uid(),
-            live.uid()
-        );
-        return Err(Refusal::Conflict { named: Named::of(call.kind(), call.name()), why });
+        return Err(verbs::other_uid(call, binding.uid(), live.uid()));
     }
     if live.being_deleted() {
         return refuse(format!("pod {} is being deleted, cannot be assigned to a host", call.name()));

@@ -16,10 +16,13 @@ use crate::storage::{Key, scope};
 use crate::verbs::{self, judge_fields};
 
 pub(super) async fn evict(call: &Call) -> Result<Response<Body>, Refusal> {
+    // The former version means the same.
     let kind = crate::builtin::body("policy", "v1", "Eviction");
     let format = BodyFormat::of(call.content_type.as_deref(), &kind)?;
+    let former = String::from_utf8_lossy(&call.body).replace("policy/v1beta1", "policy/v1");
+    let sent = if format == BodyFormat::Protobuf { &call.body[..] } else { former.as_bytes() };
     let options = WriteOptions::parse(&call.query, &call.user_agent, "CreateOptions")?;
-    let mut decoded = rules::decode(&kind, format, &call.body)?;
+    let mut decoded = rules::decode(&kind, format, sent)?;
     judge_fields(call, &kind, options.validation, std::mem::take(&mut decoded.notices))?;
     let eviction = decoded.object;
     if !eviction.name().is_empty() && eviction.name() != call.name() {
@@ -89,10 +92,10 @@ fn covers(budget: &Value, pod: &Value) -> bool {
 }
 
 fn over_budget(name: &str, needs: i64, has: i64, current: bool) -> Refusal {
-    let message = if current {
-        format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
-    } else {
-        format!("The disruption budget {name} is still being processed by the server.")
+    let message = match (current, needs > has) {
+        (true, true) => format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"),
+        (true, false) => format!("The disruption budget {name} does not allow evicting pods currently"),
+        (false, _) => format!("The disruption budget {name} is still being processed by the server."),
     };
     Refusal::TooManyRequests {
         message: "Cannot evict pod as it would violate the pod's disruption budget.".into(),

@@ -124,6 +124,11 @@ async fn edit(
         let old = view(kind, &paths, live);
         let (new, entries) = change(live, &old)?;
         let replicas = new["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 && kind.custom.is_some() {
+            let path = format!(".{}", paths.spec.join("."));
+            let fault = Fault::invalid(path, replicas, "should be a non-negative integer");
+            return Err(Refusal::invalid(kind, call.name(), vec![fault]));
+        }
         if replicas < 0 {
             let fault = Fault::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(Refusal::invalid(&scale_kind, call.name(), vec![fault]));

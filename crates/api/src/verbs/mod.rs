@@ -15,7 +15,7 @@ use http::{Method, Response};
 pub(crate) use delete::{delete_one, settle};
 pub(crate) use list::{Found, glue};
 pub(crate) use patch::patched;
-pub(crate) use update::edit;
+pub(crate) use update::{edit, other_uid};
 pub(crate) use write::{judge_fields, wanted_revision};
 
 use crate::body::Body;
@@ -119,7 +119,7 @@ pub(crate) async fn act(verb: Verb, call: Call) -> Result<Response<Body>, Refusa
         return crate::reviews::create(call);
     }
     match verb {
-        Verb::Get => get::get(call),
+        Verb::Get => get::get(call).await,
         Verb::List => list::list(call).await,
         Verb::Watch => watch::watch(call).await,
         Verb::Create => create::create(call).await,
@@ -135,6 +135,6 @@ pub(crate) async fn on_object(verb: Verb, call: &Call) -> Result<Response<Body>,
     match verb {
         Verb::Update => update::update(call).await,
         Verb::Patch => patch::patch(call).await,
-        _ => get::get(call),
+        _ => get::get(call).await,
     }
 }

@@ -57,8 +57,14 @@ pub(crate) fn patched(
     let mut new = live.clone();
     patch.apply(kind, &mut new)?;
     let as_patched = new.clone();
+    if patch.is_strategic() {
+        // Such a patch cannot change what the object is; it is not even looked at.
+        new["kind"] = live["kind"].clone();
+        new["apiVersion"] = live["apiVersion"].clone();
+    }
     let mut notices = patch.notices.clone();
     let misfit = if patch.is_strategic() { rules::misfit(kind, &new) } else { None };
+    let misfit = misfit.or_else(|| rules::other_kind(kind, &new));
     let read = misfit.map_or_else(|| rules::typed(kind, &mut new), Err).map(|unknown| notices.extend(unknown));
     let strict = validation == FieldValidation::Strict && !notices.is_empty();
     let why = match read {

@@ -140,13 +140,7 @@ async fn create_by_put(call: &Call, mut sent: Value, options: &WriteOptions) -> 
         return Err(Refusal::not_found(kind, call.name()));
     }
     if !sent.uid().is_empty() {
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-             UID in precondition: {}, UID in object meta: ",
-            rules::registry_key(kind, call.namespace(), call.name()),
-            sent.uid()
-        );
-        return Err(Refusal::Conflict { named: Named::of(kind, call.name()), why });
+        return Err(other_uid(call, sent.uid(), ""));
     }
     sent.drop_meta("resourceVersion");
     create::store(call, sent, options).await
@@ -170,15 +164,24 @@ fn check_revision(call: &Call, sent: &Value, wanted: Option<u64>, old: &Entry) -
     }
     let (own, live) = (sent.uid(), old.value().uid());
     if !own.is_empty() && own != live {
-        let why = format!("Precondition failed: UID in precondition: {own}, UID in object meta: {live}");
-        return Err(Refusal::Conflict { named: Named::of(kind, call.name()), why });
+        return Err(other_uid(call, own, live));
     }
     Ok(())
 }
 
+/// The object of this name is not the one that is meant.
+pub(crate) fn other_uid(call: &Call, wanted: &str, live: &str) -> Refusal {
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {wanted}, UID in object meta: {live}",
+        rules::registry_key(call.kind(), call.namespace(), call.name()),
+    );
+    Refusal::Conflict { named: Named::of(call.kind(), call.name()), why }
+}
+
 /// What no writer changes: who the object is, and since when.
 pub(crate) fn keep_identity(live: &Value, new: &mut Value) {
-    for field in ["creationTimestamp", "selfLink"] {
+    for field in ["creationTimestamp", "selfLink", "generation"] {
         restore(live, new, field);
     }
     for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {

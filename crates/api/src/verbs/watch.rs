@@ -42,9 +42,7 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, Refusal> {
     let selection = watched(call, &options)?;
     let asked = match options.resource_version.as_str() {
         "" | "0" => None,
-        text => {
-            Some(revision(text).map_err(|fault| Refusal::Unexplained(format!("{}: {}", fault.path, fault.message())))?)
-        }
+        text => Some(revision(text).map_err(|fault| Refusal::Unexplained(fault.line()))?),
     };
     let start = match (options.send_initial_events, asked) {
         (Some(true), _) => Start::State { then_bookmark: options.bookmarks },
@@ -116,6 +114,10 @@ impl Feed {
             Start::After(revision) if *revision > storage.progress() => {
                 self.skip_until = Some(*revision);
                 storage.progress()
+            }
+            Start::After(revision) if *revision < call.server.inner.first => {
+                let why = WatchError::Compacted { oldest: call.server.inner.first };
+                return self.fail(&ended(why, *revision));
             }
             Start::After(revision) => *revision,
             Start::State { then_bookmark } => match storage.list(&scope, None, None, None) {
