@@ -12,7 +12,7 @@ mod watch;
 
 pub(crate) use lease::give_back;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,6 @@ use watch::Update;
 const MAX_BATCH: usize = 4096;
 /// Changes waiting to be taken in; then the watches wait.
 const QUEUE: usize = 4096;
-/// Generations that may be published and not yet acknowledged; then the next one waits.
-const MAX_UNACKNOWLEDGED: usize = 64;
 /// How often sockets that could not be opened are tried again.
 const REOPEN: Duration = Duration::from_secs(10);
 
@@ -50,20 +48,15 @@ pub(crate) struct Control {
     /// Resources whose first list is not in yet.
     missing: BTreeSet<Resource>,
     seen: Seen,
-    /// What is published, oldest first, until every worker serves it.
-    published: VecDeque<Published>,
+    /// What was published last, until every worker serves it. Changes wait for that: they are compiled together then.
+    published: Option<Published>,
     /// What every worker serves.
-    served: Option<Served>,
+    served: Option<Published>,
     lease: channel::Sender<Option<Acknowledged>>,
 }
 
+/// A table with what it was made of.
 struct Published {
-    table: Arc<Table>,
-    report: Arc<Report>,
-    seen: Seen,
-}
-
-struct Served {
     table: Arc<Table>,
     report: Arc<Report>,
     seen: Seen,
@@ -103,7 +96,7 @@ impl Control {
             statuses,
             missing: Resource::ALL.into_iter().collect(),
             seen: Seen::new(),
-            published: VecDeque::new(),
+            published: None,
             served: None,
             lease,
         };
@@ -117,17 +110,17 @@ impl Control {
         let mut reopen = interval(REOPEN);
         reopen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let room = self.published.len() < MAX_UNACKNOWLEDGED;
+            let idle = self.published.is_none();
             tokio::select! {
                 () = plane.progress() => {}
-                count = updates.recv_many(&mut batch, MAX_BATCH), if room => {
+                count = updates.recv_many(&mut batch, MAX_BATCH), if idle => {
                     if count == 0 {
                         return;
                     }
                     batch.drain(..).for_each(|update| self.take(update));
                     self.compile();
                 }
-                _ = reopen.tick() => self.reopen(),
+                _ = reopen.tick(), if idle => self.reopen(),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             self.acknowledge();
@@ -164,14 +157,14 @@ impl Control {
             Some(Compiled { table, report }) => {
                 tracing::debug!(generation = table.generation, "Table published");
                 self.plane.publish(table.clone());
-                self.published.push_back(Published { table, report, seen: self.seen.clone() });
+                self.published = Some(Published { table, report, seen: self.seen.clone() });
             }
-            // Nothing of it concerns the table: served as soon as what is under way.
-            None => match (self.published.back_mut(), &mut self.served) {
-                (Some(last), _) => last.seen.clone_from(&self.seen),
-                (None, Some(served)) => served.seen.clone_from(&self.seen),
-                (None, None) => {}
-            },
+            // Nothing of it concerns the table that is served: as good as served.
+            None => {
+                if let Some(served) = &mut self.served {
+                    served.seen.clone_from(&self.seen);
+                }
+            }
         }
     }
 
@@ -193,23 +186,22 @@ impl Control {
     /// Says what has come to be served by every worker.
     fn acknowledge(&mut self) {
         let generation = self.plane.acknowledged();
-        while self.published.front().is_some_and(|published| published.table.generation <= generation) {
-            self.served =
-                self.published.pop_front().map(|Published { table, report, seen }| Served { table, report, seen });
+        if let Some(published) = self.published.take_if(|published| published.table.generation <= generation) {
+            self.served = Some(published);
+        }
+        // Only the table that is served may say who is draining: by a former one a pod that is back would seem withdrawn.
+        if self.published.is_some() {
+            return;
         }
         let Some(served) = &self.served else { return };
-        // Only the newest table may say who is draining: by an older one a pod that is back would seem withdrawn.
-        if self.published.is_empty() {
-            let draining = self.plane.draining(&served.table);
-            let acknowledged = Acknowledged::new(&served.seen, &draining);
-            self.lease.send_if_modified(|current| {
-                let changed = current.as_ref() != Some(&acknowledged);
-                if changed {
-                    *current = Some(acknowledged);
-                }
-                changed
-            });
-        }
+        let acknowledged = Acknowledged::new(&served.seen, &self.plane.draining(&served.table));
+        self.lease.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&acknowledged);
+            if changed {
+                *current = Some(acknowledged);
+            }
+            changed
+        });
         self.statuses.report(&served.report);
     }
 }

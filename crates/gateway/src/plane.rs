@@ -16,6 +16,7 @@ mod meter;
 mod pods;
 mod pool;
 mod proxy;
+mod socket;
 mod tunnel;
 mod worker;
 
@@ -56,7 +57,7 @@ struct Line {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// The threads of a plane; joined by [`Workers::stop`].
+/// The threads of a plane; joined by [`Workers::stop`], told to stop when dropped.
 pub(crate) struct Workers {
     plane: Arc<Plane>,
     threads: Vec<JoinHandle<()>>,
@@ -89,9 +90,9 @@ impl Workers {
     }
 
     /// Closes listeners, finishes what is in flight within [`limits::SHUTDOWN_DRAIN`], and ends the threads.
-    pub(crate) async fn stop(self) {
-        self.plane.order(|| Order::Stop);
-        let threads = self.threads;
+    pub(crate) async fn stop(mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        drop(self);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
@@ -102,6 +103,12 @@ impl Workers {
         if let Err(error) = joined.await {
             tracing::error!(%error, "Gateway workers not joined");
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.plane.order(|| Order::Stop);
     }
 }
 

@@ -52,7 +52,7 @@ impl Gateway {
     }
 }
 
-/// A running gateway; [`GatewayHandle::shutdown`] ends it with care.
+/// A running gateway; [`GatewayHandle::shutdown`] ends it with care, dropping it ends it without giving its Lease back.
 pub struct GatewayHandle {
     address: SocketAddr,
     instance: String,

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::answer::Reason;
 use super::body::RequestBody;
 use super::limits;
+use super::socket::Socket;
 
 pub(crate) type Sender = http1::SendRequest<RequestBody>;
 
@@ -23,29 +24,49 @@ pub(crate) struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Instant,
+}
+
+/// A connection to a backend that can take one request at a time.
+pub(crate) struct Connection {
+    pub(crate) sender: Sender,
+    socket: Socket,
+}
+
+/// How sure a connection must be before it is used again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// As far as we were told: the request can be made again if not.
+    Told,
+    /// The kernel is asked as well, for a request that cannot: a close may have arrived that nobody has read yet.
+    Asked,
 }
 
 impl Pool {
     /// The connection that was used last, if it is still open.
-    pub(crate) fn take(&self, endpoint: &Endpoint) -> Option<Sender> {
+    pub(crate) fn take(&self, endpoint: &Endpoint, trust: Trust) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&(endpoint.pod, endpoint.address))?;
-        kept.retain(|connection| !connection.sender.is_closed());
+        kept.retain(|idle| !idle.connection.sender.is_closed());
         // One that still finishes its last exchange is left for later.
-        let ready = kept.iter().rposition(|connection| connection.sender.is_ready())?;
-        Some(kept.remove(ready).sender)
+        while let Some(ready) = kept.iter().rposition(|idle| idle.connection.sender.is_ready()) {
+            let connection = kept.remove(ready).connection;
+            if trust == Trust::Told || connection.socket.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
     }
 
-    pub(crate) fn put(&self, pod: PodId, address: SocketAddr, sender: Sender) {
-        if sender.is_closed() {
+    pub(crate) fn put(&self, pod: PodId, address: SocketAddr, connection: Connection) {
+        if connection.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry((pod, address)).or_default();
         if kept.len() < limits::IDLE_PER_ENDPOINT {
-            kept.push(Idle { sender, since: Instant::now() });
+            kept.push(Idle { connection, since: Instant::now() });
         }
     }
 
@@ -57,26 +78,31 @@ impl Pool {
     /// Closes connections before their backend gets tired of them.
     pub(crate) fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, kept| {
-            kept.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < limits::UPSTREAM_IDLE);
+            kept.retain(|idle| {
+                !idle.connection.sender.is_closed() && now.duration_since(idle.since) < limits::UPSTREAM_IDLE
+            });
             !kept.is_empty()
         });
     }
 }
 
 /// A new connection, driven by a task of this worker.
-pub(crate) async fn connect(address: SocketAddr) -> Result<Sender, Reason> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<Connection, Reason> {
     let opened = async {
         let stream = TcpStream::connect(address).await.map_err(|_| Reason::ConnectFailed)?;
         // Refused only by sockets that are broken already, which the first write will tell.
         let _ = stream.set_nodelay(true);
+        let socket = Socket::new(stream);
         let mut builder = http1::Builder::new();
         builder.max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
-        builder.handshake(TokioIo::new(stream)).await.map_err(|_| Reason::ConnectFailed)
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(socket.clone())).await.map_err(|_| Reason::ConnectFailed)?;
+        Ok((Connection { sender, socket }, driver))
     };
-    let (sender, connection) = timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)??;
+    let (connection, driver) = timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)??;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer is told as well; idle connections may close as they like.
-        let _ = connection.with_upgrades().await;
+        let _ = driver.with_upgrades().await;
     });
-    Ok(sender)
+    Ok(connection)
 }

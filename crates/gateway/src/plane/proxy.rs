@@ -19,7 +19,7 @@ use super::accept::Client;
 use super::answer::{Reason, redirect, refuse};
 use super::body::{AnswerBody, RequestBody};
 use super::head::{self, Authority, HeaderView};
-use super::pool::{Sender, connect};
+use super::pool::{Connection, Trust, connect};
 use super::worker::{Passage, Pick, Picked, Worker};
 use super::{limits, tunnel};
 
@@ -112,14 +112,15 @@ impl Exchange {
     }
 
     async fn attempt(&mut self, pick: Pick, body: RequestBody, fresh: bool) -> Attempt {
-        let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint) };
+        let trust = if self.replayable { Trust::Told } else { Trust::Asked };
+        let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint, trust) };
         let reused = pooled.is_some();
-        let sender = match pooled {
-            Some(sender) => Ok(sender),
+        let connection = match pooled {
+            Some(connection) => Ok(connection),
             None => connect(pick.endpoint.address).await,
         };
-        let mut sender = match sender {
-            Ok(sender) => sender,
+        let mut connection = match connection {
+            Ok(connection) => connection,
             Err(reason) => {
                 pick.flight.connection_failed();
                 return Attempt::Again { body, failed: pick, reason, unreachable: true };
@@ -128,9 +129,9 @@ impl Exchange {
         let Some(request) = self.request_for(&pick, body) else {
             return answered(pick, Reason::BadRequest("the rewritten path is not valid"));
         };
-        match timeout(self.patience(&pick), sender.try_send_request(request)).await {
+        match timeout(self.patience(&pick), connection.sender.try_send_request(request)).await {
             Err(_) => answered(pick, Reason::AnswerTimeout),
-            Ok(Ok(response)) => Attempt::Answered(self.deliver(response, pick, sender)),
+            Ok(Ok(response)) => Attempt::Answered(self.deliver(response, pick, connection)),
             Ok(Err(mut error)) => {
                 // An old connection that turned out closed says nothing about its backend.
                 if !reused {
@@ -180,7 +181,12 @@ impl Exchange {
         Some(Request::from_parts(head, body))
     }
 
-    fn deliver(&mut self, response: Response<Incoming>, mut pick: Pick, sender: Sender) -> Response<AnswerBody> {
+    fn deliver(
+        &mut self,
+        response: Response<Incoming>,
+        mut pick: Pick,
+        connection: Connection,
+    ) -> Response<AnswerBody> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, pick);
         }
@@ -195,7 +201,7 @@ impl Exchange {
         }
         pick.flight.answer(head.status.as_u16());
         let (pod, address) = (pick.endpoint.pod, pick.endpoint.address);
-        let passage = Passage { flight: pick.flight, pod, address, sender };
+        let passage = Passage { flight: pick.flight, pod, address, connection };
         Response::from_parts(head, AnswerBody::streamed(body, passage))
     }
 

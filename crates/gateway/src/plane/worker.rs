@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::meter::{LocalMeters, Meter};
 use super::pods::Pod;
-use super::pool::{Pool, Sender};
+use super::pool::{Connection, Pool};
 use super::{Plane, accept, limits};
 
 /// What a worker is told to do.
@@ -241,15 +241,15 @@ pub(crate) struct Passage {
     pub(crate) flight: Flight,
     pub(crate) pod: PodId,
     pub(crate) address: SocketAddr,
-    pub(crate) sender: Sender,
+    pub(crate) connection: Connection,
 }
 
 impl Passage {
     /// The answer was read to its end.
     pub(crate) fn complete(self) {
-        let Self { flight, pod, address, sender } = self;
+        let Self { flight, pod, address, connection } = self;
         if flight.worker.serves(pod) {
-            flight.worker.pool.put(pod, address, sender);
+            flight.worker.pool.put(pod, address, connection);
         }
     }
 

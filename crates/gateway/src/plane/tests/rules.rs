@@ -165,6 +165,38 @@ async fn a_kept_connection_that_dies_under_a_request_costs_nobody_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_never_takes_a_connection_that_was_closed_before() {
+    let mut town = Town::new(1);
+    let mut backend = Backend::start("short").await;
+    let listener = TcpListener::bind((backend.address.ip(), 0)).await.expect("a free port");
+    backend.address = listener.local_addr().expect("bound");
+    // Closes after each answer without having said so.
+    let (closed, mut was_closed) = tokio::sync::mpsc::unbounded_channel();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            // Head and body may come in two parts.
+            let mut read = Vec::new();
+            while !read.ends_with(b"buy") {
+                let count = stream.read(&mut head).await.expect("a request");
+                read.extend_from_slice(&head[..count]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsold").await.expect("written");
+            drop(stream);
+            closed.send(()).expect("the test waits");
+        }
+    });
+    town.add("shop", &backend, "v1");
+    town.publish().await;
+    let mut client = town.client().await;
+    for number in 0..50 {
+        assert_eq!(client.post("/", "buy").await, (200, "sold".into()), "request {number}");
+        was_closed.recv().await.expect("the server runs");
+    }
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_pass_both_ways_after_an_upgrade() {
     let mut town = Town::new(1);
     let backend = Backend::start("a").await;
