@@ -85,3 +85,28 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_close_or_a_word_that_nobody_read_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        for closes in [true, false] {
+            let socket = Socket::new(TcpStream::connect(address).await.expect("connected"));
+            let (mut other, _) = listener.accept().await.expect("accepted");
+            assert!(socket.is_quiet());
+            // On loopback both arrive before the call returns.
+            if closes {
+                drop(other)
+            } else {
+                other.write_all(b"x").await.expect("written")
+            }
+            assert!(!socket.is_quiet(), "closes: {closes}");
+        }
+    }
+}

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::town::{Backend, Town};
 
 const CLIENTS: usize = 16;
 const REPLACEMENTS: usize = 150;
+/// Well below the time after which an idle connection would be closed anyway.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backends_replaced_under_load_fail_no_request() {
@@ -82,6 +87,28 @@ async fn a_pod_drains_until_its_last_answer() {
     // The client gives up: nothing is in flight any more.
     request.abort();
     town.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_to_a_withdrawn_pod_are_closed_by_the_gateway() {
+    let mut town = Town::new(1);
+    let mut backend = Backend::start("kept").await;
+    let listener = TcpListener::bind((backend.address.ip(), 0)).await.expect("a free port");
+    backend.address = listener.local_addr().expect("bound");
+    town.add("shop", &backend, "v1");
+    town.publish().await;
+    let mut client = town.client().await;
+    let request = tokio::spawn(async move { client.get("/").await });
+    let (mut connection, _) = listener.accept().await.expect("a connection");
+    let mut head = [0; 4096];
+    assert!(connection.read(&mut head).await.expect("a request") > 0);
+    connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("written");
+    assert_eq!(request.await.expect("an answer"), (200, "ok".into()));
+    town.remove(&backend);
+    town.publish().await;
+    // Acknowledged means closed: the end of the connection is there already, or on its way.
+    let end = tokio::time::timeout(CLOSED_WITHIN, connection.read(&mut head)).await;
+    assert_eq!(end.expect("closed at once, not when tired of waiting").expect("closed in order"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
