@@ -39,6 +39,8 @@ pub struct Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub pod: PodId,
+    /// Of the pod; an identity of its own for an endpoint without one.
+    pub uid: Arc<str>,
     pub address: SocketAddr,
     pub version: Arc<Version>,
 }
@@ -63,7 +65,7 @@ struct Group {
 
 /// What the lookups of a backend need beside the world.
 pub(crate) trait Names {
-    fn pod(&mut self, identity: &str) -> PodId;
+    fn pod(&mut self, identity: &str) -> (PodId, Arc<str>);
     fn version(&mut self, namespace: &str, hash: &str) -> Arc<Version>;
     fn split(&mut self) -> u64;
 }
@@ -85,7 +87,7 @@ impl Backend {
     pub(crate) fn compile(key: BackendKey, world: &World, names: &mut impl Names, previous: Option<&Self>) -> Self {
         let mut groups: BTreeMap<Option<&ObjectKey>, Members<'_>> = BTreeMap::new();
         for (endpoint, pod) in routable(&key, world, names) {
-            let rollout = pod.and_then(|pod| rollout_of(world, &key.service.namespace, pod));
+            let rollout = pod.and_then(|pod| world.rollout_of(&key.service.namespace, pod));
             let members = groups
                 .entry(rollout.map(|(key, _)| key))
                 .or_insert_with(|| Members { exposure: rollout.map(|(_, exposure)| exposure), endpoints: Vec::new() });
@@ -144,24 +146,6 @@ fn renewed(weights: Vec<u32>, previous: Option<&Split>, names: &mut impl Names) 
     }
 }
 
-/// The Rollout that this pod belongs to, if it says what is exposed.
-fn rollout_of<'w>(world: &'w World, namespace: &'w str, pod: &PodFacts) -> Option<(&'w ObjectKey, &'w Exposure)> {
-    if pod.hash.is_empty() {
-        return None;
-    }
-    world.rollouts_in(namespace).find_map(|(key, rollout)| {
-        let exposure = rollout.exposure.as_ref()?;
-        let belongs = match &pod.replica_set {
-            // The ReplicaSets of a Deployment are named after it and the hash.
-            Some(owner) => {
-                owner.strip_prefix(rollout.target.as_str()).and_then(|rest| rest.strip_prefix('-')) == Some(&pod.hash)
-            }
-            None => exposure.stable == pod.hash || exposure.candidate.as_deref() == Some(&pod.hash),
-        };
-        belongs.then_some((key, exposure))
-    })
-}
-
 /// Ready endpoints whose pod, if they name one, is known and not about to stop.
 fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> Vec<(Endpoint, Option<&'w PodFacts>)> {
     let Some(port) =
@@ -178,8 +162,10 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
             let Ok(pod) = pod_of(world, namespace, endpoint) else { continue };
             let address = SocketAddr::new(*address, target.port);
             let identity = pod.map_or_else(|| format!("{namespace}/{address}"), |pod| pod.uid.clone());
+            let (id, uid) = names.pod(&identity);
             let endpoint = Endpoint {
-                pod: names.pod(&identity),
+                pod: id,
+                uid,
                 address,
                 version: names.version(namespace, pod.map_or("", |pod| pod.hash.as_str())),
             };

@@ -10,6 +10,7 @@ use crate::attach::{Attachment, Listeners, gateway_report, parent_report};
 use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
 use crate::host::Host;
+use crate::pods::Pods;
 use crate::report::{Report, RouteReport};
 use crate::rule::{CompiledRoute, resolve};
 use crate::table::{HostRoutes, Hosts, Source, Table};
@@ -26,7 +27,7 @@ pub struct Compiler {
     default_port: u16,
     closed: BTreeMap<Entrance, String>,
     routes: BTreeMap<ObjectKey, Arc<CompiledRoute>>,
-    slots: Slots,
+    places: Places,
     table: Arc<Table>,
     report: Arc<Report>,
     registry: Registry,
@@ -41,8 +42,9 @@ pub struct Compiled {
 
 /// Where each backend stands in the table.
 #[derive(Default)]
-struct Slots {
+struct Places {
     by_key: BTreeMap<BackendKey, usize>,
+    keys: Vec<Option<BackendKey>>,
     free: Vec<usize>,
     size: usize,
 }
@@ -64,7 +66,7 @@ impl Compiler {
             default_port,
             closed: BTreeMap::new(),
             routes: BTreeMap::new(),
-            slots: Slots::default(),
+            places: Places::default(),
             table: Arc::default(),
             report: Arc::default(),
             registry: Registry::default(),
@@ -112,7 +114,7 @@ impl Compiler {
             port => Entrance::Port(port),
         };
         let mut listeners = Listeners::gather(&world, entrance_of, &closed);
-        let mut places: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
+        let mut hosts: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
         let mut reports = BTreeMap::new();
         let mut routes = BTreeMap::new();
         for (key, facts) in &world.routes {
@@ -125,7 +127,7 @@ impl Compiler {
                 parent_report(parent, outcome, &route.refs, route.rules.len(), &route.unusable)
             });
             reports.insert(key.clone(), RouteReport { generation: facts.generation, parents: findings.collect() });
-            place(&mut places, &route, attachments);
+            place(&mut hosts, &route, attachments);
             routes.insert(key.clone(), route);
         }
         let entrances = listeners.entrances();
@@ -136,7 +138,7 @@ impl Compiler {
         self.report = Arc::new(Report { gateways: gateways.collect(), routes: reports, entrances });
         self.routes = routes;
         self.free_slots(next);
-        next.entrances = Arc::new(shared_hosts(places, &next.entrances));
+        next.entrances = Arc::new(shared_hosts(hosts, &next.entrances));
         (self.world, self.closed) = (world, closed);
     }
 
@@ -154,8 +156,8 @@ impl Compiler {
         {
             return known.clone();
         }
-        let (slots, registry) = (&mut self.slots, &mut self.registry);
-        let slot_of = |key: &BackendKey| slots.of(key);
+        let (places, registry) = (&mut self.places, &mut self.registry);
+        let slot_of = |key: &BackendKey| places.of(key);
         let route = CompiledRoute::compile(key.clone(), facts.clone(), resolved, slot_of, || registry.split());
         Arc::new(route)
     }
@@ -169,47 +171,36 @@ impl Compiler {
                 route.rules.iter().flat_map(|rule| rule.rule.targets.iter().filter_map(|target| target.slot))
             })
             .collect();
-        self.slots.keep(&used);
-        for (at, backend) in next.backends.iter_mut().enumerate() {
-            if !used.contains(&at) {
-                *backend = None;
-            }
-        }
+        self.places.keep(&used);
+        let unused: Vec<usize> = next.backends.taken().filter(|slot| !used.contains(slot)).collect();
+        unused.into_iter().for_each(|slot| replace(next, slot, None));
     }
 
     fn compile_backends(&mut self, next: &mut Table, stale: &Stale) {
-        next.backends.resize(self.slots.size, None);
-        let mut moved = stale.routes;
-        for (key, &slot) in &self.slots.by_key {
-            let known = next.backends[slot].as_ref();
-            let fresh = known.is_some()
-                && !stale.services.contains(&key.service)
-                && !stale.namespaces.contains(&key.service.namespace);
-            if fresh {
-                continue;
-            }
-            let backend = Backend::compile(key.clone(), &self.world, &mut self.registry, known.map(AsRef::as_ref));
-            next.backends[slot] = Some(Arc::new(backend));
-            moved = true;
+        let mut due: BTreeSet<usize> =
+            stale.services.iter().flat_map(|service| self.places.of_service(service)).collect();
+        if stale.routes {
+            due.extend(self.places.by_key.values().filter(|&&slot| next.backends.get(slot).is_none()));
         }
-        if moved {
-            self.count_pods(next);
+        for slot in due {
+            let Some(key) = self.places.key(slot) else { continue };
+            let previous = next.backends.get(slot).map(AsRef::as_ref);
+            let backend = Backend::compile(key.clone(), &self.world, &mut self.registry, previous);
+            replace(next, slot, Some(Arc::new(backend)));
         }
+        self.registry.forget(&next.pods, &self.world);
     }
+}
 
-    /// Which pods the table may send to; shared with the former table when they are the same.
-    fn count_pods(&mut self, next: &mut Table) {
-        let pods: BTreeSet<PodId> = next
-            .backends
-            .iter()
-            .flatten()
-            .flat_map(|backend| backend.endpoints().map(|endpoint| endpoint.pod))
-            .collect();
-        if pods.len() != next.pods.len() || !pods.iter().all(|pod| next.pods.contains_key(pod)) {
-            let named = self.registry.pods.iter().filter(|(_, id)| pods.contains(id));
-            next.pods = Arc::new(named.map(|(uid, id)| (*id, uid.clone())).collect());
-        }
-        self.registry.forget(&pods, &self.world);
+/// Puts a backend into its slot and keeps count of the pods behind all of them.
+fn replace(table: &mut Table, slot: usize, backend: Option<Arc<Backend>>) {
+    // The new ones first: a pod that stays is never without an endpoint.
+    for endpoint in backend.iter().flat_map(|backend| backend.endpoints()) {
+        table.pods.add(endpoint.pod, &endpoint.uid);
+    }
+    let before = table.backends.replace(slot, backend);
+    for endpoint in before.iter().flat_map(|backend| backend.endpoints()) {
+        table.pods.remove(endpoint.pod);
     }
 }
 
@@ -252,23 +243,36 @@ fn shared_hosts(
     entrances
 }
 
-impl Slots {
+impl Places {
     fn of(&mut self, key: &BackendKey) -> usize {
         if let Some(&slot) = self.by_key.get(key) {
             return slot;
         }
         let slot = self.free.pop().unwrap_or(self.size);
         self.size = self.size.max(slot + 1);
+        self.keys.resize(self.size, None);
+        self.keys[slot] = Some(key.clone());
         self.by_key.insert(key.clone(), slot);
         slot
     }
 
+    fn key(&self, slot: usize) -> Option<&BackendKey> {
+        self.keys.get(slot).and_then(Option::as_ref)
+    }
+
+    /// The slots of every port of this Service.
+    fn of_service<'a>(&'a self, service: &'a ObjectKey) -> impl Iterator<Item = usize> + 'a {
+        let first = BackendKey { service: service.clone(), port: 0 };
+        self.by_key.range(first..).take_while(move |(key, _)| key.service == *service).map(|(_, &slot)| slot)
+    }
+
     fn keep(&mut self, used: &BTreeSet<usize>) {
-        let free = &mut self.free;
+        let (free, keys) = (&mut self.free, &mut self.keys);
         self.by_key.retain(|_, slot| {
             let kept = used.contains(slot);
             if !kept {
                 free.push(*slot);
+                keys[*slot] = None;
             }
             kept
         });
@@ -277,10 +281,10 @@ impl Slots {
 
 impl Registry {
     /// Drops identities of pods that are neither served nor known, and of versions that nobody holds.
-    fn forget(&mut self, served: &BTreeSet<PodId>, world: &World) {
+    fn forget(&mut self, served: &Pods, world: &World) {
         if self.pods.len() > 2 * (served.len() + world.pods.len()) + MAX_IDLE_VERSIONS {
             let known: BTreeSet<&str> = world.pods.values().map(|pod| pod.uid.as_str()).collect();
-            self.pods.retain(|uid, id| served.contains(id) || known.contains(uid.as_ref()));
+            self.pods.retain(|uid, id| served.contains(*id) || known.contains(uid.as_ref()));
         }
         if self.versions.len() > served.len() + MAX_IDLE_VERSIONS {
             self.versions.retain(|_, version| Arc::strong_count(version) > 1);
@@ -289,13 +293,14 @@ impl Registry {
 }
 
 impl Names for Registry {
-    fn pod(&mut self, identity: &str) -> PodId {
-        if let Some(&id) = self.pods.get(identity) {
-            return id;
+    fn pod(&mut self, identity: &str) -> (PodId, Arc<str>) {
+        if let Some((uid, &id)) = self.pods.get_key_value(identity) {
+            return (id, uid.clone());
         }
         self.next += 1;
-        self.pods.insert(identity.into(), PodId(self.next));
-        PodId(self.next)
+        let uid: Arc<str> = identity.into();
+        self.pods.insert(uid.clone(), PodId(self.next));
+        (PodId(self.next), uid)
     }
 
     fn version(&mut self, namespace: &str, hash: &str) -> Arc<Version> {

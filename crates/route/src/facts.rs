@@ -130,6 +130,8 @@ pub struct World {
     pub slices: BTreeMap<ObjectKey, SliceFacts>,
     pub pods: BTreeMap<ObjectKey, PodFacts>,
     pub rollouts: BTreeMap<ObjectKey, RolloutFacts>,
+    /// Rollouts by the Deployment they target.
+    targets: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 }
 
 /// What a change made stale.
@@ -139,8 +141,6 @@ pub(crate) struct Stale {
     pub(crate) routes: bool,
     /// Services whose endpoints or exposure changed.
     pub(crate) services: BTreeSet<ObjectKey>,
-    /// Namespaces in which any Service may be concerned.
-    pub(crate) namespaces: BTreeSet<String>,
 }
 
 impl World {
@@ -165,13 +165,50 @@ impl World {
                     stale.services.extend(self.services_of_pod(&key));
                 }
             }
-            Change::Rollout(key, facts) => {
-                let namespace = key.namespace.clone();
-                if put(&mut self.rollouts, key, facts) {
-                    stale.namespaces.insert(namespace);
-                }
+            Change::Rollout(key, facts) => self.apply_rollout(key, facts, stale),
+        }
+    }
+
+    fn apply_rollout(&mut self, key: ObjectKey, facts: Option<RolloutFacts>, stale: &mut Stale) {
+        let before = self.rollouts.get(&key).cloned();
+        if !put(&mut self.rollouts, key.clone(), facts.clone()) {
+            return;
+        }
+        for rollout in [before.as_ref(), facts.as_ref()].into_iter().flatten() {
+            stale.services.extend(self.services_of_rollout(&key.namespace, rollout));
+        }
+        let target = |facts: RolloutFacts| ObjectKey::new(key.namespace.as_str(), facts.target);
+        if let Some(target) = before.map(target)
+            && let Some(rollouts) = self.targets.get_mut(&target)
+        {
+            rollouts.remove(&key);
+            if rollouts.is_empty() {
+                self.targets.remove(&target);
             }
         }
+        if let Some(target) = facts.map(target) {
+            self.targets.entry(target).or_default().insert(key);
+        }
+    }
+
+    /// Services that list pods of this Rollout.
+    fn services_of_rollout(&self, namespace: &str, rollout: &RolloutFacts) -> BTreeSet<ObjectKey> {
+        let concerned = |slice: &SliceFacts| {
+            let pods = slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref());
+            let mut pods = pods.filter_map(|pod| self.pods.get(&ObjectKey::new(namespace, pod.name.as_str())));
+            pods.any(|pod| rollout.takes(pod))
+        };
+        let slices = self.slices_in(namespace).filter(|slice| concerned(slice));
+        slices.map(|slice| ObjectKey::new(namespace, slice.service.as_str())).collect()
+    }
+
+    /// The Rollout that this pod belongs to, if it says what is exposed.
+    pub(crate) fn rollout_of(&self, namespace: &str, pod: &PodFacts) -> Option<(&ObjectKey, &Exposure)> {
+        let target = ObjectKey::new(namespace, pod.deployment()?);
+        self.targets.get(&target)?.iter().find_map(|key| {
+            let (key, rollout) = self.rollouts.get_key_value(key)?;
+            Some((key, rollout.exposure.as_ref()?))
+        })
     }
 
     fn apply_slice(&mut self, key: ObjectKey, facts: Option<SliceFacts>, stale: &mut Stale) {
@@ -197,12 +234,19 @@ impl World {
             .take_while(move |(key, _)| key.namespace == namespace)
             .map(|(_, slice)| slice)
     }
+}
 
-    pub(crate) fn rollouts_in<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a ObjectKey, &'a RolloutFacts)> + 'a {
-        self.rollouts.range(ObjectKey::new(namespace, "")..).take_while(move |(key, _)| key.namespace == namespace)
+impl PodFacts {
+    /// The Deployment that it is of: ReplicaSets of a Deployment are named after it and the hash.
+    fn deployment(&self) -> Option<&str> {
+        let owner = self.replica_set.as_deref().filter(|_| !self.hash.is_empty())?;
+        owner.strip_suffix(self.hash.as_str())?.strip_suffix('-')
+    }
+}
+
+impl RolloutFacts {
+    fn takes(&self, pod: &PodFacts) -> bool {
+        pod.deployment() == Some(self.target.as_str())
     }
 }
 

@@ -11,8 +11,10 @@ mod filters;
 mod head;
 mod host;
 mod matching;
+mod pods;
 mod report;
 mod rule;
+mod slots;
 mod split;
 mod table;
 
@@ -26,6 +28,7 @@ pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
 pub use host::Host;
 pub use matching::{Match, MatchError};
+pub use pods::Pods;
 pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, RouteReport};
 pub use rule::{Rule, Timeouts};
 pub use split::{Draws, Split};

@@ -7,22 +7,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::backend::{Backend, Endpoint, PodId};
+use crate::backend::{Backend, Endpoint};
 use crate::facts::{Entrance, ObjectKey};
 use crate::filters::{Filters, Redirect};
 use crate::head::RequestHead;
 use crate::host::Host;
 use crate::matching::{Match, PathTest, Strength};
+use crate::pods::Pods;
 use crate::rule::{CompiledRoute, Rule};
+use crate::slots::Slots;
 use crate::split::Draws;
 
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     pub generation: u64,
     pub(crate) entrances: Arc<BTreeMap<Entrance, Hosts>>,
-    pub(crate) backends: Vec<Option<Arc<Backend>>>,
-    /// Uids (or invented identities) of every pod that some request may be sent to.
-    pub(crate) pods: Arc<HashMap<PodId, Arc<str>>>,
+    pub(crate) backends: Slots,
+    pub(crate) pods: Pods,
 }
 
 /// What is to become of a request.
@@ -100,7 +101,7 @@ impl Table {
         let Some(target) = draws.draw(&rule.split).map(|drawn| &rule.targets[drawn]) else {
             return Decision::Refuse(Refusal::NoBackend);
         };
-        let Some(backend) = target.slot.and_then(|slot| self.backends[slot].as_ref()) else {
+        let Some(backend) = target.slot.and_then(|slot| self.backends.get(slot)) else {
             return Decision::Refuse(Refusal::InvalidBackend);
         };
         match backend.choose(head, draws) {
@@ -112,13 +113,8 @@ impl Table {
         }
     }
 
-    /// Whether any request may be sent to this pod.
-    pub fn serves(&self, pod: PodId) -> bool {
-        self.pods.contains_key(&pod)
-    }
-
-    /// Every pod that some request may be sent to, with its uid.
-    pub fn pods(&self) -> &HashMap<PodId, Arc<str>> {
+    /// Every pod that some request may be sent to.
+    pub fn pods(&self) -> &Pods {
         &self.pods
     }
 }

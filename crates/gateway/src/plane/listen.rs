@@ -21,7 +21,7 @@ pub(crate) fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListe
         .collect()
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     Alone,
     WithSiblings,

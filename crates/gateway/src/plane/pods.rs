@@ -33,7 +33,7 @@ impl Pods {
     pub(crate) fn get(&self, id: PodId, table: &Table) -> Arc<Pod> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let pod = known.entry(id).or_insert_with(|| {
-            let uid = table.pods().get(&id).cloned().unwrap_or_else(|| "".into());
+            let uid = table.pods().uid(id).cloned().unwrap_or_else(|| "".into());
             let in_flight = (0..self.workers).map(|_| Count::default()).collect();
             Arc::new(Pod { uid, withdrawn: AtomicBool::new(false), in_flight })
         });
@@ -43,7 +43,7 @@ impl Pods {
     /// Before the table is published: its pods are no longer withdrawn, should they have been.
     pub(crate) fn admit(&self, table: &Table) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, pod) in known.iter().filter(|(id, _)| table.serves(**id)) {
+        for (_, pod) in known.iter().filter(|(id, _)| table.pods().contains(**id)) {
             pod.withdrawn.store(false, Ordering::SeqCst);
         }
     }
@@ -54,7 +54,7 @@ impl Pods {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut draining = Vec::new();
         known.retain(|id, pod| {
-            if table.serves(*id) {
+            if table.pods().contains(*id) {
                 return true;
             }
             pod.withdrawn.store(true, Ordering::SeqCst);

@@ -82,7 +82,7 @@ impl Exchange {
         for attempt in 0..limits::ATTEMPTS {
             let pick = match self.pick(&unreachable) {
                 Ok(pick) => pick,
-                Err(answer) => return answer,
+                Err(answer) => return *answer,
             };
             match self.attempt(pick, body, attempt > 0).await {
                 Attempt::Answered(answer) => return answer,
@@ -100,14 +100,14 @@ impl Exchange {
         refuse(reason)
     }
 
-    fn pick(&self, unreachable: &[SocketAddr]) -> Result<Pick, Response<AnswerBody>> {
+    fn pick(&self, unreachable: &[SocketAddr]) -> Result<Pick, Box<Response<AnswerBody>>> {
         let headers = HeaderView(&self.head.headers);
         let routed = head::routed(&self.head, &self.authority.host, &headers);
         let entrance = self.client.entrance;
         match self.worker.pick(entrance, &routed, self.authority.port, unreachable, self.started) {
             Picked::Forward(pick) => Ok(pick),
-            Picked::Redirect { status, location } => Err(redirect(status, &location)),
-            Picked::Refuse(refusal) => Err(refuse(Reason::Refused(refusal))),
+            Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
+            Picked::Refuse(refusal) => Err(Box::new(refuse(Reason::Refused(refusal)))),
         }
     }
 

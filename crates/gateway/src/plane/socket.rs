@@ -102,9 +102,9 @@ mod tests {
             assert!(socket.is_quiet());
             // On loopback both arrive before the call returns.
             if closes {
-                drop(other)
+                drop(other);
             } else {
-                other.write_all(b"x").await.expect("written")
+                other.write_all(b"x").await.expect("written");
             }
             assert!(!socket.is_quiet(), "closes: {closes}");
         }

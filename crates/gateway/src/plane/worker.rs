@@ -131,8 +131,8 @@ impl Worker {
         if acknowledged.load(Ordering::Relaxed) == table.generation {
             return;
         }
-        self.pool.keep(|pod| table.serves(pod));
-        self.pods.borrow_mut().retain(|id, pod| table.serves(*id) || pod.load(self.index) > 0);
+        self.pool.keep(|pod| table.pods().contains(pod));
+        self.pods.borrow_mut().retain(|id, pod| table.pods().contains(*id) || pod.load(self.index) > 0);
         // Every request that this worker picked an endpoint for by an older table is counted in flight by now.
         acknowledged.store(table.generation, Ordering::Release);
         self.plane.progress.notify_one();
@@ -201,7 +201,7 @@ impl Worker {
     }
 
     fn serves(&self, pod: PodId) -> bool {
-        self.table.borrow_mut().load().serves(pod)
+        self.table.borrow_mut().load().pods().contains(pod)
     }
 }
 

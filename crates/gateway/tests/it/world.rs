@@ -31,6 +31,10 @@ impl World {
         for definition in ours.chain(sluice_schema::gateway_api()) {
             apply_with(&client, &definition).await;
         }
+        // Pods need it; a controller makes it elsewhere.
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": "default"}});
+        apply_with(&client, &account).await;
         let options = GatewayOptions { workers: 2, ..GatewayOptions::default() };
         let gateway = Gateway::start(client.clone(), options).await.expect("a gateway");
         let world = Self { client, gateway };
@@ -63,9 +67,11 @@ impl World {
     /// A pod of this version that answers with its name, listed in an EndpointSlice of its own. Gives its uid.
     pub(crate) async fn pod(&self, name: &str, hash: &str) -> String {
         let address = answering(name).await;
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("shop-{hash}"),
+            "uid": "4f9c7b2e-0000-4000-8000-000000000000", "controller": true});
         let pod = self
             .apply(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default",
-                "labels": {"app": "shop", "pod-template-hash": hash}},
+                "labels": {"app": "shop", "pod-template-hash": hash}, "ownerReferences": [owner]},
                 "spec": {"nodeName": "here", "containers": [{"name": "c", "image": "host"}]}}))
             .await;
         let uid = pod.metadata.uid.expect("a uid");

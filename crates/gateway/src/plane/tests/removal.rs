@@ -82,7 +82,7 @@ async fn a_pod_drains_until_its_last_answer() {
     town.remove(&held);
     town.add("shop", &other, "v1");
     town.publish().await;
-    assert_eq!(town.draining().iter().map(|uid| uid.to_string()).collect::<Vec<_>>(), ["uid-held"]);
+    assert_eq!(town.draining().iter().map(ToString::to_string).collect::<Vec<_>>(), ["uid-held"]);
     assert_eq!(town.client().await.get("/").await, (200, "other".into()));
     // The client gives up: nothing is in flight any more.
     request.abort();

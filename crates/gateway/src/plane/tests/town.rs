@@ -76,7 +76,8 @@ impl Town {
     /// The backend as a ready pod of this Service.
     pub(crate) fn add(&mut self, service: &str, backend: &Backend, hash: &str) {
         let name = backend.name.as_str();
-        let facts = PodFacts { uid: format!("uid-{name}"), hash: hash.into(), replica_set: None, terminating: false };
+        let replica_set = Some(format!("{service}-{hash}"));
+        let facts = PodFacts { uid: format!("uid-{name}"), hash: hash.into(), replica_set, terminating: false };
         self.apply(Change::Pod(key(name), Some(facts)));
         let pod = PodRef { name: name.into(), uid: format!("uid-{name}") };
         let slice = SliceFacts {
