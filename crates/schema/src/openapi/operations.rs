@@ -159,8 +159,8 @@ impl Names {
             let object = || Body::Object(answer.clone());
             let connect = answer.is_empty();
             let (method, word, action, parameters, body) = match verb.as_str() {
-                "get" if connect => ("get", "connectGet", "connect", NONE, Body::None),
-                "create" if connect => ("post", "connectPost", "connect", NONE, Body::None),
+                "get" if connect => ("get", "Get", "connect", NONE, Body::None),
+                "create" if connect => ("post", "Post", "connect", NONE, Body::None),
                 "get" => ("get", "read", "get", NONE, Body::None),
                 "create" => ("post", "create", "post", WRITE, object()),
                 "update" if !connect => ("put", "replace", "put", WRITE, object()),

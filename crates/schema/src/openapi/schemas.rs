@@ -144,8 +144,9 @@ impl<'p> Schemas<'p> {
         let mut required = Vec::new();
         for (name, field) in &def.fields {
             let mut property = self.field(ty, def, field);
-            if let Some(text) = self.prose.of_field(&def.name, name) {
-                property["description"] = text.into();
+            match self.prose.of_field(&def.name, name) {
+                Some(text) => property["description"] = text.into(),
+                None => property = unwrap(property),
             }
             if field.required {
                 required.push(name.as_str());
@@ -353,7 +354,11 @@ fn special(dialect: Dialect, name: &str) -> Value {
 
 /// What version 2 cannot say is left out; where that leaves a wrong type, the type goes too.
 fn restrict(schema: &mut Value) {
+    const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
     let Some(fields) = schema.as_object_mut() else { return };
+    if !fields.get("type").and_then(Value::as_str).is_some_and(|kind| TYPES.contains(&kind)) {
+        fields.remove("type");
+    }
     for unknown in ["oneOf", "anyOf", "allOf", "not", "nullable", "default", "x-kubernetes-validations"] {
         fields.remove(unknown);
     }
