@@ -33,6 +33,10 @@ impl Context {
         PodDir::new(self.options.pods_dir().join(uid))
     }
 
+    pub(super) fn event(&self, pod: &Pod, reason: &str, message: &str) {
+        self.happened(pod, None, reason, message, false, Timestamp::now());
+    }
+
     pub(super) fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
         self.happened(pod, container, reason, message, true, Timestamp::now());
     }

@@ -16,6 +16,8 @@ pub(super) struct Memory {
     pub(super) drain: Option<Drain>,
     /// The grace that the supervisor was last told to stop with.
     pub(super) stop_grace_seconds: Option<u64>,
+    /// The pod was ended because its `activeDeadlineSeconds` were over.
+    pub(super) deadline_exceeded: bool,
 }
 
 /// A readiness holds for one start of a container; the start time tells apart what an id alone might not.

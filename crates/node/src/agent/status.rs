@@ -17,6 +17,9 @@ use crate::{
     wire::{self, Condition, Exit, PodState},
 };
 
+pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+pub(super) const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
+
 /// What a status is made of.
 pub(super) struct Observed<'a> {
     pub(super) pod: &'a Pod,
@@ -28,6 +31,8 @@ pub(super) struct Observed<'a> {
     pub(super) state: Option<&'a PodState>,
     /// Containers whose readiness probe succeeds, or that have none, among those that run.
     pub(super) ready: &'a BTreeSet<String>,
+    /// The pod is ended for having been active too long.
+    pub(super) deadline_exceeded: bool,
     pub(super) now: Timestamp,
 }
 
@@ -60,6 +65,8 @@ pub(super) fn status(observed: &Observed<'_>) -> PodStatus {
         pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip: ip.clone() }]),
         pod_ip,
         phase: Some(phase.to_owned()),
+        reason: observed.deadline_exceeded.then(|| DEADLINE_EXCEEDED.to_owned()),
+        message: observed.deadline_exceeded.then(|| DEADLINE_MESSAGE.to_owned()),
         start_time: old.and_then(|old| old.start_time.clone()).or_else(|| Some(Time(whole_seconds(observed.now)))),
         qos_class: old.and_then(|old| old.qos_class.clone()),
         observed_generation: observed.pod.metadata.generation,
@@ -148,7 +155,8 @@ fn phase(observed: &Observed<'_>, apps: &[ContainerStatus]) -> &'static str {
     let of = |kind: fn(&ContainerState) -> bool| apps.iter().filter(|app| app.state.as_ref().is_some_and(kind)).count();
     let ended = of(|state| state.terminated.is_some());
     if state.finished {
-        let good = ended == apps.len() && apps.iter().all(|app| exit_code(app) == Some(0));
+        let good =
+            !observed.deadline_exceeded && ended == apps.len() && apps.iter().all(|app| exit_code(app) == Some(0));
         return if good { "Succeeded" } else { "Failed" };
     }
     let never_ran = |app: &ContainerStatus| {

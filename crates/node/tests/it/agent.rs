@@ -26,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_node_is_there,
         a_pod_gets_ready_and_answers,
         a_job_succeeds_or_fails,
+        a_deadline_ends_the_pod,
+        an_https_probe_takes_any_certificate,
         an_unknown_image_says_what_to_do,
         a_missing_config_map_holds_the_container_back,
         volumes_follow_their_sources,
@@ -148,6 +150,24 @@ async fn a_job_succeeds_or_fails() {
     assert_eq!(web(&good)["state"]["terminated"]["reason"], "Completed");
     let bad = cluster.until("bad", "over", |pod| pod["status"]["phase"] == "Failed").await;
     assert_eq!(web(&bad)["state"]["terminated"]["exitCode"], 3);
+    cluster.end().await;
+}
+
+async fn a_deadline_ends_the_pod() {
+    let cluster = Cluster::start().await;
+    cluster.run("web", "exec sleep 1000", json!({"activeDeadlineSeconds": 1})).await;
+    let pod = cluster.until("web", "over", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+    cluster.until_event("web", "DeadlineExceeded: Pod was active on the node longer than the specified deadline").await;
+    cluster.end().await;
+}
+
+async fn an_https_probe_takes_any_certificate() {
+    let cluster = Cluster::start().await;
+    let probe = json!({"httpGet": {"path": "/healthz", "port": 8080, "scheme": "HTTPS"}, "periodSeconds": 1});
+    let more = json!({"containers": [{"readinessProbe": probe, "env": [{"name": "TLS", "value": "yes"}]}]});
+    cluster.create("web", demo(), more).await;
+    cluster.until_ready("web").await;
     cluster.end().await;
 }
 

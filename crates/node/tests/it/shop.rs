@@ -1,23 +1,34 @@
 //! What `sluice.dev/demo:TAG` is in these tests: a small HTTP server.
 //!
 //! `/` answers the tag, `/healthz` answers 503 while a file `sick` lies in the working directory. `$DELAY_MS` holds back the
-//! first sign of life.
+//! first sign of life; `$TLS` makes it speak HTTPS with a certificate of its own.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivatePkcs8KeyDer};
 
 pub(crate) fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     std::thread::park_timeout(Duration::from_millis(variable("DELAY_MS").parse().unwrap_or(0)));
     let listener = TcpListener::bind(format!("{}:{}", variable("HOST"), variable("PORT"))).expect("our own address");
+    let tls = (!variable("TLS").is_empty()).then(self_signed);
     for stream in listener.incoming() {
-        let Ok(mut stream) = stream else { continue };
+        let Ok(stream) = stream else { continue };
+        let mut stream: Box<dyn Stream> = match &tls {
+            Some(tls) => {
+                let session = ServerConnection::new(tls.clone()).expect("a session");
+                Box::new(StreamOwned::new(session, stream))
+            }
+            None => Box::new(stream),
+        };
         let mut request = String::new();
-        if BufReader::new(&stream).read_line(&mut request).is_err() {
+        if BufReader::new(&mut stream).read_line(&mut request).is_err() {
             continue;
         }
         let sick = request.starts_with("GET /healthz") && std::path::Path::new("sick").exists();
@@ -27,4 +38,20 @@ pub(crate) fn main() -> ExitCode {
             write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     }
     ExitCode::SUCCESS
+}
+
+trait Stream: std::io::Read + std::io::Write {}
+
+impl<T: std::io::Read + std::io::Write> Stream for T {}
+
+fn self_signed() -> Arc<ServerConfig> {
+    let certified = rcgen::generate_simple_self_signed(["nobody".to_owned()]).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key);
+    Arc::new(config.expect("a certificate of our own"))
 }

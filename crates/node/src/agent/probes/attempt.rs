@@ -12,8 +12,12 @@ use k8s_openapi::{
     api::core::v1::{Container, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
+use super::tls;
 use crate::{agent::link::Link, wire::ExecOutcome};
 
 const MAX_REDIRECTS: usize = 10;
@@ -72,16 +76,14 @@ pub(super) async fn attempt(probe: &Probe, target: &Target) -> Outcome {
 
 /// A GET counts as good below 400. Redirects are followed as long as they stay on the same host.
 async fn http(get: &HTTPGetAction, target: &Target) -> Result<(), String> {
-    if get.scheme.as_deref() == Some("HTTPS") {
-        return Err("HTTPS probes are not supported for process pods yet: use a tcpSocket or exec probe".to_owned());
-    }
+    let scheme = if get.scheme.as_deref() == Some("HTTPS") { "https" } else { "http" };
     let host = get.host.as_deref().filter(|host| !host.is_empty());
     let address = address(host, &get.port, target).await?;
     let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let mut path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     for _ in 0..=MAX_REDIRECTS {
         let (status, location) =
-            fetch(get, address, &path).await.map_err(|why| format!("Get \"http://{address}{path}\": {why}"))?;
+            fetch(get, address, &path).await.map_err(|why| format!("Get \"{scheme}://{address}{path}\": {why}"))?;
         match (status, location) {
             (300..400, Some(location)) => match same_host(&location, address) {
                 Some(next) => path = next,
@@ -92,11 +94,25 @@ async fn http(get: &HTTPGetAction, target: &Target) -> Result<(), String> {
             (status, _) => return Err(format!("HTTP probe failed with statuscode: {status}")),
         }
     }
-    Err(format!("Get \"http://{address}{path}\": stopped after {MAX_REDIRECTS} redirects"))
+    Err(format!("Get \"{scheme}://{address}{path}\": stopped after {MAX_REDIRECTS} redirects"))
 }
 
 async fn fetch(get: &HTTPGetAction, address: SocketAddr, path: &str) -> Result<(u16, Option<String>), String> {
     let stream = TcpStream::connect(address).await.map_err(|error| refused(address, &error))?;
+    if get.scheme.as_deref() == Some("HTTPS") {
+        exchange(tls::connect(stream, address).await?, get, address, path).await
+    } else {
+        exchange(stream, get, address, path).await
+    }
+}
+
+/// Sends the request and reads the head of the answer.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    get: &HTTPGetAction,
+    address: SocketAddr,
+    path: &str,
+) -> Result<(u16, Option<String>), String> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let mut request = Request::get(path);

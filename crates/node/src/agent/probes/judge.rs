@@ -1,4 +1,7 @@
 //! When to probe and what the results add up to. Pure.
+//!
+//! The first probe comes milliseconds after the start, when hardly any process listens already: a failure never counts before
+//! the first period is over.
 
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ pub(super) struct Schedule {
     pub(super) failure_threshold: u32,
     pub(super) success_threshold: u32,
     /// Startup and readiness: until the first success, probe as fast as is cheap, so that a process counts as ready
-    /// milliseconds after it is. Failures still count once a period only, and never before the first one is over.
+    /// milliseconds after it is. Failures still count once a period only.
     pub(super) eager: bool,
 }
 
@@ -41,8 +44,7 @@ pub(super) struct Judgement {
 impl Judge {
     pub(super) fn new(schedule: Schedule) -> Self {
         let eager_delay = schedule.eager.then_some(EAGER_FIRST).filter(|delay| *delay < schedule.period);
-        let next_count = if eager_delay.is_some() { schedule.period } else { Duration::ZERO };
-        Self { schedule, verdict: None, successes: 0, failures: 0, eager_delay, next_count }
+        Self { next_count: schedule.period, schedule, verdict: None, successes: 0, failures: 0, eager_delay }
     }
 
     /// Takes in a result; `at` is the time since the first probe.
@@ -108,7 +110,8 @@ mod tests {
         check(schedule(false), "+", "good@0ms (0)");
         check(schedule(false), "+--+--+", "good@0ms (4)");
         check(schedule(false), "+---+", "good@0ms bad@3000ms good@4000ms (3)");
-        check(schedule(false), "---", "bad@2000ms (3)");
+        check(schedule(false), "---", " (2)");
+        check(schedule(false), "----", "bad@3000ms (3)");
         check(Schedule { success_threshold: 2, ..schedule(false) }, "++", "good@1000ms (0)");
         check(Schedule { success_threshold: 2, ..schedule(false) }, "+-++", "good@3000ms (1)");
     }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod judge;
+mod tls;
 
 use std::{net::Ipv4Addr, time::Duration};
 

@@ -48,7 +48,15 @@ fn of(pod: &Pod, state: Option<&PodState>, ready: &[&str]) -> PodStatus {
     let facts =
         Facts { pod_ip: [127, 64, 0, 1].into(), host_ip: [10, 0, 0, 1].into(), allocatable: Default::default() };
     let ready = ready.iter().map(|name| (*name).to_owned()).collect();
-    status(&Observed { pod, reported: None, facts: Some(&facts), state, ready: &ready, now: Timestamp::UNIX_EPOCH })
+    status(&Observed {
+        pod,
+        reported: None,
+        facts: Some(&facts),
+        state,
+        ready: &ready,
+        deadline_exceeded: false,
+        now: Timestamp::UNIX_EPOCH,
+    })
 }
 
 /// True conditions by their initials (Sandbox, Initialized, Ready, Containers), then the reason for not being ready.
@@ -175,6 +183,7 @@ fn a_second_look_changes_nothing() {
             facts: Some(&facts),
             state: Some(&up),
             ready: &ready,
+            deadline_exceeded: false,
             now: later
         }),
         first

@@ -167,6 +167,7 @@ impl Worker {
         }
         self.ensure_running().await?;
         let wait = self.refresh().await?;
+        let wait = self.end_if_overdue().await?.map_or(wait, |left| left.min(wait));
         self.update_probes();
         self.report().await?;
         Ok(Next::Wait(wait))

@@ -21,6 +21,7 @@ impl Worker {
             facts: facts.as_ref(),
             state: self.state.as_deref(),
             ready: &ready,
+            deadline_exceeded: self.memory.deadline_exceeded,
             now: Timestamp::now(),
         });
         self.publish_notices()?;

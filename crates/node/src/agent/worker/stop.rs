@@ -15,6 +15,7 @@ use crate::{
     agent::{
         drain::waits_for,
         memory::Drain,
+        status::{DEADLINE_EXCEEDED, DEADLINE_MESSAGE},
         teardown::{self, Grace},
     },
     pod_dir::read_json,
@@ -79,6 +80,25 @@ impl Worker {
         }
         debug!(pod = self.pod.name_any(), gateway, "Waiting for gateway");
         Ok(Some(left))
+    }
+
+    /// Ends a pod whose `activeDeadlineSeconds` are over; how long they last otherwise.
+    pub(super) async fn end_if_overdue(&mut self) -> Result<Option<Duration>, SyncError> {
+        let Some(limit) = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds) else { return Ok(None) };
+        let status = self.reported.as_ref().or(self.pod.status.as_ref());
+        let Some(start) = status.and_then(|status| status.start_time.as_ref()) else { return Ok(None) };
+        let active = Timestamp::now().duration_since(start.0).unsigned_abs();
+        let left = Duration::from_secs(limit.max(0).unsigned_abs()).saturating_sub(active);
+        if !left.is_zero() || self.finished() || self.is_stopping() {
+            return Ok(Some(left).filter(|left| !left.is_zero()));
+        }
+        let Some(link) = &self.link else { return Ok(None) };
+        let grace_seconds = self.plan.as_ref().map_or(0, |plan| plan.grace_seconds);
+        link.call(Request::Stop { grace_seconds }).await?;
+        self.context.event(&self.pod, DEADLINE_EXCEEDED, DEADLINE_MESSAGE);
+        self.memory.deadline_exceeded = true;
+        self.remember()?;
+        Ok(None)
     }
 
     async fn tell_to_stop(&mut self) -> Result<(), SyncError> {
