@@ -36,6 +36,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What the API said, when it was the API.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Api(error) => message(error),
+            _ => String::new(),
+        }
+    }
+}
+
 pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),

@@ -164,7 +164,7 @@ fn log(controller: &'static str, key: &Key, error: &Error) {
     if error.is_ordinary() {
         tracing::debug!(controller, %key, %error, "Pass repeated");
     } else {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let cause = error.cause();
         tracing::warn!(controller, %key, %error, cause, "Pass failed");
     }
 }
