@@ -188,21 +188,16 @@ impl Deployments {
         created: Created,
         namespace: &str,
     ) -> Result<(), Error> {
-        let api = self.api::<Deployment>(namespace);
-        let mut current = (**deployment).clone();
+        let mut reported = (**deployment).clone();
         if let Some(revision) = decision.revision.clone().filter(|_| matches!(created, Created::AsDecided)) {
-            let mut numbered = current.clone();
-            numbered.metadata.annotations.get_or_insert_default().insert(revision::REVISION.to_owned(), revision);
-            if let Some(written) = apply::update(&api, Part::Main, &current, &numbered).await? {
-                current = written;
-            }
+            // Goes with the status, because a changed annotation would count as a new generation of the Deployment.
+            reported.metadata.annotations.get_or_insert_default().insert(revision::REVISION.to_owned(), revision);
         }
-        let mut reported = current.clone();
         reported.status = Some(created.status(deployment, &decision.status, Timestamp::now()));
-        if let Some(written) = apply::update(&api, Part::Status, &current, &reported).await? {
-            current = written;
+        let api = self.api::<Deployment>(namespace);
+        if let Some(written) = apply::update(&api, Part::Status, &**deployment, &reported).await? {
+            self.world.deployments.has_seen(&written).await?;
         }
-        self.world.deployments.has_seen(&current).await?;
         match created {
             Created::AsDecided => Ok(()),
             Created::NameTaken => Err(Error::Stale { what: "the name of the new ReplicaSet" }),
