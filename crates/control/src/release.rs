@@ -1,10 +1,33 @@
 //! The Rollout controller: gathers what is known of a release, decides with `sluice-release`, applies, reports.
+//!
+//! Reading order: `controller` (the pass), `gather` (the situation), `gateways` (what they acknowledged), `memory` (what is
+//! only known while we run), `probe` (http checks), `report`, `world` (what is watched).
+
+mod controller;
+mod gateways;
+mod gather;
+mod memory;
+mod probe;
+mod report;
+mod world;
 
 use std::sync::Arc;
 
-use kube::Client;
+use kube::{Client, Resource};
 use sluice_stats::VersionSnapshot;
-use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::attach::Embedded;
+use crate::queue::Queue;
+use controller::Releases;
+use memory::Memories;
+use world::World;
+
+/// Passes at a time; a pass mostly waits for its own write.
+const CONCURRENCY: usize = 32;
+/// The field manager of what the release controller writes.
+const MANAGER: &str = "sluice-release";
 
 /// Where the numbers of a version come from.
 pub trait Measure: Send + Sync {
@@ -34,8 +57,40 @@ impl Default for ReleaseOptions {
     }
 }
 
-/// Runs until `stop` becomes true or its sender is gone. Everything that a restart must know stands in the Rollouts.
-pub async fn run(client: Client, measure: Arc<dyn Measure>, options: ReleaseOptions, mut stop: watch::Receiver<bool>) {
-    let _ = (client, measure, options);
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Runs until it is told to stop. Everything that a restart must know stands in the Rollouts.
+pub async fn run(client: Client, measure: Arc<dyn Measure>, options: ReleaseOptions, stop: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    let world = World::new(client, &mut tasks);
+    let queue = Arc::new(Queue::default());
+    world.listen(&queue);
+    world.follow(&options, &mut tasks);
+    let started = async {
+        world.synced().await;
+        let controller = Arc::new(Releases {
+            attach: Box::new(Embedded {
+                deployments: Arc::clone(&world.deployments),
+                replica_sets: Arc::clone(&world.replica_sets),
+                pods: Arc::clone(&world.pods),
+            }),
+            world: Arc::clone(&world),
+            measure,
+            queue: Arc::clone(&queue),
+            memories: Memories::default(),
+        });
+        let passes = queue.run("release", CONCURRENCY, move |key| {
+            let controller = Arc::clone(&controller);
+            async move { controller.reconcile(key).await }
+        });
+        passes.await;
+    };
+    tokio::select! {
+        () = started => {}
+        () = stop.cancelled() => {}
+    }
+    tasks.shutdown().await;
+}
+
+/// The API numbers all writes with one counter, so revisions of one API can be compared.
+fn revision<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

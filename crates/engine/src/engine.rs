@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_api::{Pki, Server};
+use sluice_control::release::{self, ReleaseOptions};
 use sluice_control::workload::{self, WorkloadOptions};
 use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
 use sluice_node::{Agent, NodeOptions};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clients::client;
 use crate::definitions;
 use crate::logs::NodeLogs;
+use crate::measure::GatewayCounters;
 use crate::options::{Options, StartError};
 
 /// A running engine.
@@ -133,6 +135,9 @@ impl Parts {
         let mut controllers = JoinSet::new();
         let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };
         controllers.spawn(workload::run(client(server, "workload"), workload_options, stop_controllers.clone()));
+        let measure = Arc::new(GatewayCounters(gateway.counters()));
+        let release_options = ReleaseOptions::default();
+        controllers.spawn(release::run(client(server, "release"), measure, release_options, stop_controllers.clone()));
         Ok(Self { agent, gateway, controllers, stop_controllers })
     }
 }

@@ -7,6 +7,7 @@ mod clients;
 mod definitions;
 mod engine;
 mod logs;
+mod measure;
 mod options;
 
 pub use engine::Engine;

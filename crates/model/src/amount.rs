@@ -42,6 +42,7 @@ pub enum AmountError {
 impl Share {
     pub const NONE: Share = Share(0);
     pub const ALL: Share = Share(10_000);
+    pub const QUARTER: Share = Share(2_500);
 
     /// From hundredths of a percent; more than everything is everything.
     pub fn from_hundredths(hundredths: u32) -> Self {
