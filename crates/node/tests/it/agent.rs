@@ -1,6 +1,7 @@
 //! The agent over a real API: what becomes of pods.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
@@ -46,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_pod_deleted_behind_the_agents_back_is_ended,
         a_lost_supervisor_is_replaced,
         all_pods_can_be_stopped,
+        many_pods_come_and_go,
     )
 }
 
@@ -513,6 +515,32 @@ async fn all_pods_can_be_stopped() {
     cluster.until("web", "afresh", |pod| condition(pod, "Ready") == "True" && !container_id(pod).is_empty()).await;
     let again = cluster.pods().get("web").await.expect("a pod");
     assert_eq!(again.metadata.uid.as_deref(), Some(&*uid(&pod)), "the same pod");
+    cluster.end().await;
+}
+
+async fn many_pods_come_and_go() {
+    const PODS: usize = 30;
+    let cluster = Cluster::start().await;
+    let probe = json!({"containers": [{"readinessProbe": http_probe("/healthz")}]});
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+    for _ in 0..2 {
+        let before = descriptors();
+        for number in 0..PODS {
+            cluster.create(&format!("web-{number}"), demo(), probe.clone()).await;
+        }
+        let mut addresses = BTreeSet::new();
+        for number in 0..PODS {
+            addresses.insert(pod_ip(&cluster.until_ready(&format!("web-{number}")).await));
+        }
+        assert_eq!(addresses.len(), PODS, "each has its own address");
+        for number in 0..PODS {
+            cluster.delete(&format!("web-{number}"), DeleteParams::default()).await;
+        }
+        let pods = cluster.options.data_dir.join("pods");
+        eventually("every pod is gone", || std::fs::read_dir(&pods).is_ok_and(|mut pods| pods.next().is_none())).await;
+        // Other tests in this process open and close their own.
+        eventually("its descriptors are closed", || descriptors() <= before + PODS / 2).await;
+    }
     cluster.end().await;
 }
 
