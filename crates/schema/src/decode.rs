@@ -96,12 +96,18 @@ pub fn untyped(format: Format, body: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 /// Checks a value against the type of a kind, as the real server does when it reads it: wrong types are an error, unknown
-/// fields are dropped and noticed, nulls vanish, quantities and times become canonical.
+/// fields are dropped and noticed, nulls vanish, quantities and times become canonical. A value that calls itself
+/// something else is an error too.
 pub fn typed(kind: &Kind, object: &mut Value) -> Result<Vec<String>, DecodeError> {
     let mut notices = Vec::new();
-    let node = Node::from(object.take());
     let expected = Expected::from(kind);
-    *object = typed::read(&expected, node, Reader::new(&mut notices)).map_err(DecodeError::plain)?;
+    let node = Node::from(object.take());
+    let given = match &node {
+        Node::Object(fields) if !expected.custom => envelope::given(fields).map_err(DecodeError::plain)?,
+        _ => envelope::Given::default(),
+    };
+    let read = envelope::read(&expected, &given, node, Reader::new(&mut notices));
+    *object = read.map_err(|error| DecodeError::plain(error.cause()))?;
     Ok(notices)
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refu
     let read = decode::untyped(Format::Json, body);
     let Decoded { object: value, mut notices } = read.map_err(|error| Refusal::bad(format!("{prefix}{error}")))?;
     if format == PatchFormat::Json {
+        notices = notices.into_iter().map(|notice| format!("json patch {notice}")).collect();
         notices.extend(merge::json_patch_notices(&value));
     }
     if format == PatchFormat::Merge {
@@ -55,7 +56,13 @@ impl Patch {
                 merge::json_merge(target, &self.body);
                 Ok(())
             }
-            PatchFormat::Strategic | PatchFormat::Apply => merge::strategic(kind.ty(), target, &self.body),
+            PatchFormat::Strategic | PatchFormat::Apply => {
+                let done = merge::strategic(kind.ty(), target, &self.body);
+                // What an object is, such a patch cannot change.
+                target["kind"] = kind.kind.as_str().into();
+                target["apiVersion"] = kind.api_version().into();
+                done
+            }
         };
         done.map_err(|error| match error {
             PatchError::BadRequest(message) => Refusal::BadRequest(message),

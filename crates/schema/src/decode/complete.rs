@@ -2,13 +2,17 @@
 
 use serde_json::{Map, Value};
 
+use super::catalog;
+use super::typed::OBJECT_META;
 use crate::kinds::Kind;
 use crate::types::{Native, Omit, Scalar, Shape, Struct, Ty, Union};
 
-/// Makes an object of a built-in kind what a real server would print. Custom resources stay as they are.
+/// Makes an object what a real server would print. Of custom resources only the metadata has a type here.
 pub fn complete(kind: &Kind, object: &mut Value) {
     if kind.custom.is_none() {
         complete_as(kind.ty(), object);
+    } else if let Some(metadata) = object.get_mut("metadata") {
+        complete_as(catalog().ty(OBJECT_META).expect("the catalog holds the metadata of objects"), metadata);
     }
 }
 

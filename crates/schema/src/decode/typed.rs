@@ -14,7 +14,7 @@ use crate::types::{Field, Scalar, Shape, Struct, Ty, Union};
 /// As many unknown and duplicate fields are noticed, then no more.
 const MAX_NOTICES: usize = 100;
 
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+pub(super) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Reads a whole object.
 pub(super) fn read(expected: &Expected<'_>, node: Node, mut reader: Reader<'_>) -> Result<Value, String> {
