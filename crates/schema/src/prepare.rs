@@ -55,7 +55,18 @@ pub fn update(kind: &Kind, new: &mut Value, old: &Value, subresource: Option<&st
         Some("finalize") => keep_all_but(new, old, &[&["spec", "finalizers"]]),
         Some(_) => {}
     }
-    generation(kind, rules, new, old);
+    match subresource {
+        // These say nothing of what is wanted, even where annotations count towards it.
+        Some("status" | "binding" | "eviction") => keep_generation(new, old),
+        _ => generation(kind, rules, new, old),
+    }
+}
+
+fn keep_generation(new: &mut Value, old: &Value) {
+    match old["metadata"].get("generation") {
+        Some(generation) => new.ensure("metadata").put("generation", generation.clone()),
+        None => drop(new.ensure("metadata").cut("generation")),
+    }
 }
 
 /// Through `/status` everything but the status stays; metadata may change, except on custom resources.
