@@ -57,7 +57,10 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, subresource: Option<&str>) 
     let rules = kinds::rules(kind);
     let (mut f, new, old) = (Faults::default(), At::root(new), At::root(old));
     meta::update(&mut f, &new, &old);
-    if kind.custom.is_none() {
+    if kind.custom.is_some() {
+        // Said once more by what serves custom resources.
+        meta::update(&mut f, &new, &old);
+    } else {
         let naming = rules.naming(kind);
         meta::update_of_kind(&mut f, &new, &old, &naming);
         if rules.checks_as_new && subresource.is_none() {

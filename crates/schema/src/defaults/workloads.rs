@@ -47,7 +47,11 @@ pub(super) fn stateful_set(object: &mut Value) {
     pod::template(spec, "template");
 }
 
+/// The old count of template changes lives on in an annotation, which every DaemonSet has.
+pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
 pub(super) fn daemon_set(object: &mut Value) {
+    object.ensure("metadata").ensure("annotations").default(TEMPLATE_GENERATION, "0");
     let spec = object.ensure("spec");
     let strategy = spec.ensure("updateStrategy");
     strategy.default("type", "RollingUpdate");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{job, keep, pod};
+use crate::defaults::TEMPLATE_GENERATION;
 use crate::edit::Edit;
 use crate::kinds::Kind;
 
@@ -112,7 +113,7 @@ static KINDS: &[Rules] = &[
         .generation(Generation::Spec)
         .status()
         .create(|set| {
-            set.ensure("metadata").ensure("annotations").default(TEMPLATE_GENERATION, "1");
+            set.ensure("metadata").ensure("annotations").put(TEMPLATE_GENERATION, "1");
         })
         .update(daemon_set_update),
     kind("batch", "Job").generation(Generation::Spec).status().update(job::update),
@@ -170,9 +171,7 @@ fn namespace_create(namespace: &mut Value) {
     }
 }
 
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
-
-/// The old count of template changes lives on in an annotation.
+/// Counts the changes of the template.
 fn daemon_set_update(new: &mut Value, old: &Value) {
     let before: i64 = old["metadata"]["annotations"].text(TEMPLATE_GENERATION).parse().unwrap_or_default();
     let count = before + i64::from(new["spec"].get("template") != old["spec"].get("template"));

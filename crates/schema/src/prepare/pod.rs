@@ -75,7 +75,7 @@ fn drop_disabled(spec: &mut Value) {
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in spec.each(list) {
             let emptied = container.child("lifecycle").is_some_and(|lifecycle| {
-                lifecycle.cut("stopSignal").is_some() && lifecycle.as_object().is_some_and(|map| map.is_empty())
+                lifecycle.cut("stopSignal").is_some() && lifecycle.as_object().is_some_and(serde_json::Map::is_empty)
             });
             if emptied {
                 container.cut("lifecycle");

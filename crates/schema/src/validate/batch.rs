@@ -319,11 +319,6 @@ pub(crate) fn job_status(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
             wrong(format!("cannot disable the terminal {kind}=True condition"));
         }
     }
-    for kind in ["FailureTarget", "SuccessCriteriaMet"] {
-        if holds(&before, kind) && !holds(&status, kind) {
-            wrong(format!("cannot disable the {kind}=True condition"));
-        }
-    }
     if holds(&status, "Complete") && holds(&status, "Failed") {
         wrong("cannot set Complete=True and Failed=true conditions".into());
     }
@@ -344,6 +339,12 @@ pub(crate) fn job_status(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
                 status.get(field).int_or(0),
                 format!("cannot decrease the {field} counter"),
             );
+        }
+    }
+    for kind in ["FailureTarget", "SuccessCriteriaMet"] {
+        if holds(&before, kind) && !holds(&status, kind) {
+            let detail = format!("cannot disable the {kind}=True condition");
+            f.add(Fault::new(at.path(), FaultKind::Invalid, None, detail));
         }
     }
     let failed = indexes(status.text("failedIndexes"));

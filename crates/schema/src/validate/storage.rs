@@ -102,7 +102,7 @@ pub(crate) fn claim_status(f: &mut Faults, object: &At<'_>) {
 }
 
 /// What a persistent volume can be made of.
-const VOLUME_SOURCES: &[(&str, fn(&mut Faults, &At<'_>))] = &[
+const VOLUME_SOURCES: &[volumes::Source] = &[
     ("hostPath", volumes::host_path),
     ("gcePersistentDisk", |f, at| {
         f.present(&at.get("pdName"));

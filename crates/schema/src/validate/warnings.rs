@@ -28,7 +28,9 @@ const KINDS: &[(&str, &str, Remarks)] = &[
             pod_spec(out, &pod.get("spec"));
         }
     }),
-    ("", "PodTemplate", |out, object, old| template(out, &object.get("template"), old.map(|old| old.get("template")))),
+    ("", "PodTemplate", |out, object, old| {
+        template(out, &object.get("template"), old.map(|old| old.get("template")).as_ref())
+    }),
     ("apps", "Deployment", |out, object, old| {
         if old.is_none() {
             pod_name(out, object);
@@ -81,7 +83,7 @@ const KINDS: &[(&str, &str, Remarks)] = &[
     ("networking.k8s.io", "Ingress", |out, ingress, old| {
         let key = "kubernetes.io/ingress.class";
         let class = ingress.dig(&["metadata", "annotations"]).key(key);
-        if old.is_none() && class.is_set() {
+        if old.is_none() && class.is_set() && !ingress.get("spec").has("ingressClassName") {
             out.push(format!("annotation {} is deprecated, please use 'spec.ingressClassName' instead", quote(key)));
         }
     }),
@@ -129,11 +131,11 @@ fn pod_name(out: &mut Vec<String>, object: &At<'_>) {
 }
 
 fn of_workload<'v>(out: &mut Vec<String>, object: &At<'v>, old: Option<&At<'v>>, path: &[&'v str]) {
-    template(out, &object.dig(path), old.map(|old| old.dig(path)));
+    template(out, &object.dig(path), old.map(|old| old.dig(path)).as_ref());
 }
 
-fn template(out: &mut Vec<String>, at: &At<'_>, old: Option<At<'_>>) {
-    if old.as_ref().is_some_and(|old| old.value == at.value) {
+fn template(out: &mut Vec<String>, at: &At<'_>, old: Option<&At<'_>>) {
+    if old.is_some_and(|old| old.value == at.value) {
         return;
     }
     annotations(out, &at.get("metadata"));

@@ -221,7 +221,7 @@ fn limit_response(f: &mut Faults, at: &At<'_>) {
             f.required(&queuing, "must not be empty if limited.limitResponse.type is Limited");
         }
         "Reject" if queuing.is_set() => {
-            f.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited")
+            f.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited");
         }
         "Queue" | "Reject" => {}
         _ => f.one_of(&at.get("type"), &["Queue", "Reject"]),

@@ -32,7 +32,8 @@ pub(super) fn volumes<'v>(f: &mut Faults, at: &At<'v>) -> BTreeMap<&'v str, &'v 
     sound
 }
 
-type Source = (&'static str, fn(&mut Faults, &At<'_>));
+/// A kind of source: the field it stands in, and its rules.
+pub(crate) type Source = (&'static str, fn(&mut Faults, &At<'_>));
 
 /// Exactly one source of those in the table.
 pub(crate) fn source(f: &mut Faults, at: &At<'_>, sources: &[Source]) {
@@ -57,7 +58,7 @@ pub(crate) fn source(f: &mut Faults, at: &At<'_>, sources: &[Source]) {
 /// Every source a volume can have, in the order the real server looks at them.
 const SOURCES: &[Source] = &[
     ("emptyDir", |f, at| {
-        if amount(&at.get("sizeLimit")).is_some_and(|limit| limit.is_negative()) {
+        if amount(&at.get("sizeLimit")).is_some_and(sluice_model::quantity::Quantity::is_negative) {
             f.forbidden(&at.get("sizeLimit"), "SizeLimit field must be a valid resource quantity");
         }
     }),
