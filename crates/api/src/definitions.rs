@@ -18,7 +18,9 @@ use crate::storage::{Key, scope};
 const MANAGER: &str = "kube-apiserver";
 /// The kinds of definitions as compiled at a revision, so that one definition's write compiles no other.
 #[derive(Debug, Default)]
-pub(crate) struct Compiled(Mutex<HashMap<String, (Revision, Vec<Arc<Kind>>)>>);
+pub(crate) struct Compiled(Mutex<HashMap<String, CompiledAt>>);
+
+type CompiledAt = (Revision, Vec<Arc<Kind>>);
 
 /// An object was stored; if it is a definition, its kinds follow.
 pub(crate) async fn written(server: &Server, kind: &Kind, object: &Value) -> Result<(), Refusal> {

@@ -38,12 +38,6 @@ impl Kinds {
         self.by_path.get(&path(group, version, plural)).cloned()
     }
 
-    /// A kind by its plural in whatever version is stored.
-    pub(crate) fn by_plural(&self, group: &str, plural: &str) -> Option<Arc<Kind>> {
-        let mut of = self.all.iter().filter(|kind| kind.group == group && kind.plural == plural);
-        of.clone().find(|kind| kind.version == kind.storage_version).or_else(|| of.next()).cloned()
-    }
-
     pub(crate) fn knows_group(&self, group: &str) -> bool {
         self.versions.iter().any(|(known, _)| known == group)
     }

@@ -10,7 +10,7 @@ mod services;
 use serde_json::Value;
 
 pub(crate) use priority::SYSTEM;
-pub(crate) use services::{Addresses, Claim, claim, release};
+pub(crate) use services::{Addresses, claim, release};
 
 use crate::call::Call;
 use crate::definitions;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use sluice_schema::{Fault, Kind};
+use sluice_schema::{Fault, FaultKind, Kind, defaults};
 
 use crate::call::Call;
 use crate::object::Object;
@@ -199,7 +199,7 @@ impl Desk<'_> {
             .find(|address| !self.all.addresses.contains(address));
         let Some(address) = free else {
             let why = "failed to allocate a serviceIP: range is full";
-            self.faults.push(Fault::new("spec.clusterIPs", sluice_schema::FaultKind::Internal, None, why));
+            self.faults.push(Fault::new("spec.clusterIPs", FaultKind::Internal, None, why));
             return String::new();
         };
         self.all.addresses.insert(address);
@@ -250,7 +250,7 @@ impl Desk<'_> {
         let free = (0..size).map(port).chain(FIRST_PORT..first).find(|port| !self.all.ports.contains(port));
         let Some(port) = free else {
             let why = "failed to allocate a nodePort: range is full";
-            self.faults.push(Fault::new("spec.ports", sluice_schema::FaultKind::Internal, None, why));
+            self.faults.push(Fault::new("spec.ports", FaultKind::Internal, None, why));
             return 0;
         };
         self.all.ports.insert(port);
@@ -267,15 +267,5 @@ fn set_families(spec: &mut Value, address: &str) {
     if spec["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
         spec["clusterIPs"] = json!([address]);
     }
-    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        spec["ipFamilies"] = json!(["IPv4"]);
-    }
-    if spec["ipFamilyPolicy"].as_str().is_none_or(str::is_empty) {
-        let headless_without_selector = address == "None" && spec["selector"].as_object().is_none_or(|s| s.is_empty());
-        let policy = if headless_without_selector { "RequireDualStack" } else { "SingleStack" };
-        spec["ipFamilyPolicy"] = json!(policy);
-        if headless_without_selector {
-            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
-        }
-    }
+    defaults::service_without_families(spec);
 }

@@ -31,9 +31,7 @@ pub(crate) fn entry(call: &Call, code: StatusCode, entry: &Entry) -> Result<Resp
 pub(crate) fn object(call: &Call, code: StatusCode, object: Value) -> Result<Response<Body>, Refusal> {
     check_object(call)?;
     let shown = match &call.accept.shape {
-        Shape::Table(version) => {
-            shape::table(call, version, std::slice::from_ref(&object), object["metadata"].clone())?
-        }
+        Shape::Table(version) => shape::table(call, version, std::slice::from_ref(&object), &object["metadata"])?,
         Shape::Partial(version) => shape::partial(&object, version),
         _ => object,
     };
@@ -58,7 +56,7 @@ pub(crate) fn list(call: &Call, code: StatusCode, found: &Found) -> Result<Respo
     }
     let items = found.entries.iter().map(|entry| versions::view(kind, entry.value().clone()));
     let shown = match &call.accept.shape {
-        Shape::Table(version) => shape::table(call, version, &items.collect::<Vec<_>>(), metadata)?,
+        Shape::Table(version) => shape::table(call, version, &items.collect::<Vec<_>>(), &metadata)?,
         Shape::PartialList(version) => {
             let items: Vec<Value> = items.map(|item| shape::partial(&item, version)).collect();
             let items = if items.is_empty() { Value::Null } else { json!(items) };
@@ -74,16 +72,18 @@ pub(crate) fn list(call: &Call, code: StatusCode, found: &Found) -> Result<Respo
 /// A list as JSON: stored bytes as they are, wherever they are in the version asked for.
 fn plain_list(call: &Call, found: &Found, metadata: &Value) -> Vec<u8> {
     let kind = call.kind();
-    let items = if found.entries.iter().all(|entry| versions::is_stored(kind, entry)) {
+    let mut out =
+        format!("{}\"metadata\":{metadata},\"items\":", prefix(&kind.list_kind, &kind.api_version())).into_bytes();
+    if found.entries.iter().all(|entry| versions::is_stored(kind, entry)) {
         let strip = if kind.custom.is_some() { String::new() } else { prefix(&kind.kind, &kind.api_version()) };
-        glue(&found.entries, &strip)
+        glue(&mut out, &found.entries, &strip);
     } else {
         let views = found.entries.iter().map(|entry| versions::view(kind, entry.value().clone()));
         let items: Vec<Value> = views.map(|item| bare(kind.custom.is_some(), item)).collect();
-        serde_json::to_vec(&items).expect("JSON values always serialise")
-    };
-    let head = format!("{}\"metadata\":{metadata},\"items\":", prefix(&kind.list_kind, &kind.api_version()));
-    [head.as_bytes(), &items, b"}"].concat()
+        serde_json::to_writer(&mut out, &items).expect("JSON values always serialise");
+    }
+    out.push(b'}');
+    out
 }
 
 /// Items of built-in lists go without their kind.
@@ -159,7 +159,7 @@ pub(crate) fn with_warnings(mut response: Response<Body>, notices: Vec<String>) 
 pub(crate) fn check_object(call: &Call) -> Result<(), Refusal> {
     match &call.accept.shape {
         Shape::PartialList(_) => {
-            Err(misshapen(call, "PartialObjectMetadataList", "is not a list", go_type(call, &call.kind().kind)))
+            Err(misshapen("PartialObjectMetadataList", "is not a list", &go_type(call, &call.kind().kind)))
         }
         Shape::Table(_) => shape::include(call).map(drop),
         _ => Ok(()),
@@ -170,14 +170,14 @@ pub(crate) fn check_object(call: &Call) -> Result<(), Refusal> {
 pub(crate) fn check_list(call: &Call) -> Result<(), Refusal> {
     match &call.accept.shape {
         Shape::Partial(_) => {
-            Err(misshapen(call, "PartialObjectMetadata", "is a list", go_type(call, &call.kind().list_kind)))
+            Err(misshapen("PartialObjectMetadata", "is a list", &go_type(call, &call.kind().list_kind)))
         }
         Shape::Table(_) => shape::include(call).map(drop),
         _ => Ok(()),
     }
 }
 
-fn misshapen(_: &Call, asked: &str, is: &str, go_type: String) -> Refusal {
+fn misshapen(asked: &str, is: &str, go_type: &str) -> Refusal {
     Refusal::NotNegotiable(format!("you requested {asked}, but the requested object {is} ({go_type})"))
 }
 

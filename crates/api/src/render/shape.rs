@@ -27,7 +27,7 @@ pub(crate) fn include(call: &Call) -> Result<Include, Refusal> {
     }
 }
 
-pub(crate) fn table(call: &Call, version: &str, items: &[Value], metadata: Value) -> Result<Value, Refusal> {
+pub(crate) fn table(call: &Call, version: &str, items: &[Value], metadata: &Value) -> Result<Value, Refusal> {
     let include = include(call)?;
     let now = Timestamp::now();
     let rows: Vec<Value> = items.iter().map(|item| row(call, version, item, include, now)).collect();

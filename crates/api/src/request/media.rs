@@ -107,26 +107,26 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(header: &str, expected: Result<(Encoding, Shape), u16>) {
+    fn check(header: &str, expected: &Result<(Encoding, Shape), u16>) {
         let got = negotiate(header, false).map(|a| (a.encoding, a.shape)).map_err(|refusal| refusal.code());
-        assert_eq!(got, expected, "{header}");
+        assert_eq!(&got, expected, "{header}");
     }
 
     #[test]
     fn clauses_are_tried_in_order_of_quality() {
-        check("", Ok((Encoding::Json, Shape::Object)));
-        check("application/yaml", Ok((Encoding::Yaml, Shape::Object)));
-        check("application/json;q=0.5,*/*;q=0.1", Ok((Encoding::Json, Shape::Object)));
-        check("application/yaml;q=0.2, application/json", Ok((Encoding::Json, Shape::Object)));
-        check("application/json;q=0", Ok((Encoding::Json, Shape::Object)));
-        check("application/json;as=Table;v=v1;g=meta.k8s.io", Ok((Encoding::Json, Shape::Table("v1"))));
-        check("application/json;as=Table;v=v7;g=meta.k8s.io,application/json", Ok((Encoding::Json, Shape::Object)));
+        check("", &Ok((Encoding::Json, Shape::Object)));
+        check("application/yaml", &Ok((Encoding::Yaml, Shape::Object)));
+        check("application/json;q=0.5,*/*;q=0.1", &Ok((Encoding::Json, Shape::Object)));
+        check("application/yaml;q=0.2, application/json", &Ok((Encoding::Json, Shape::Object)));
+        check("application/json;q=0", &Ok((Encoding::Json, Shape::Object)));
+        check("application/json;as=Table;v=v1;g=meta.k8s.io", &Ok((Encoding::Json, Shape::Table("v1"))));
+        check("application/json;as=Table;v=v7;g=meta.k8s.io,application/json", &Ok((Encoding::Json, Shape::Object)));
     }
 
     #[test]
     fn what_nobody_can_serve_is_refused() {
         for header in ["application/*", "APPLICATION/JSON", "text/plain", "application/json;v=v2", "garbage"] {
-            check(header, Err(406));
+            check(header, &Err(406));
         }
     }
 }

@@ -16,8 +16,6 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
-    /// What follows the subresource, for `proxy`.
-    pub(crate) rest: Option<String>,
     /// The old form `/api/v1/watch/...`.
     pub(crate) watch: bool,
 }
@@ -94,11 +92,11 @@ fn target(group: &str, version: &str, parts: &[String], watch: bool, kinds: &Kin
     if kind.namespaced != in_namespace && !(kind.namespaced && whole_collection) {
         return None;
     }
-    let (name, subresource, rest) = match rest {
-        [] => (None, None, None),
-        [name] => (Some(*name), None, None),
-        [name, sub] => (Some(*name), Some(*sub), None),
-        [name, "proxy", rest @ ..] => (Some(*name), Some("proxy"), Some(rest.join("/"))),
+    let (name, subresource) = match rest {
+        [] => (None, None),
+        [name] => (Some(*name), None),
+        [name, sub] => (Some(*name), Some(*sub)),
+        [name, "proxy", ..] => (Some(*name), Some("proxy")),
         _ => return None,
     };
     if name.is_some_and(|name| name.is_empty() || name == "." || name == "..") {
@@ -112,7 +110,6 @@ fn target(group: &str, version: &str, parts: &[String], watch: bool, kinds: &Kin
         namespace: namespace.to_owned(),
         name: name.map(str::to_owned),
         subresource: subresource.map(str::to_owned),
-        rest,
         watch,
     })
 }

@@ -125,10 +125,9 @@ fn unreadable(
     }
 }
 
-/// Items of a list, glued together from stored bytes. `strip` is the beginning that items of a list go without.
-pub(crate) fn glue(entries: &[Arc<Entry>], strip: &str) -> Vec<u8> {
-    let size: usize = entries.iter().map(|entry| entry.bytes.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 2);
+/// Writes the items of a list, glued together from stored bytes. `strip` is the beginning that items of a list go without.
+pub(crate) fn glue(out: &mut Vec<u8>, entries: &[Arc<Entry>], strip: &str) {
+    out.reserve(entries.iter().map(|entry| entry.bytes.len() + 1).sum::<usize>() + 3);
     out.push(b'[');
     for (index, entry) in entries.iter().enumerate() {
         if index > 0 {
@@ -143,5 +142,4 @@ pub(crate) fn glue(entries: &[Arc<Entry>], strip: &str) -> Vec<u8> {
         }
     }
     out.push(b']');
-    out
 }

@@ -145,7 +145,7 @@ impl Feed {
             if let Some(chunk) = self.take_ready() {
                 return Some(chunk);
             }
-            let Some(watch) = self.watch.as_mut() else { return None };
+            let watch = self.watch.as_mut()?;
             let bookmark = async {
                 match self.bookmarks.as_mut() {
                     Some(timer) => timer.tick().await,

@@ -1,0 +1,11 @@
+//! The API as its callers see it: in this process, and once through TLS.
+
+mod access;
+mod custom;
+mod deletes;
+mod lists;
+mod speed;
+mod tls;
+mod town;
+mod watches;
+mod writes;
