@@ -2,6 +2,7 @@
 
 mod namespace;
 mod nodes;
+mod owner_references;
 mod priority;
 mod protection;
 mod service_account;
@@ -9,6 +10,7 @@ mod services;
 
 use serde_json::Value;
 
+pub(crate) use owner_references::{Found, dedup};
 pub(crate) use priority::SYSTEM;
 pub(crate) use services::{Addresses, claim, release};
 

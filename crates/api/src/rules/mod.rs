@@ -15,7 +15,9 @@ pub(crate) use patches::{Patch, read_patch};
 
 use crate::object::Object;
 use crate::refusal::Refusal;
+use crate::registry::Kinds;
 use crate::request::BodyFormat;
+use crate::versions;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -51,14 +53,35 @@ pub(crate) fn misfit(kind: &Kind, object: &Value) -> Option<String> {
     if kind.custom.is_some() { None } else { merge::unstructured_fault(kind.ty(), object) }
 }
 
-/// What is wrong with a patched object that says it is something else now.
-pub(crate) fn other_kind(kind: &Kind, object: &Value) -> Option<String> {
+/// What is wrong with a patched object that says it is something else now: it is read as that.
+pub(crate) fn other_kind(kinds: &Kinds, kind: &Kind, object: &Value) -> Option<String> {
     let (version, name) = (object.text("/apiVersion"), object.text("/kind"));
     let same = (name.is_empty() || name == kind.kind) && (version.is_empty() || version == kind.api_version());
-    // Custom resources are refused by their validation.
-    (!same && kind.custom.is_none()).then(|| {
-        format!("no kind {name:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
-    })
+    if same || kind.custom.is_some() {
+        return None;
+    }
+    let Some(other) = kinds.all.iter().find(|other| other.api_version() == version && other.kind == name) else {
+        return Some(format!(
+            "no kind {name:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        ));
+    };
+    let unreadable = decode::typed(other, &mut object.clone()).err().map(|error| error.cause());
+    let package = kind.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+    let gvk = versions::gvk(other);
+    unreadable.or_else(|| Some(format!("unable to decode {gvk} into *{package}.{}", kind.kind)))
+}
+
+/// What a patched custom resource may not say of itself.
+pub(crate) fn identity_faults(kind: &Kind, object: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if object.text("/kind") != kind.kind {
+        faults.push(Fault::invalid("kind", object.text("/kind"), format!("must be {}", kind.kind)));
+    }
+    let version = kind.api_version();
+    if object.text("/apiVersion") != version {
+        faults.push(Fault::invalid("apiVersion", object.text("/apiVersion"), format!("must be {version}")));
+    }
+    faults
 }
 
 /// What strict field validation says of these notices.

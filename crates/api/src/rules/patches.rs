@@ -21,9 +21,11 @@ pub(crate) struct Patch {
 pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refusal> {
     let prefix = if format == PatchFormat::Strategic { "" } else { "error decoding patch: " };
     let read = decode::untyped(Format::Json, body);
-    let Decoded { object: value, mut notices } = read.map_err(|error| Refusal::bad(format!("{prefix}{error}")))?;
+    let Decoded { object: mut value, mut notices } = read.map_err(|error| Refusal::bad(format!("{prefix}{error}")))?;
     if format == PatchFormat::Json {
         notices = notices.into_iter().map(|notice| format!("json patch {notice}")).collect();
+        // A `test` compares numbers as they are written.
+        value = serde_json::from_slice(body).unwrap_or(value);
         notices.extend(merge::json_patch_notices(&value));
     }
     if format == PatchFormat::Merge {

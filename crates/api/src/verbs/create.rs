@@ -39,6 +39,7 @@ pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions
     if !object.resource_version().is_empty() {
         return Err(Refusal::Unexplained("resourceVersion should not be set on objects to be created".into()));
     }
+    admission::dedup(call, &mut object, admission::Found::InTheBody);
     rules::track_create(call, &mut object, &options.manager);
     finish(call, object, options).await
 }
@@ -47,6 +48,7 @@ pub(crate) async fn store(call: &Call, mut object: Value, options: &WriteOptions
 pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOptions) -> Result<Response<Body>, Refusal> {
     let kind = call.kind();
     admission::create(call, &mut object).await?;
+    admission::dedup(call, &mut object, admission::Found::AfterAdmission);
     rules::prepare_create(kind, &mut object);
     rules::complete(kind, &mut object);
     let generated = object.name().is_empty() && !object.text("/metadata/generateName").is_empty();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_schema::{Fault, Kind};
 use sluice_store::Entry;
 
@@ -64,7 +64,13 @@ pub(crate) fn patched(
     }
     let mut notices = patch.notices.clone();
     let misfit = if patch.is_strategic() { rules::misfit(kind, &new) } else { None };
-    let misfit = misfit.or_else(|| rules::other_kind(kind, &new));
+    let misfit = misfit.or_else(|| rules::other_kind(&call.server.registry().kinds(), kind, &new));
+    if kind.custom.is_none() && new["apiVersion"].is_null() {
+        // Without a version a real server reads into a type that has no names for fields.
+        let fields = new.as_object().into_iter().flatten().map(|(name, _)| name);
+        notices.extend(fields.filter(|name| *name != "kind").map(|name| format!("unknown field {name:?}")));
+        new = json!({});
+    }
     let read = misfit.map_or_else(|| rules::typed(kind, &mut new), Err).map(|unknown| notices.extend(unknown));
     let strict = validation == FieldValidation::Strict && !notices.is_empty();
     let why = match read {
@@ -81,8 +87,19 @@ pub(crate) fn patched(
             faults: vec![fault],
         });
     }
+    let faults = if kind.custom.is_some() { rules::identity_faults(kind, &new) } else { vec![] };
+    if faults.iter().any(|fault| fault.path == "apiVersion") {
+        // No schema knows the fields of a version that is not there.
+        let fields = new.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let unknown = fields.filter(|name| !["apiVersion", "kind", "metadata"].contains(name));
+        notices.extend(unknown.map(|name| format!("unknown field {name:?}")));
+    }
     if validation == FieldValidation::Warn {
         notices.into_iter().for_each(|notice| call.notices.add(notice));
+    }
+    if !faults.is_empty() {
+        let (group, said) = (kind.group.clone(), new.text("/kind").to_owned());
+        return Err(Refusal::Invalid { group, kind: said, name: call.name().to_owned(), faults });
     }
     Ok(new)
 }

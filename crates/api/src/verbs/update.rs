@@ -27,6 +27,7 @@ pub(crate) async fn update(call: &Call) -> Result<Response<Body>, Refusal> {
     judge_fields(call, kind, options.validation, std::mem::take(&mut decoded.notices))?;
     let mut sent = decoded.object;
     named_as_in_path(call, &mut sent)?;
+    admission::dedup(call, &mut sent, admission::Found::InTheBody);
     let wanted = wanted_revision(&sent)?;
     for _ in 0..ATTEMPTS {
         let Some(old) = call.server.storage().get(&call.key()) else {
@@ -58,6 +59,7 @@ pub(crate) fn change(
     }
     keep_identity(live, &mut new);
     admission::update(call, live, &mut new)?;
+    admission::dedup(call, &mut new, admission::Found::AfterAdmission);
     rules::prepare_update(kind, &mut new, live, subresource);
     rules::complete(kind, &mut new);
     rules::settle(&mut new, live);

@@ -50,8 +50,19 @@ fn scalar_fault(scalar: Scalar, field: Option<&Field>, value: &Value) -> Option<
         Scalar::Quantity => return quantity_fault(value),
         Scalar::IntOrString | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::FieldsV1 => return None,
     };
+    if fits {
+        return None;
+    }
+    // Only numbers become something else at all, and of these only whole ones become text.
+    let convertible = match scalar {
+        Scalar::String => value.is_i64() || value.is_u64(),
+        _ => value.is_number(),
+    };
+    if !convertible || scalar == Scalar::Bool {
+        return Some(format!("unrecognized type: {plain}"));
+    }
     let named = field.and_then(|field| field.native).map(|native| native.go).filter(|name| !name.is_empty());
-    (!fits).then(|| format!("cannot convert {} to {}", go_type(value), named.unwrap_or(plain)))
+    Some(format!("cannot convert {} to {}", go_type(value), named.unwrap_or(plain)))
 }
 
 fn is_whole(value: &Value) -> bool {
@@ -103,6 +114,9 @@ mod tests {
         check("Pod", &json!({"spec": "x"}), Some("cannot restore struct from: string"));
         check("Pod", &json!({"spec": {"priority": 1.5}}), Some("cannot convert float64 to int32"));
         check("Pod", &json!({"spec": {"priority": 1.0}}), None);
+        check("Pod", &json!({"spec": {"priority": "1"}}), Some("unrecognized type: int32"));
+        check("Pod", &json!({"spec": {"hostNetwork": 1}}), Some("unrecognized type: bool"));
+        check("Pod", &json!({"spec": {"hostname": ["a"]}}), Some("unrecognized type: string"));
         check("Pod", &json!({"spec": {"dnsPolicy": 1}}), Some("cannot convert int64 to v1.DNSPolicy"));
         let base64 = "error decoding from json: illegal base64 data at input byte 3";
         check("Secret", &json!({"data": {"a": "not base64!"}}), Some(base64));

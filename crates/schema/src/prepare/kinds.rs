@@ -99,6 +99,7 @@ static KINDS: &[Rules] = &[
             keep(new, old, "type");
         }
     }),
+    kind("", "ServiceAccount").create(names_of_secrets).update(|account, _| names_of_secrets(account)),
     kind("apps", "Deployment").generation(Generation::SpecAndAnnotations).status().status_update(|new, old| {
         let labels = old["metadata"].get("labels").cloned();
         let meta = new.ensure("metadata");
@@ -294,5 +295,12 @@ fn kept_node_ports(spec: &mut Value, before: &Value) {
         if let Some(old) = old_ports.iter().find(|old| id(old) == id(port)) {
             keep(port, old, "nodePort");
         }
+    }
+}
+
+/// Of the secrets of an account only the names are kept.
+fn names_of_secrets(account: &mut Value) {
+    for secret in account.each("secrets") {
+        *secret = secret.get("name").map_or_else(|| json!({}), |name| json!({"name": name}));
     }
 }
