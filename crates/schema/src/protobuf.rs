@@ -203,7 +203,7 @@ fn read_field(
         }
         _ => {
             let value = match field.native.and_then(|n| n.union) {
-                Some(union) => read_union(ty, union, name, part, depth)?,
+                Some(union) => read_union(ty, union, name, &part, depth)?,
                 None => read_value(below, name, part, depth)?,
             };
             object.insert(name.to_owned(), value);
@@ -335,7 +335,7 @@ fn read_raw(name: &str, message: &[u8]) -> Result<Value> {
 }
 
 /// A schema in the first or second field, or the other form in the one left.
-fn read_union(ty: Ty<'_>, union: Union, name: &str, part: Part<'_>, depth: usize) -> Result<Value> {
+fn read_union(ty: Ty<'_>, union: Union, name: &str, part: &Part<'_>, depth: usize) -> Result<Value> {
     let Part::Bytes(message) = part else { return Err(ProtobufError::WrongWireType(name.to_owned())) };
     let (Union::OrArray(id) | Union::OrBool(id) | Union::OrStrings(id)) = union;
     let schema = |bytes: &[u8]| read_value(ty.to(id), name, Part::Bytes(bytes), depth + 1);

@@ -45,10 +45,8 @@ pub fn row(kind: &Kind, object: &Value, now: Timestamp) -> Value {
         return json!({"cells": custom::cells(custom, object)});
     }
     let mut row = Map::new();
-    if kind.is("", "Pod") {
-        if let Some(finished) = pod::finished(object) {
-            row.insert("conditions".to_owned(), finished);
-        }
+    if let (true, Some(finished)) = (kind.is("", "Pod"), pod::finished(object)) {
+        row.insert("conditions".to_owned(), finished);
     }
     row.insert("cells".to_owned(), Value::Array(builtin_cells(kind, object)));
     Value::Object(row)

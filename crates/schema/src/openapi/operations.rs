@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::schemas::{published, published_list};
 use crate::Catalog;
 use crate::kinds::{Kind, Subresource};
+use crate::types::Ty;
 
 /// One method of one path.
 pub(super) struct Operation {
@@ -139,7 +140,7 @@ impl Names {
         } else {
             Catalog::builtin().body(&sub.group, &sub.version, &sub.kind)
         };
-        let body = body.and_then(|ty| ty.as_struct()).map(|def| def.name.clone());
+        let body = body.and_then(Ty::as_struct).map(|def| def.name.clone());
         let answer = match body {
             Some(_) if sub.kind == kind.kind => published(kind),
             Some(name) => name,

@@ -74,7 +74,7 @@ impl<'p> Schemas<'p> {
         }
         match &kind.custom {
             Some(custom) => {
-                let schema = self.custom(kind, custom);
+                let schema = self.custom(custom);
                 self.done.insert(name.clone(), schema);
                 let schema = self.custom_list(kind, &name);
                 self.done.insert(list, schema);
@@ -96,7 +96,7 @@ impl<'p> Schemas<'p> {
 
     fn add_body(&mut self, group: &str, version: &str, kind: &str) {
         let body = Catalog::builtin().body(group, version, kind);
-        let Some(name) = body.and_then(|ty| ty.as_struct()).map(|def| def.name.clone()) else { return };
+        let Some(name) = body.and_then(Ty::as_struct).map(|def| def.name.clone()) else { return };
         let known = self.kinds.entry(name.clone()).or_default();
         let gvk = json!({"group": group, "version": version, "kind": kind});
         if !known.contains(&gvk) {
@@ -256,7 +256,7 @@ impl<'p> Schemas<'p> {
     }
 
     /// A custom resource: its own schema, with what every object has.
-    fn custom(&mut self, kind: &Kind, custom: &Custom) -> Value {
+    fn custom(&mut self, custom: &Custom) -> Value {
         let mut schema = custom.open_api.clone();
         if !schema.is_object() {
             schema = json!({});
@@ -276,7 +276,6 @@ impl<'p> Schemas<'p> {
         let mut metadata = self.reference(&format!("{META}.ObjectMeta"));
         metadata["description"] = self.prose.of_field(object, "metadata").unwrap_or_default().into();
         schema["properties"]["metadata"] = metadata;
-        let _ = kind;
         schema
     }
 

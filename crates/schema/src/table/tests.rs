@@ -4,10 +4,10 @@ use serde_json::json;
 use super::*;
 use crate::Catalog;
 
-fn shown(group: &str, name: &str, object: Value) -> Vec<Value> {
+fn shown(group: &str, name: &str, object: &Value) -> Vec<Value> {
     let kind = Catalog::builtin().kinds().iter().find(|k| k.is(group, name)).expect("a built-in kind");
     let now = "2024-01-01T01:00:00Z".parse().expect("a time");
-    row(kind, &object, now)["cells"].as_array().expect("rows have cells").clone()
+    row(kind, object, now)["cells"].as_array().expect("rows have cells").clone()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_pod_says_in_one_word_how_it_is() {
             let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
             pod.pointer_mut(parent).expect("a parent")[field] = value.clone();
         }
-        let cells = shown("", "Pod", pod);
+        let cells = shown("", "Pod", &pod);
         format!(
             "{} {} {}",
             cells[1].as_str().unwrap_or_default(),
@@ -83,7 +83,7 @@ fn selectors_and_lists_are_written_as_on_the_command_line() {
     let deployment = json!({"metadata": {"name": "d"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"z": "1"},
         "matchExpressions": [{"key": "app", "operator": "In", "values": ["b", "a"]}, {"key": "x", "operator": "DoesNotExist"}]},
         "template": {"spec": {"containers": [{"name": "c", "image": "i:1"}, {"name": "d", "image": "j"}]}}}, "status": {"readyReplicas": 1}});
-    let cells = shown("apps", "Deployment", deployment);
+    let cells = shown("apps", "Deployment", &deployment);
     assert_eq!(
         cells[1..],
         [
@@ -97,7 +97,7 @@ fn selectors_and_lists_are_written_as_on_the_command_line() {
         ]
     );
     let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": [{"port": 80}, {"port": 90}]}]});
-    assert_eq!(shown("", "Endpoints", endpoints)[1], "10.0.0.1:80,10.0.0.2:80,10.0.0.1:90 + 1 more...");
+    assert_eq!(shown("", "Endpoints", &endpoints)[1], "10.0.0.1:80,10.0.0.2:80,10.0.0.1:90 + 1 more...");
 }
 
 #[test]
