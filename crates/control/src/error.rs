@@ -30,9 +30,9 @@ impl From<kube::Error> for Error {
 }
 
 impl Error {
-    /// Part of the ordinary course of things.
+    /// Part of the ordinary course of things, or told to the user by an event.
     pub(crate) fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Stale { .. })
+        matches!(self, Self::Stale { .. } | Self::Partial { .. })
     }
 }
 

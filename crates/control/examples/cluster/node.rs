@@ -8,6 +8,8 @@ use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
+/// A pod may change while it is written.
+const ATTEMPTS: usize = 3;
 const NAME: &str = "pretended";
 
 pub(crate) async fn run(client: Client) {
@@ -22,8 +24,11 @@ pub(crate) async fn run(client: Client) {
         match event {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 last_address += 1;
-                if let Err(error) = tend(&client, &pod, last_address).await {
-                    tracing::debug!(%error, "The pod changed meanwhile");
+                for _ in 0..ATTEMPTS {
+                    match tend(&client, &pod, last_address).await {
+                        Ok(()) => break,
+                        Err(error) => tracing::warn!(%error, pod = pod.name_any(), "The pod is not tended"),
+                    }
                 }
             }
             Ok(_) => {}

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use super::super::informer::is_deleted;
 use super::revision;
 use super::sizes::{Share, Sizes, is_rolling, share_out};
-use super::status::{self, Progress, available, replicas};
+use super::status::{self, Progress, available, lasting, replicas};
 
 /// What a pass begins with.
 pub(super) struct Observed {
@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
     /// First what is not available anyway, then as much as may be missing.
     fn shrink_olds(&mut self) -> bool {
         let olds = self.active_olds();
-        let new_unavailable = self.new.map_or(0, |at| replicas(&self.sets[at]) - available(&self.sets[at]));
+        let new_unavailable = self.new.map_or(0, |at| replicas(&self.sets[at]) - lasting(&self.sets[at]));
         let most = self.total() - self.sizes.least_available() - new_unavailable;
         if olds.is_empty() || most <= 0 {
             return false;
@@ -301,12 +301,12 @@ impl<'a> Pass<'a> {
         let mut removed = 0;
         for at in &olds {
             let set = &self.sets[*at];
-            let unhealthy = (replicas(set) - available(set)).clamp(0, most - removed);
+            let unhealthy = (replicas(set) - lasting(set)).min(most - removed);
             let size = replicas(set) - unhealthy;
             removed += unhealthy;
             self.resize(*at, size);
         }
-        let spare = self.sets.iter().map(available).sum::<i32>() - self.sizes.least_available();
+        let spare = self.sets.iter().map(lasting).sum::<i32>() - self.sizes.least_available();
         let mut left = spare.max(0);
         for at in olds {
             let part = replicas(&self.sets[at]).min(left);

@@ -60,6 +60,11 @@ pub(super) fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
+/// What will be available when the set has the size it was told: its count may be of the time before.
+pub(super) fn lasting(set: &ReplicaSet) -> i32 {
+    available(set).min(replicas(set))
+}
+
 fn sum(sets: &[ReplicaSet], count: impl Fn(&ReplicaSet) -> i32) -> i32 {
     sets.iter().map(count).sum()
 }
