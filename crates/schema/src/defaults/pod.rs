@@ -23,6 +23,20 @@ pub(super) fn pod(object: &mut Value) {
         }
     }
     requests_of_pod(spec);
+    if let Some(status) = object.child("status") {
+        addresses(status);
+    }
+}
+
+/// The one address and the list of addresses agree: the one counts if both are given, the list if only that is.
+fn addresses(status: &mut Value) {
+    let own = status.text("podIP").to_owned();
+    let first = status.each("podIPs").next().map(|first| first.text("ip").to_owned());
+    match first {
+        Some(first) if own.is_empty() => status.put("podIP", first),
+        first if !own.is_empty() && first.as_ref() != Some(&own) => status.put("podIPs", json!([{"ip": own}])),
+        _ => {}
+    }
 }
 
 /// The pod template in a field.
