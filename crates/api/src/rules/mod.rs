@@ -14,6 +14,7 @@ pub(crate) use owners::{apply, read_apply, refused, settle, track_create, track_
 pub(crate) use patches::{Patch, read_patch};
 
 use crate::object::Object;
+use crate::random;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
 use crate::request::BodyFormat;
@@ -144,9 +145,24 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
 /// Makes a decoded object one that can be created: what is not the client's is reset.
 pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
     prepare::create(kind, object);
+    date(kind, object);
     if is_definition(kind) {
         // Its status begins with the versions that are stored.
         crd::apply_definition_defaults(object);
+    }
+}
+
+/// The times that a new object begins with, beside that of its creation.
+fn date(kind: &Kind, object: &mut Value) {
+    if kind.is("", "Pod") {
+        let conditions = object["status"]["conditions"].as_array_mut();
+        for condition in conditions.into_iter().flatten().filter(|condition| condition["lastTransitionTime"].is_null())
+        {
+            condition["lastTransitionTime"] = random::now().into();
+        }
+    }
+    if kind.is("", "PersistentVolume") {
+        object["status"]["lastPhaseTransitionTime"] = random::now().into();
     }
 }
 

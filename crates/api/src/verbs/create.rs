@@ -28,7 +28,11 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Refusal> {
     let options = WriteOptions::parse(&call.query, &call.user_agent, "CreateOptions")?;
     let mut decoded = rules::decode(kind, format, &call.body)?;
     judge_fields(call, kind, options.validation, std::mem::take(&mut decoded.notices))?;
-    let object = decoded.object;
+    let mut object = decoded.object;
+    // Nobody owns what the server says of a new object.
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        object.drop_meta(field);
+    }
     store(call, object, &options).await
 }
 

@@ -47,6 +47,10 @@ pub(super) fn status(new: &mut Value, old: &Value) {
 
 /// `pods/ephemeralcontainers` and `pods/resize`: nothing else changes, without a word.
 pub(super) fn subresource(new: &mut Value, old: &Value, part: &str) {
+    if part == "binding" {
+        // The annotations and labels of a binding become the pod's.
+        return;
+    }
     own_metadata(new, old);
     match part {
         "ephemeralcontainers" => keep_all_but(new, old, &[&["spec", "ephemeralContainers"]]),
