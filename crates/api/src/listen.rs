@@ -21,6 +21,7 @@ use crate::dispatch;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 use crate::server::Server;
+use crate::tokens::{self, ISSUER};
 
 /// Connections at the same time; further ones wait.
 const CONNECTIONS: usize = 4096;
@@ -112,7 +113,10 @@ async fn connection(server: Server, stream: TcpStream, acceptor: TlsAcceptor, sh
 fn authenticate(server: &Server, certificate: Option<Identity>, headers: &HeaderMap) -> Result<Identity, Refusal> {
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match header.and_then(bearer) {
-        Some(token) => server.inner.tokens.identity(token).or(certificate).ok_or(Refusal::Unauthorized),
+        Some(token) => {
+            let known = tokens::check(server, token, &[ISSUER.to_owned()]).ok().map(|known| known.user);
+            known.or(certificate).ok_or(Refusal::Unauthorized)
+        }
         None => Ok(certificate.unwrap_or_else(Identity::anonymous)),
     }
 }
