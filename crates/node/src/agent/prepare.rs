@@ -1,6 +1,11 @@
 //! From a pod's object to the plan that its supervisor runs.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodSpec};
 use kube::ResourceExt as _;
@@ -137,7 +142,13 @@ impl Preparation<'_> {
             std::os::unix::fs::chown(&dir, uid, gid)?;
             dir.parent().map_or(Ok(()), |parent| std::os::unix::fs::chown(parent, uid, gid))?;
         }
-        Ok(dir)
+        match uid.map(|uid| (uid, closed_to(&dir, uid))) {
+            Some((uid, Some(closed))) => Err(std::io::Error::other(format!(
+                "user {uid} may not pass through `{}`: allow it with `chmod o+x`, or leave out runAsUser",
+                closed.display()
+            ))),
+            _ => Ok(dir),
+        }
     }
 
     /// The ids to run under: those of the manifest if we may give them, our own otherwise.
@@ -202,6 +213,18 @@ fn argv(
     command.map_or_else(|| entrypoint.to_vec(), expanded).into_iter().chain(rest).collect()
 }
 
+/// The first directory on the way to `path` that a user may not pass through.
+fn closed_to(path: &Path, uid: u32) -> Option<&Path> {
+    let open = |dir: &Path| {
+        let Ok(metadata) = fs::metadata(dir) else { return false };
+        let bit = if metadata.uid() == uid { 0o100 } else { 0o001 };
+        uid == 0 || metadata.mode() & bit != 0
+    };
+    let mut way: Vec<&Path> = path.ancestors().collect();
+    way.reverse();
+    way.into_iter().find(|dir| !open(dir))
+}
+
 fn signal_number(name: &str) -> Option<i32> {
     let known = [
         ("SIGHUP", libc::SIGHUP),
@@ -220,6 +243,22 @@ fn signal_number(name: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_directory_is_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let inner = directory.path().join("a/b");
+        fs::create_dir_all(&inner).expect("directories");
+        let set =
+            |mode| fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).expect("our own directory");
+        // User 1 owns nothing here.
+        set(0o700);
+        assert_eq!(closed_to(&inner, 1), Some(directory.path()));
+        set(0o711);
+        assert_eq!(closed_to(&inner, 1), None);
+        assert_eq!(closed_to(&inner, 0), None);
+    }
 
     #[test]
     fn commands_replace_programs_and_args_replace_arguments() {

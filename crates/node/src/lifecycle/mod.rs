@@ -297,7 +297,7 @@ impl Machine {
             startup_pending,
             ending: None,
         });
-        self.notice(index, "Started", format!("Container started: {name}"), false, now);
+        self.notice(index, "Started", format!("Started container {name}"), false, now);
         if post_start_pending {
             out.push(Action::RunHook { index, moment: Moment::PostStart });
         }

@@ -90,7 +90,7 @@ impl Machine {
         cell.life = Life::Spawning;
         let (name, image) = (&self.plan.containers[index].name, &self.plan.containers[index].image);
         let (created, pulled) =
-            (format!("Container created: {name}"), format!("Container image \"{image}\" already present on machine"));
+            (format!("Created container: {name}"), format!("Container image \"{image}\" already present on machine"));
         self.notice(index, "Pulled", pulled, false, now);
         self.notice(index, "Created", created, false, now);
         out.push(Action::Spawn { index, restart_count });

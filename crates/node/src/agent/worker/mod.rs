@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt as _;
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -84,6 +87,8 @@ pub(super) struct Worker {
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     /// What the pod refers to may have changed since it was written down.
     stale: bool,
+    /// When withheld containers are looked at again.
+    recheck_at: Option<Instant>,
     /// When a container that was withheld for its image was first seen so.
     pull_failed: BTreeMap<String, Timestamp>,
     reported: Option<PodStatus>,
@@ -104,6 +109,7 @@ impl Worker {
             probing: BTreeMap::new(),
             findings: mpsc::channel(MAX_FINDINGS),
             stale: true,
+            recheck_at: None,
             pull_failed: BTreeMap::new(),
             reported: None,
         }
@@ -138,7 +144,11 @@ impl Worker {
                 changed = desired.changed() => if changed.is_err() { return },
                 change = changes.recv() => self.stale |= self.concerns(change),
                 _ = gateways.changed(), if draining => {}
-                () = tokio::time::sleep(wait) => self.stale |= self.is_withheld(),
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.recheck_at.is_some_and(|at| at <= Instant::now()) {
+                self.recheck_at = None;
+                self.stale = true;
             }
         }
     }

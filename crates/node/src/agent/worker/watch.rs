@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Probe};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{IDLE, RETRY, SyncError, Worker};
@@ -24,7 +25,7 @@ impl Worker {
     /// Brings volumes and commands up to date if their sources may have changed; says when to look again.
     pub(super) async fn refresh(&mut self) -> Result<Duration, SyncError> {
         let Some(link) = self.link.clone().filter(|_| self.stale) else {
-            return Ok(if self.is_withheld() { RETRY } else { IDLE });
+            return Ok(self.until_recheck());
         };
         let sources = self.write_volumes().await?;
         let Some(mut plan) = self.make_plan(&sources) else { return Ok(IDLE) };
@@ -43,7 +44,17 @@ impl Worker {
         }
         self.plan = Some(plan);
         self.stale = false;
-        Ok(if self.is_withheld() { RETRY } else { IDLE })
+        Ok(self.until_recheck())
+    }
+
+    /// Other news must not put off the next look at containers that are withheld.
+    fn until_recheck(&mut self) -> Duration {
+        if !self.is_withheld() {
+            self.recheck_at = None;
+            return IDLE;
+        }
+        let at = *self.recheck_at.get_or_insert_with(|| Instant::now() + RETRY);
+        at.saturating_duration_since(Instant::now())
     }
 
     /// Another image for a container that runs: it is ended, and starts again from the new one.
