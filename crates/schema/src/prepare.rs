@@ -22,9 +22,8 @@ pub use quality::qos_class;
 /// Makes a decoded, defaulted object one that can be created.
 pub fn create(kind: &Kind, object: &mut Value) {
     let rules = kinds::rules(kind);
-    if let Some(custom) = &kind.custom {
+    if kind.custom.is_some() {
         // Custom resources have a status of their own only where they serve it.
-        let _ = custom;
         if kind.has_status() {
             object.cut("status");
         }
@@ -59,6 +58,25 @@ pub fn update(kind: &Kind, new: &mut Value, old: &Value, subresource: Option<&st
         // These say nothing of what is wanted, even where annotations count towards it.
         Some("status" | "binding" | "eviction") => keep_generation(new, old),
         _ => generation(kind, rules, new, old),
+    }
+}
+
+/// Writes down when something happened, where a kind keeps that: `now` is RFC 3339.
+pub fn stamp(kind: &Kind, new: &mut Value, old: Option<&Value>, now: &str) {
+    if kind.is("", "Pod") && old.is_none() {
+        for condition in new.ensure("status").each("conditions") {
+            condition.default("lastTransitionTime", now);
+        }
+    }
+    if kind.is("", "PersistentVolume") {
+        const SINCE: &str = "lastPhaseTransitionTime";
+        let nothing = Value::Null;
+        let before = old.and_then(|old| old.get("status")).unwrap_or(&nothing);
+        let status = new.ensure("status");
+        let moved = old.is_none() || status.text("phase") != before.text("phase");
+        if moved && status.get(SINCE) == before.get(SINCE) {
+            status.put(SINCE, now);
+        }
     }
 }
 

@@ -182,8 +182,7 @@ impl Desk<'_> {
         };
         let offset = u32::from(address).wrapping_sub(NETWORK);
         if offset == 0 || offset >= ADDRESSES - 1 {
-            self.faults
-                .push(refuse("the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12"));
+            self.faults.push(refuse("the provided network does not match the current range"));
         } else if !self.all.addresses.insert(address) {
             self.faults.push(refuse("provided IP is already allocated"));
         } else {
@@ -209,7 +208,7 @@ impl Desk<'_> {
 
     fn ports(&mut self, spec: &mut Value, wanted: bool) {
         let mut seen: BTreeSet<(u64, String)> = BTreeSet::new();
-        for (index, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        for (index, port) in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             let asked = port["nodePort"].as_u64().unwrap_or(0);
             let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
             if asked == 0 {

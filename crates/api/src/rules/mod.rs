@@ -145,24 +145,10 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
 /// Makes a decoded object one that can be created: what is not the client's is reset.
 pub(crate) fn prepare_create(kind: &Kind, object: &mut Value) {
     prepare::create(kind, object);
-    date(kind, object);
+    prepare::stamp(kind, object, None, &random::now());
     if is_definition(kind) {
         // Its status begins with the versions that are stored.
         crd::apply_definition_defaults(object);
-    }
-}
-
-/// The times that a new object begins with, beside that of its creation.
-fn date(kind: &Kind, object: &mut Value) {
-    if kind.is("", "Pod") {
-        let conditions = object["status"]["conditions"].as_array_mut();
-        for condition in conditions.into_iter().flatten().filter(|condition| condition["lastTransitionTime"].is_null())
-        {
-            condition["lastTransitionTime"] = random::now().into();
-        }
-    }
-    if kind.is("", "PersistentVolume") {
-        object["status"]["lastPhaseTransitionTime"] = random::now().into();
     }
 }
 
@@ -177,6 +163,7 @@ pub(crate) fn identify(kind: &Kind, object: &mut Value) {
 /// Makes a decoded object one that can replace the live one.
 pub(crate) fn prepare_update(kind: &Kind, new: &mut Value, live: &Value, subresource: Option<&str>) {
     prepare::update(kind, new, live, subresource);
+    prepare::stamp(kind, new, Some(live), &random::now());
     if is_definition(kind) && subresource.is_none() && new["spec"] != live["spec"] {
         let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
         new.set_meta("generation", generation + 1);

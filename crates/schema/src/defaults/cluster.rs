@@ -80,3 +80,21 @@ pub(super) fn priority_class(object: &mut Value) {
 pub(super) fn runtime_class(object: &mut Value) {
     round_resources(object, &["overhead", "podFixed"]);
 }
+
+/// Requests for devices want exactly one where they say nothing else.
+pub(super) fn device_requests(spec: &mut Value) {
+    let Some(devices) = spec.child("devices") else { return };
+    for request in devices.each("requests") {
+        if let Some(exactly) = request.child("exactly") {
+            device_count(exactly);
+        }
+        request.each("firstAvailable").for_each(device_count);
+    }
+}
+
+fn device_count(request: &mut Value) {
+    request.default("allocationMode", "ExactCount");
+    if request.text("allocationMode") == "ExactCount" && !request.holds("count") {
+        request.put("count", 1);
+    }
+}

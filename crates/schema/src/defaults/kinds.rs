@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{autoscaling, batch, cluster, config, network, pod, storage, webhooks, workloads};
+use crate::edit::Edit;
 use crate::kinds::Kind;
 
 type Defaults = fn(&mut Value);
@@ -37,6 +38,10 @@ const KINDS: &[(&str, &str, Defaults)] = &[
     ("rbac.authorization.k8s.io", "ClusterRoleBinding", cluster::role_binding),
     ("scheduling.k8s.io", "PriorityClass", cluster::priority_class),
     ("node.k8s.io", "RuntimeClass", cluster::runtime_class),
+    ("resource.k8s.io", "ResourceClaim", |object| cluster::device_requests(object.ensure("spec"))),
+    ("resource.k8s.io", "ResourceClaimTemplate", |object| {
+        cluster::device_requests(object.ensure("spec").ensure("spec"));
+    }),
     ("", "PersistentVolume", storage::volume),
     ("", "PersistentVolumeClaim", storage::claim),
     ("storage.k8s.io", "StorageClass", storage::class),

@@ -322,12 +322,6 @@ pub(crate) fn job_status(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     if holds(&status, "Complete") && holds(&status, "Failed") {
         wrong("cannot set Complete=True and Failed=true conditions".into());
     }
-    if holds(&status, "Complete") && !holds(&status, "SuccessCriteriaMet") {
-        wrong("cannot set Complete=True condition without the SuccessCriteriaMet=true condition".into());
-    }
-    if holds(&status, "Failed") && !holds(&status, "FailureTarget") {
-        wrong("cannot set Failed=True condition without the FailureTarget=true condition".into());
-    }
     let completion = status.get("completionTime");
     if holds(&status, "Complete") && !completion.is_set() {
         f.required(&completion, "completionTime is required for Complete jobs");
@@ -344,6 +338,12 @@ pub(crate) fn job_status(f: &mut Faults, new: &At<'_>, old: &At<'_>) {
     for kind in ["FailureTarget", "SuccessCriteriaMet"] {
         if holds(&before, kind) && !holds(&status, kind) {
             let detail = format!("cannot disable the {kind}=True condition");
+            f.add(Fault::new(at.path(), FaultKind::Invalid, None, detail));
+        }
+    }
+    for (condition, needed) in [("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")] {
+        if holds(&status, condition) && !holds(&status, needed) {
+            let detail = format!("cannot set {condition}=True condition without the {needed}=true condition");
             f.add(Fault::new(at.path(), FaultKind::Invalid, None, detail));
         }
     }

@@ -29,7 +29,7 @@ const KINDS: &[(&str, &str, Remarks)] = &[
         }
     }),
     ("", "PodTemplate", |out, object, old| {
-        template(out, &object.get("template"), old.map(|old| old.get("template")).as_ref())
+        template(out, &object.get("template"), old.map(|old| old.get("template")).as_ref());
     }),
     ("apps", "Deployment", |out, object, old| {
         if old.is_none() {
