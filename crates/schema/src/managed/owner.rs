@@ -1,5 +1,6 @@
 //! The rules of ownership: what a write takes, what it gives up, whom it conflicts with.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -97,7 +98,8 @@ impl<'a> Write<'a> {
         writer: &Identity,
         force: bool,
     ) -> Result<Comparison, OwnerError> {
-        let mut changes = Changes::new(self, live, new);
+        let all = compare(self.place(), live, new);
+        let mut changes = Changes::new(self, live, new, &all);
         let mut conflicts = Vec::new();
         let mut left = Vec::new();
         for (identity, owned) in managers.owners.iter().filter(|(identity, _)| *identity != writer) {
@@ -106,10 +108,12 @@ impl<'a> Write<'a> {
                 continue;
             };
             let taken = owned.fields.intersection(&changes.written());
-            conflicts.extend(Conflict::of(identity, &taken));
+            if !force {
+                conflicts.extend(Conflict::of(identity, &taken));
+            }
             left.push((identity.clone(), owned.fields.difference(&taken).difference(&changes.removed)));
         }
-        if !force && !conflicts.is_empty() {
+        if !conflicts.is_empty() {
             return Err(OwnerError::Conflicts(conflicts));
         }
         for (identity, fields) in left {
@@ -118,12 +122,12 @@ impl<'a> Write<'a> {
         if managers.owners.get(writer).is_some_and(|owned| owned.fields.is_empty()) {
             managers.owners.remove(writer);
         }
-        Ok(compare(self.place(), live, new))
+        Ok(all)
     }
 
     /// Reads all entries by the types of today. Entries of versions that are not served any more are dropped.
     fn reconcile(&self, live: &Value, managers: &mut Managers) -> Result<(), OwnerError> {
-        let mut known: BTreeMap<String, Option<Versioned<'a>>> = BTreeMap::new();
+        let mut known: BTreeMap<String, Option<Versioned<'a, '_>>> = BTreeMap::new();
         let mut kept = BTreeMap::new();
         for (identity, mut owned) in std::mem::take(&mut managers.owners) {
             if !known.contains_key(&owned.api_version) {
@@ -170,7 +174,7 @@ impl<'a> Write<'a> {
         let gone = all.difference(&kept).intersection(&last);
         let result = remove(then, &merged_then.value, &gone);
         let converted = self.convert(&result, &self.kind.api_version())?;
-        Ok(converted.map_or(result, |converted| converted.value))
+        Ok(converted.map(|converted| converted.value.into_owned()).unwrap_or(result))
     }
 
     fn add_back_owned(
@@ -195,26 +199,26 @@ impl<'a> Write<'a> {
     }
 
     /// The object in another version; nothing when there is no such version.
-    fn convert(&self, object: &Value, version: &str) -> Result<Option<Versioned<'a>>, String> {
+    fn convert<'v>(&self, object: &'v Value, version: &str) -> Result<Option<Versioned<'a, 'v>>, String> {
         let own = self.kind.api_version();
         if version == own && [own.as_str(), ""].contains(&api_version(object)) {
-            return Ok(Some(Versioned { kind: self.kind, value: object.clone() }));
+            return Ok(Some(Versioned { kind: self.kind, value: Cow::Borrowed(object) }));
         }
         let Some((kind, value)) = self.versions.convert(object, version) else { return Ok(None) };
         if api_version(object) != version {
             check(Place::Typed(kind.ty()), &value, Duplicates::Allowed)?;
         }
-        Ok(Some(Versioned { kind, value }))
+        Ok(Some(Versioned { kind, value: Cow::Owned(value) }))
     }
 }
 
 /// An object as it looks in one version.
-struct Versioned<'a> {
+struct Versioned<'a, 'v> {
     kind: &'a Kind,
-    value: Value,
+    value: Cow<'v, Value>,
 }
 
-impl<'a> Versioned<'a> {
+impl<'a> Versioned<'a, '_> {
     fn place(&self) -> Place<'a> {
         Place::Typed(self.kind.ty())
     }
@@ -233,21 +237,20 @@ struct Changes<'w, 'a> {
 }
 
 impl<'w, 'a> Changes<'w, 'a> {
-    fn new(write: &'w Write<'a>, live: &'w Value, new: &'w Value) -> Self {
-        let mut known = BTreeMap::new();
-        let own = compare(write.place(), live, new).filtered(&write.filter);
-        known.insert(write.kind.api_version(), Some(own));
+    fn new(write: &'w Write<'a>, live: &'w Value, new: &'w Value, all: &Comparison) -> Self {
+        let own = all.filtered(&write.filter);
+        let known = BTreeMap::from([(write.kind.api_version(), Some(own))]);
         Self { write, live, new, known }
     }
 
     /// Nothing for a version that is not served any more.
     fn at(&mut self, version: &str) -> Result<Option<&Comparison>, OwnerError> {
         if !self.known.contains_key(version) {
-            let converted = |object: &Value, what: &str| {
-                let failed = |why| OwnerError::Failed(format!("failed to convert {what} object: {why}"));
-                self.write.convert(object, version).map_err(failed)
+            let failed = |what: &'static str| {
+                move |why: String| OwnerError::Failed(format!("failed to convert {what} object: {why}"))
             };
-            let (old, new) = (converted(self.live, "old")?, converted(self.new, "new")?);
+            let old = self.write.convert(self.live, version).map_err(failed("old"))?;
+            let new = self.write.convert(self.new, version).map_err(failed("new"))?;
             let changes = match (old, new) {
                 (Some(old), Some(new)) => {
                     Some(compare(old.place(), &old.value, &new.value).filtered(&self.write.filter))
