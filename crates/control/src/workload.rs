@@ -14,6 +14,7 @@ mod replicaset;
 mod resources;
 mod rollout;
 mod scheduler;
+mod strays;
 mod world;
 
 use std::pin::Pin;
@@ -34,6 +35,7 @@ use namespace::Namespaces;
 use queue::{CONCURRENCY, Queue, Wake};
 use replicaset::ReplicaSets;
 use scheduler::Scheduler;
+use strays::Strays;
 use world::World;
 
 /// What the controllers are told from outside.
@@ -62,6 +64,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     deployment::listen(&world, &queues.deployments);
     replicaset::listen(&world, &queues.replica_sets);
     scheduler::listen(&world, &queues.pods);
+    strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
     let gone = endpoints::listen(&world, &queues.services);
     account::listen(&world, &queues.accounts);
@@ -111,6 +114,7 @@ struct Queues {
     deployments: Arc<Queue>,
     replica_sets: Arc<Queue>,
     pods: Arc<Queue>,
+    ending: Arc<Queue>,
     services: Arc<Queue>,
     namespaces: Arc<Queue>,
     accounts: Arc<Queue>,

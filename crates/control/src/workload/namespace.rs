@@ -23,8 +23,10 @@ use super::world::World;
 
 /// What was about to be created when the namespace was deleted still gets in, and is seen by the first pass.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long until what has finalizers or runs on for its grace period is looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long until what has finalizers or runs on for its grace period is looked at again: a quarter of the time that
+/// has passed, within these bounds.
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_secs(10);
 const FINALIZER: &str = "kubernetes";
 
 pub(super) struct Namespaces {
@@ -72,7 +74,7 @@ impl Namespaces {
             self.finalize(&namespace).await?;
             return Ok(None);
         }
-        Ok(Some(AGAIN))
+        Ok(Some((passed / 4).clamp(SOONEST, LATEST)))
     }
 
     /// Deletes everything that has not been told to go, and counts what is left.
