@@ -1,7 +1,7 @@
 //! The node agent: follows the pods of its node through the API and makes this machine run them.
 //!
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
-//! `images`, `env`, `downward`, `sources` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
+//! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
 //! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote.
 
 mod addresses;
@@ -23,6 +23,7 @@ mod probes;
 mod sources;
 mod status;
 mod teardown;
+mod tokens;
 mod volumes;
 mod worker;
 

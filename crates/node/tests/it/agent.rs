@@ -222,7 +222,16 @@ async fn volumes_follow_their_sources() {
         std::fs::read_to_string(logs.join("web/0.log")).is_ok_and(|log| log.contains("stdout F one"))
     })
     .await;
-    let file = cluster.options.data_dir.join("pods").join(uid(&pod)).join("volumes/conf/hello");
+    let volumes = cluster.options.data_dir.join("pods").join(uid(&pod)).join("volumes");
+    let file = volumes.join("conf/hello");
+    let own = std::fs::read_dir(&volumes)
+        .expect("volumes")
+        .flatten()
+        .find(|it| it.file_name() != "conf")
+        .expect("the API's own");
+    let token = std::fs::read_to_string(own.path().join("token")).expect("a token");
+    assert_eq!(token.split('.').count(), 3, "a JSON web token: {token}");
+    assert_eq!(std::fs::read_to_string(own.path().join("namespace")).expect("a file"), "default");
     let event = cluster.until_event("web", "MountPathUnavailable").await;
     assert!(event.contains("/etc/web lies at") && event.contains("$SLUICE_VOLUME_CONF"), "{event}");
     assert!(!event.contains("serviceaccount"), "{event}");

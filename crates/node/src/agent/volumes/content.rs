@@ -11,6 +11,7 @@ use super::atomic::{File, Payload};
 use crate::agent::{
     downward::{self, DownwardError, Facts},
     sources::Sources,
+    tokens::Tokens,
 };
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -25,6 +26,8 @@ pub(super) enum ContentError {
     NoKey { kind: &'static str, name: String, key: String },
     #[error("{path}: {source}")]
     Downward { path: String, source: DownwardError },
+    #[error("no token for the service account yet")]
+    NoToken,
     #[error("this kind of projection is not supported")]
     Projection,
 }
@@ -35,6 +38,7 @@ pub(super) fn payload(
     facts: &Facts,
     sources: &Sources,
     volume: &Volume,
+    tokens: &Tokens,
 ) -> Result<Option<Payload>, ContentError> {
     let mut files = Payload::new();
     if let Some(source) = &volume.config_map {
@@ -50,7 +54,7 @@ pub(super) fn payload(
     } else if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
-            projection(pod, facts, sources, source, mode, &mut files)?;
+            projection(pod, facts, sources, source, mode, tokens, &mut files)?;
         }
     } else {
         return Ok(None);
@@ -64,6 +68,7 @@ fn projection(
     sources: &Sources,
     source: &VolumeProjection,
     mode: i32,
+    tokens: &Tokens,
     files: &mut Payload,
 ) -> Result<(), ContentError> {
     if let Some(source) = &source.config_map {
@@ -72,9 +77,9 @@ fn projection(
         secret(sources, &source.name, source.items.as_deref(), source.optional, mode, files)
     } else if let Some(source) = &source.downward_api {
         downward_files(pod, facts, source.items.as_deref(), mode, files)
-    } else if source.service_account_token.is_some() {
-        // The API issues no tokens yet. Every pod asks for one whether it needs it or not, so none may fail for it: the file
-        // is left out, and a process that does want to speak to the API finds that it has none.
+    } else if let Some(source) = &source.service_account_token {
+        let token = tokens.get(source).ok_or(ContentError::NoToken)?;
+        files.insert(source.path.clone(), file(token.as_bytes().to_vec(), mode));
         Ok(())
     } else {
         Err(ContentError::Projection)

@@ -10,7 +10,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 
-use super::{downward::Facts, sources::Sources};
+use super::{downward::Facts, sources::Sources, tokens::Tokens};
 use crate::pod_dir::PodDir;
 
 /// Anyone in the pod may write to it, whoever they run as.
@@ -28,18 +28,31 @@ pub(super) struct MountError {
 }
 
 /// Makes every volume hold what it should. The first problem is told, the other volumes are written all the same.
-pub(super) fn write(pod: &Pod, dir: &PodDir, facts: &Facts, sources: &Sources) -> Result<(), MountError> {
+pub(super) fn write(
+    pod: &Pod,
+    dir: &PodDir,
+    facts: &Facts,
+    sources: &Sources,
+    tokens: &Tokens,
+) -> Result<(), MountError> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let problems = volumes.filter_map(|volume| {
-        let problem = write_one(pod, dir, facts, sources, volume).err()?;
+        let problem = write_one(pod, dir, facts, sources, tokens, volume).err()?;
         Some(MountError { volume: volume.name.clone(), problem })
     });
     problems.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
 }
 
-fn write_one(pod: &Pod, dir: &PodDir, facts: &Facts, sources: &Sources, volume: &Volume) -> Result<(), String> {
+fn write_one(
+    pod: &Pod,
+    dir: &PodDir,
+    facts: &Facts,
+    sources: &Sources,
+    tokens: &Tokens,
+    volume: &Volume,
+) -> Result<(), String> {
     let path = dir.volumes().join(&volume.name);
-    if let Some(payload) = content::payload(pod, facts, sources, volume).map_err(|error| error.to_string())? {
+    if let Some(payload) = content::payload(pod, facts, sources, volume, tokens).map_err(|error| error.to_string())? {
         return atomic::write(&path, &payload, Timestamp::now()).map(drop).map_err(|error| error.to_string());
     }
     if volume.empty_dir.is_some() {
@@ -118,7 +131,8 @@ mod tests {
                     {"name": "pw", "secret": {"secretName": "s", "defaultMode": 256}},
                     {"name": "me", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
                     {"name": "all", "projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s"}},
-                        {"configMap": {"name": "none", "optional": true}}]}},
+                        {"configMap": {"name": "none", "optional": true}},
+                        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}},
                     {"name": "scratch", "emptyDir": {}}, {"name": "tmp", "hostPath": {"path": "/tmp"}},
                 ],
             },
@@ -129,24 +143,27 @@ mod tests {
             host_ip: [10, 0, 0, 1].into(),
             allocatable: std::collections::BTreeMap::new(),
         };
+        let wish = serde_json::from_value(serde_json::json!({"path": "token", "expirationSeconds": 3607}))
+            .expect("a projection");
+        let tokens = Tokens::holding(&wish, "secret word");
         let mut sources = Sources::new("shop");
         let config = |value: &str| {
             serde_json::from_value(serde_json::json!({"metadata": {"name": "c"}, "data": {"k": value}})).expect("a map")
         };
         sources.put_config_map(config("one"));
-        let error = write(&pod, &dir, &facts, &sources).expect_err("the secret is missing").to_string();
+        let error = write(&pod, &dir, &facts, &sources, &tokens).expect_err("the secret is missing").to_string();
         assert_eq!(error, "MountVolume.SetUp failed for volume \"pw\" : secret \"s\" not found");
         sources.put_secret(
             serde_json::from_value(serde_json::json!({"metadata": {"name": "s"}, "data": {"p": "cHc="}}))
                 .expect("a secret"),
         );
         let read = |path: &str| fs::read_to_string(dir.volumes().join(path)).unwrap_or_default();
-        write(&pod, &dir, &facts, &sources).expect("volumes");
-        let found = ["conf/sub/k.txt", "pw/p", "me/labels", "all/k", "all/p"].map(read);
-        assert_eq!(found, ["one", "pw", "a=\"1\"", "one", "pw"]);
+        write(&pod, &dir, &facts, &sources, &tokens).expect("volumes");
+        let found = ["conf/sub/k.txt", "pw/p", "me/labels", "all/k", "all/p", "all/token"].map(read);
+        assert_eq!(found, ["one", "pw", "a=\"1\"", "one", "pw", "secret word"]);
         assert!(dir.volumes().join("scratch").is_dir());
         sources.put_config_map(config("two"));
-        write(&pod, &dir, &facts, &sources).expect("volumes");
+        write(&pod, &dir, &facts, &sources, &tokens).expect("volumes");
         assert_eq!(["conf/sub/k.txt", "all/k"].map(read), ["two", "two"]);
 
         let container = &pod.spec.as_ref().expect("a spec").containers[0];

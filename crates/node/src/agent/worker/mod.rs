@@ -26,6 +26,7 @@ use super::{
     memory::Memory,
     probes::{Finding, Probing, Purpose},
     sources::{Reference, references},
+    tokens::Tokens,
 };
 use crate::{
     plan::PodPlan,
@@ -87,7 +88,8 @@ pub(super) struct Worker {
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     /// What the pod refers to may have changed since it was written down.
     stale: bool,
-    /// When withheld containers are looked at again.
+    tokens: Tokens,
+    /// When withheld containers are looked at again, or a token is renewed.
     recheck_at: Option<Instant>,
     /// When a container that was withheld for its image was first seen so.
     pull_failed: BTreeMap<String, Timestamp>,
@@ -109,6 +111,7 @@ impl Worker {
             probing: BTreeMap::new(),
             findings: mpsc::channel(MAX_FINDINGS),
             stale: true,
+            tokens: Tokens::default(),
             recheck_at: None,
             pull_failed: BTreeMap::new(),
             reported: None,

@@ -99,12 +99,13 @@ impl Worker {
     }
 
     /// Makes the volumes hold what they should now.
-    pub(super) async fn write_volumes(&self) -> Result<Sources, SyncError> {
+    pub(super) async fn write_volumes(&mut self) -> Result<Sources, SyncError> {
         let namespace = self.pod.namespace().unwrap_or_default();
         let wanted: BTreeSet<_> = references(&self.pod);
         let sources = Sources::fetch(&self.context.client, &namespace, &wanted).await?;
         let facts = self.facts().ok_or(SyncError::NoSpec)?;
-        volumes::write(&self.pod, &self.dir, &facts, &sources)?;
+        self.tokens.refresh(&self.context.client, &self.pod, Timestamp::now()).await?;
+        volumes::write(&self.pod, &self.dir, &facts, &sources, &self.tokens)?;
         Ok(sources)
     }
 

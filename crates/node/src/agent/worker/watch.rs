@@ -47,14 +47,14 @@ impl Worker {
         Ok(self.until_recheck())
     }
 
-    /// Other news must not put off the next look at containers that are withheld.
+    /// Other news must not put off the next look at withheld containers and ageing tokens.
     fn until_recheck(&mut self) -> Duration {
-        if !self.is_withheld() {
-            self.recheck_at = None;
-            return IDLE;
-        }
-        let at = *self.recheck_at.get_or_insert_with(|| Instant::now() + RETRY);
-        at.saturating_duration_since(Instant::now())
+        let wait = if self.is_withheld() { Some(RETRY) } else { self.tokens.renew_in(Timestamp::now()) };
+        let Some(wait) = wait else { return IDLE };
+        let now = Instant::now();
+        let at = self.recheck_at.map_or(now + wait, |at| at.min(now + wait));
+        self.recheck_at = Some(at);
+        at.saturating_duration_since(now).min(IDLE)
     }
 
     /// Another image for a container that runs: it is ended, and starts again from the new one.
