@@ -107,7 +107,7 @@ impl<'a> Pass<'a> {
             return self.go_back();
         }
         if self.status.phase == Some(Phase::Starting) {
-            return self.start(current, stable);
+            return self.start(current, &stable);
         }
         match &self.status.candidate {
             Some(candidate) if candidate.hash == current.hash => self.walk_step(),
@@ -154,7 +154,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The first version goes straight to everything; one that never served is replaced without steps.
-    fn start(&mut self, current: Revision, stable: Revision) -> Turn {
+    fn start(&mut self, current: Revision, stable: &Revision) -> Turn {
         if self.ready(&stable.hash) > 0 {
             self.status.phase = Some(Phase::Idle);
             return Turn::Again;
@@ -166,7 +166,7 @@ impl<'a> Pass<'a> {
         self.leave_steps();
         self.set_size(&stable.hash, self.observed.replicas);
         self.shrink_all_but(&[&stable.hash]);
-        Turn::Rest(format!("{} is coming up: 0 of {} pods ready", name(&stable), self.observed.replicas))
+        Turn::Rest(format!("{} is coming up: 0 of {} pods ready", name(stable), self.observed.replicas))
     }
 
     /// No release is under way.

@@ -92,7 +92,7 @@ fn notes(desired: &Desired) -> Vec<String> {
     match desired.shift {
         Shift::Recreate => notes.push("no pod runs between `stop` and `start`: requests fail in that time".to_owned()),
         Shift::Replicas => {
-            notes.push("no route is split: every ready pod takes an equal part of the traffic".to_owned())
+            notes.push("no route is split: every ready pod takes an equal part of the traffic".to_owned());
         }
         Shift::Routes => {}
     }

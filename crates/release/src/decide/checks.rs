@@ -44,7 +44,7 @@ impl Pass<'_> {
                 CheckState::Failed => return self.failed(check, said),
                 CheckState::Passed => {}
                 CheckState::Waiting if evidence.is_empty() => {
-                    waiting = waiting.or(Some(format!("check `{name}` runs")))
+                    waiting = waiting.or(Some(format!("check `{name}` runs")));
                 }
                 CheckState::Waiting | CheckState::Passing | CheckState::Failing => waiting = waiting.or(Some(said)),
             }

@@ -168,11 +168,12 @@ impl Pass<'_> {
         let Versions { stable, split, .. } = release;
         let index = self.index();
         let drained = self.status.applied_at.map(|applied| after(applied, self.desired.drain));
-        if self.desired.shift == Shift::Routes && split.stable < self.size(&stable.hash) {
-            if let Some(until) = drained.filter(|until| self.now < *until) {
-                self.wake_at(until);
-                return self.rest(&format!("draining until {until:.0}"));
-            }
+        if self.desired.shift == Shift::Routes
+            && split.stable < self.size(&stable.hash)
+            && let Some(until) = drained.filter(|until| self.now < *until)
+        {
+            self.wake_at(until);
+            return self.rest(&format!("draining until {until:.0}"));
         }
         if index + 1 == self.desired.steps.len() {
             return self.complete();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn definition(schema: Value) -> Value {
+fn definition(schema: &Value) -> Value {
     let mut definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "widgets.example.org"},
@@ -21,7 +21,7 @@ fn definition(schema: Value) -> Value {
     definition
 }
 
-fn custom(schema: Value) -> std::sync::Arc<Custom> {
+fn custom(schema: &Value) -> std::sync::Arc<Custom> {
     let kinds = compile(&definition(schema)).expect("the definition is valid");
     kinds[0].custom.clone().expect("a custom kind")
 }
@@ -36,7 +36,7 @@ fn faults(custom: &Custom, spec: Value, old: Option<Value>) -> Vec<String> {
 
 #[test]
 fn a_definition_becomes_a_kind() {
-    let kind = &compile(&definition(json!({"type": "object"}))).unwrap()[0];
+    let kind = &compile(&definition(&json!({"type": "object"}))).unwrap()[0];
     assert_eq!(
         (kind.kind.as_str(), kind.singular.as_str(), kind.list_kind.as_str()),
         ("Widget", "widget", "WidgetList")
@@ -48,7 +48,7 @@ fn a_definition_becomes_a_kind() {
 
 #[test]
 fn limits_are_judged_in_the_words_of_the_real_server() {
-    let custom = custom(json!({"type": "object", "required": ["s"], "properties": {
+    let custom = custom(&json!({"type": "object", "required": ["s"], "properties": {
         "s": {"type": "string", "minLength": 2, "pattern": "^a"}, "n": {"type": "integer", "minimum": 1, "maximum": 9},
         "e": {"type": "string", "enum": ["x", "y"]}, "l": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
     }}));
@@ -88,7 +88,7 @@ fn rules_are_run_and_blocked() {
 
 #[test]
 fn a_rule_about_a_change_compares_with_the_old_object() {
-    let custom = custom(json!({"type": "object", "properties": {
+    let custom = custom(&json!({"type": "object", "properties": {
         "fixed": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "fixed is immutable"}]}}}));
     assert!(faults(&custom, json!({"fixed": "a"}), None).is_empty());
     let changed = faults(&custom, json!({"fixed": "b"}), Some(json!({"fixed": "a"})));
@@ -97,7 +97,7 @@ fn a_rule_about_a_change_compares_with_the_old_object() {
 
 #[test]
 fn unknown_fields_go_and_defaults_come() {
-    let custom = custom(json!({"type": "object", "properties": {
+    let custom = custom(&json!({"type": "object", "properties": {
         "size": {"type": "integer", "default": 1}, "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string", "default": "x"}}}},
     }}));
@@ -130,8 +130,8 @@ fn definitions_are_judged_too() {
     spec.scope supported values: "Cluster", "Namespaced"
     spec.validation.openAPIV3Schema.properties[spec].properties[l].x-kubernetes-list-map-keys must not be empty if x-kubernetes-list-type is map
     "#);
-    assert!(check_definition(&definition(json!({"type": "object"}))).is_empty());
-    let untyped = check_definition(&definition(json!({"properties": {}})));
+    assert!(check_definition(&definition(&json!({"type": "object"}))).is_empty());
+    let untyped = check_definition(&definition(&json!({"properties": {}})));
     assert_eq!(untyped[0].path, "spec.validation.openAPIV3Schema.properties[spec].type");
 }
 
