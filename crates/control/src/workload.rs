@@ -82,6 +82,9 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     run_controller(tasks, "scheduler", 1, queues.pods, Scheduler::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
+    run_controller(tasks, "strays", CONCURRENCY, queues.ending, Strays::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
     run_controller(
         tasks,
         "endpoints",
