@@ -67,7 +67,7 @@ fn limits_are_judged_in_the_words_of_the_real_server() {
 #[test]
 fn what_an_update_leaves_alone_is_not_judged_again() {
     let custom = custom(
-        json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 1}, "b": {"type": "string"}}}),
+        &json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 1}, "b": {"type": "string"}}}),
     );
     let old = json!({"a": "long", "b": "x"});
     assert!(faults(&custom, json!({"a": "long", "b": "y"}), Some(old.clone())).is_empty());
@@ -77,7 +77,7 @@ fn what_an_update_leaves_alone_is_not_judged_again() {
 #[test]
 fn rules_are_run_and_blocked() {
     let custom = custom(
-        json!({"type": "object", "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}},
+        &json!({"type": "object", "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}},
         "x-kubernetes-validations": [{"rule": "self.min <= self.max", "message": "min over max"}, {"rule": "self.max != 3"}]}),
     );
     assert_eq!(faults(&custom, json!({"min": 2, "max": 1}), None), ["spec Invalid null min over max"]);
@@ -120,7 +120,7 @@ fn metadata_is_kept_where_a_schema_says_only_that_it_is_an_object() {
 #[test]
 fn definitions_are_judged_too() {
     let mut bad = definition(
-        json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map"}}}),
+        &json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map"}}}),
     );
     bad["metadata"]["name"] = json!("other.example.org");
     bad["spec"]["scope"] = json!("Global");
