@@ -41,6 +41,7 @@ where
     };
     let response = result.unwrap_or_else(|refusal| render::refusal(&refusal, encoding));
     let response = render::with_warnings(response, notices.take());
+    server.inner.meter.count(&parts.method, response.status());
     if parts.method == Method::HEAD { response.map(|_| Body::whole(Bytes::new())) } else { response }
 }
 

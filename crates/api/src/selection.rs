@@ -5,7 +5,6 @@ use sluice_schema::Kind;
 use sluice_schema::selector::FieldSelector;
 use sluice_store::Entry;
 
-use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::request::ListOptions;
 
@@ -36,9 +35,13 @@ impl Selection {
         if self.is_everything() {
             return true;
         }
+        // The name is in the key: most objects that a name rules out need not be parsed.
+        let wanted = self.name.as_deref().or_else(|| self.fields.as_ref().and_then(FieldSelector::name));
+        if wanted.is_some_and(|name| entry.key.rsplit('/').next() != Some(name)) {
+            return false;
+        }
         let object = entry.value();
-        self.name.as_ref().is_none_or(|name| object.name() == name)
-            && self.labels.as_ref().is_none_or(|labels| labels.matches_labels(&object["metadata"]["labels"]))
+        self.labels.as_ref().is_none_or(|labels| labels.matches_labels(&object["metadata"]["labels"]))
             && self.fields.as_ref().is_none_or(|fields| fields.matches(kind, object))
     }
 }

@@ -18,6 +18,7 @@ use crate::dispatch;
 use crate::endpoints::Documents;
 use crate::identity::Identity;
 use crate::logs::PodLogs;
+use crate::meter::Meter;
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) compiled: Compiled,
     pub(crate) addresses: Addresses,
     pub(crate) documents: Documents,
+    pub(crate) meter: Meter,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     /// What was before this revision, nobody can have seen from this server: watches start after it.
@@ -65,6 +67,7 @@ impl Server {
             compiled: Compiled::default(),
             addresses: Addresses::default(),
             documents: Documents::default(),
+            meter: Meter::default(),
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
             stopping: CancellationToken::new(),
@@ -72,6 +75,7 @@ impl Server {
         let server = Self { inner: Arc::new(inner) };
         crate::bootstrap::run(&server).await?;
         definitions::resume(&server).await.map_err(|refusal| crate::StartError::Resume(refusal.message()))?;
+        crate::expiry::start(&server);
         Ok(server)
     }
 

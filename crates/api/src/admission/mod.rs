@@ -37,6 +37,7 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<(), Refusa
 /// Before a changed object is prepared and validated.
 pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<(), Refusal> {
     let kind = call.kind();
+    namespace::must_exist(call)?;
     namespace::label(kind, object);
     if kind.is("", "Pod") && call.target.subresource.is_none() {
         priority::keep(live, object);

@@ -1,7 +1,10 @@
 //! The life of namespaces: nothing is created in one that is missing or going.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use sluice_schema::Kind;
+use sluice_store::Entry;
 
 use crate::call::Call;
 use crate::object::{Object, map_at};
@@ -14,12 +17,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 pub(crate) fn must_be_live(call: &Call, object: &Value) -> Result<(), Refusal> {
     let (kind, namespace) = (call.kind(), call.namespace());
-    if !kind.namespaced {
-        return Ok(());
-    }
-    let namespaces = call.server.registry().kinds().find("", "v1", "namespaces");
-    let found = namespaces.and_then(|kind| call.server.storage().get_by(&kind, "", namespace));
-    let Some(found) = found else { return Err(Refusal::NotFound(Named::core("namespaces", namespace))) };
+    let Some(found) = find(call)? else { return Ok(()) };
     if !found.value().being_deleted() {
         return Ok(());
     }
@@ -27,6 +25,22 @@ pub(crate) fn must_be_live(call: &Call, object: &Value) -> Result<(), Refusal> {
     let cause = json!({"reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"),
                        "field": "metadata.namespace"});
     Err(Refusal::Forbidden { named: Named::of(kind, object.name()), why, causes: vec![cause] })
+}
+
+/// Nothing is changed in a namespace that is gone.
+pub(crate) fn must_exist(call: &Call) -> Result<(), Refusal> {
+    find(call).map(drop)
+}
+
+/// The namespace of the request; none for kinds that are in none.
+fn find(call: &Call) -> Result<Option<Arc<Entry>>, Refusal> {
+    let namespace = call.namespace();
+    if !call.kind().namespaced {
+        return Ok(None);
+    }
+    let namespaces = call.server.registry().kinds().find("", "v1", "namespaces").expect("namespaces are built in");
+    let found = call.server.storage().get_by(&namespaces, "", namespace);
+    found.map(Some).ok_or_else(|| Refusal::NotFound(Named::core("namespaces", namespace)))
 }
 
 /// Every namespace carries its name as a label.

@@ -35,6 +35,7 @@ pub(crate) async fn answer(server: &Server, path: &str, parts: &Parts) -> Result
         "/version" | "/version/" => only_get(parts).map(|()| version()),
         "/api" => discovery::core_versions(&kinds, parts),
         "/apis" => discovery::groups(&kinds, parts),
+        "/metrics" => Ok(render::plain(StatusCode::OK, server.inner.meter.text(server.storage().progress().0))),
         "/" => Ok(paths()),
         _ if path.starts_with("/openapi/") => openapi::answer(server, path, parts).await,
         _ => Err(Refusal::PageNotFound),
@@ -66,6 +67,7 @@ fn platform() -> String {
 }
 
 fn paths() -> Response<Body> {
-    let paths = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+    let paths =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
     render::value(Encoding::Json, StatusCode::OK, &json!({"paths": paths}))
 }

@@ -30,7 +30,7 @@ pub(crate) fn delete_answers_object(kind: &Kind) -> bool {
     matches!(
         (kind.group.as_str(), kind.kind.as_str()),
         ("", "Pod" | "Service" | "ServiceAccount" | "ResourceQuota" | "PersistentVolume" | "PersistentVolumeClaim")
-            | ("storage.k8s.io", "StorageClass")
+            | ("storage.k8s.io", _)
     )
 }
 
@@ -51,6 +51,14 @@ pub(crate) fn deprecation(kind: &Kind) -> Option<&str> {
         ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => kind.custom.as_ref().and_then(|custom| custom.deprecation.as_deref()),
     }
+}
+
+/// What somebody is told who deletes an object of a kind without a policy.
+pub(crate) fn deletion_notice(kind: &Kind) -> Option<&'static str> {
+    kind.is("batch", "Job").then_some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    )
 }
 
 /// The grace of a deletion; `None` for kinds that know none.

@@ -164,6 +164,10 @@ pub(crate) fn identify(kind: &Kind, object: &mut Value) {
 pub(crate) fn prepare_update(kind: &Kind, new: &mut Value, live: &Value, subresource: Option<&str>) {
     prepare::update(kind, new, live, subresource);
     prepare::stamp(kind, new, Some(live), &random::now());
+    if is_definition(kind) && subresource.is_none() {
+        // A new storage version joins those that are stored already.
+        crd::apply_definition_defaults(new);
+    }
     if is_definition(kind) && subresource.is_none() && new["spec"] != live["spec"] {
         let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
         new.set_meta("generation", generation + 1);

@@ -92,7 +92,7 @@ fn covers(budget: &Value, pod: &Value) -> bool {
 }
 
 fn over_budget(name: &str, needs: i64, has: i64, current: bool) -> Refusal {
-    let message = match (current, needs > has) {
+    let message = match (current, needs >= has) {
         (true, true) => format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"),
         (true, false) => format!("The disruption budget {name} does not allow evicting pods currently"),
         (false, _) => format!("The disruption budget {name} is still being processed by the server."),

@@ -23,6 +23,11 @@ const ORPHAN: &str = "orphan";
 
 pub(crate) async fn delete(call: &Call) -> Result<Response<Body>, Refusal> {
     let options = options(call)?;
+    if options.propagation.is_none()
+        && let Some(notice) = rules::deletion_notice(call.kind())
+    {
+        call.notices.add(notice);
+    }
     let (object, gone) = delete_one(call, &call.key(), call.name(), &options).await?;
     if !gone || rules::delete_answers_object(call.kind()) {
         return render::object(call, StatusCode::OK, object);

@@ -40,6 +40,9 @@ pub(crate) enum Verb {
 impl Verb {
     /// The verb of a request, if the path has it at all.
     pub(crate) fn of(method: &Method, target: &Target, query: &Query) -> Result<Self, Refusal> {
+        if !is_served(target) {
+            return Err(Refusal::NoSuchResource);
+        }
         let verb = Self::asked(method, target, query).ok_or(Refusal::MethodNotAllowed)?;
         let kind = &target.kind;
         let allowed = match &target.subresource {
@@ -103,6 +106,17 @@ impl Verb {
     pub(crate) fn is_long(self, call: &Call) -> bool {
         self == Self::Watch
             || matches!(call.target.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward"))
+    }
+}
+
+/// Whether a path leads anywhere: nobody finds an object of a kind that can only be created.
+fn is_served(target: &Target) -> bool {
+    let any = |verbs: &[&str]| verbs.iter().any(|verb| target.kind.allows(verb));
+    match (&target.name, target.subresource.is_some()) {
+        (_, true) => true,
+        (Some(_), _) => any(&["get", "update", "patch", "delete"]),
+        (None, _) if target.kind.namespaced && target.namespace.is_empty() => any(&["list", "watch"]),
+        (None, _) => true,
     }
 }
 
