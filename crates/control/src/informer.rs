@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -17,7 +17,8 @@ use super::error::status_code;
 /// An own write that does not come back by then was lost with its watch; the next pass starts from what is known.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a watch waits before it is tried again.
+/// How long a watch waits before it is tried again: longer each time until it has brought something. (The watcher's own
+/// back-off starts over with each attempt to list.)
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
@@ -26,21 +27,15 @@ pub(crate) struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(50);
     const LAST: Duration = Duration::from_secs(2);
-}
 
-impl Iterator for Backoff {
-    type Item = Duration;
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
 
-    fn next(&mut self) -> Option<Duration> {
+    pub(crate) async fn pause(&mut self) {
         let pause = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LAST);
         self.failures += 1;
-        Some(pause)
-    }
-}
-
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        self.failures = 0;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -123,9 +118,13 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
 
     /// Follows the API until it is dropped.
     pub(crate) async fn follow(self: Arc<Self>, api: Api<K>, config: watcher::Config) {
-        let mut stream = std::pin::pin!(watcher(api, config).backoff(Backoff::default()));
+        let mut stream = std::pin::pin!(watcher(api, config));
+        let mut backoff = Backoff::default();
         let mut listed = Vec::new();
         while let Some(event) = stream.next().await {
+            if matches!(event, Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_))) {
+                backoff.reset();
+            }
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => listed.push(object),
@@ -135,8 +134,12 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
                 Err(watcher::Error::InitialListFailed(error)) if status_code(&error) == Some(404) => {
                     // The kind is not defined, so there is nothing of it.
                     self.replace(Vec::new());
+                    backoff.pause().await;
                 }
-                Err(error) => tracing::debug!(%error, "Watch interrupted"),
+                Err(error) => {
+                    tracing::debug!(%error, "Watch interrupted");
+                    backoff.pause().await;
+                }
             }
         }
     }

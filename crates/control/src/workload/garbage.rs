@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::DynamicObject;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use self::graph::{Graph, Node, ORPHAN};
 use super::Error;
 use super::error::status_code;
 use super::events::{Events, Severity};
-use super::informer::{self, Key};
+use super::informer::{Backoff, Key};
 use super::queue::{Queue, Wake};
 use super::resources::Kind;
 
@@ -70,10 +70,13 @@ impl Garbage {
 
     async fn follow_kind(self: Arc<Self>, kind: Kind) {
         let config = watcher::Config::default();
-        let stream = watcher(kind.metadata_api(&self.client), config).backoff(informer::Backoff::default());
-        let mut stream = std::pin::pin!(stream);
+        let mut stream = std::pin::pin!(watcher(kind.metadata_api(&self.client), config));
+        let mut backoff = Backoff::default();
         let mut listed = Vec::new();
         while let Some(event) = stream.next().await {
+            if matches!(event, Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_))) {
+                backoff.reset();
+            }
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => listed.extend(Node::new(&kind, &object.metadata)),
@@ -86,7 +89,10 @@ impl Garbage {
                     let next = self.graph().remove(&object.uid().unwrap_or_default());
                     self.add_all(next);
                 }
-                Err(error) => tracing::debug!(%error, kind = kind.plural(), "Watch interrupted"),
+                Err(error) => {
+                    tracing::debug!(%error, kind = kind.plural(), "Watch interrupted");
+                    backoff.pause().await;
+                }
             }
         }
     }
