@@ -7,19 +7,18 @@ use serde_json::Value;
 
 use super::entries::{Identity, Managers, Operation, Owned};
 use super::place::Place;
-use super::reset::Filter;
 use super::set::Set;
 use super::typecheck::{Duplicates, check};
 use super::walk::{Comparison, compare, fields, merge, remove, same};
-use super::{ApplyError, Conflict, Versions};
+use super::{ApplyError, Conflict, Versions, reset};
 use crate::kinds::Kind;
 
 /// One write: the kind in its version, and what it may own.
 pub(super) struct Write<'a> {
     pub(super) kind: &'a Kind,
     pub(super) versions: &'a dyn Versions,
-    /// Which fields this endpoint writes, whatever the body says.
-    pub(super) filter: Filter,
+    /// Fields that this endpoint does not write, whatever the body says.
+    pub(super) ignored: Set,
 }
 
 /// Why the ownership of an object cannot be told.
@@ -39,7 +38,7 @@ impl From<OwnerError> for ApplyError {
 
 impl<'a> Write<'a> {
     pub(super) fn new(kind: &'a Kind, versions: &'a dyn Versions, subresource: Option<&str>) -> Self {
-        Self { kind, versions, filter: Filter::of(kind, subresource) }
+        Self { kind, versions, ignored: reset::ignored(kind, subresource) }
     }
 
     fn place(&self) -> Place<'a> {
@@ -56,7 +55,7 @@ impl<'a> Write<'a> {
     ) -> Result<Owned, OwnerError> {
         self.reconcile(live, managers)?;
         let changes = self.settle(live, new, managers, writer, true)?;
-        let fields = self.filter.apply(&changes.written());
+        let fields = changes.written().without(&self.ignored);
         Ok(Owned { fields, api_version: self.kind.api_version(), time: None })
     }
 
@@ -74,7 +73,7 @@ impl<'a> Write<'a> {
         let merged = merge(place, live, applied);
         let before = managers.owners.get(applier).cloned();
         let owned = Owned {
-            fields: self.filter.apply(&fields(place, applied)),
+            fields: fields(place, applied).without(&self.ignored),
             api_version: self.kind.api_version(),
             time: before.as_ref().and_then(|before| before.time),
         };
@@ -238,7 +237,7 @@ struct Changes<'w, 'a> {
 
 impl<'w, 'a> Changes<'w, 'a> {
     fn new(write: &'w Write<'a>, live: &'w Value, new: &'w Value, all: &Comparison) -> Self {
-        let own = all.filtered(&write.filter);
+        let own = all.without(&write.ignored);
         let known = BTreeMap::from([(write.kind.api_version(), Some(own))]);
         Self { write, live, new, known }
     }
@@ -253,7 +252,7 @@ impl<'w, 'a> Changes<'w, 'a> {
             let new = self.write.convert(self.new, version).map_err(failed("new"))?;
             let changes = match (old, new) {
                 (Some(old), Some(new)) => {
-                    Some(compare(old.place(), &old.value, &new.value).filtered(&self.write.filter))
+                    Some(compare(old.place(), &old.value, &new.value).without(&self.write.ignored))
                 }
                 _ => None,
             };

@@ -9,11 +9,16 @@ use crate::types::{Field, List, ListKind, Scalar, Shape, Ty};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'a> {
     Typed(Ty<'a>),
+    /// A struct that is one value elsewhere, but not in this field.
+    Granular(Ty<'a>),
     /// Below what no type of a custom resource describes: maps merge by key, lists are one value.
     Untyped,
     /// A field of a built-in kind that holds anything: one value.
     Opaque,
 }
+
+/// The one field whose type is one value everywhere else, by its struct and name.
+const GRANULAR: (&str, &str) = ("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef");
 
 /// What a value is at a place.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,7 @@ impl<'a> Place<'a> {
     pub(super) fn atom(self, value: Option<&Value>) -> Atom<'a> {
         let ty = match self {
             Self::Typed(ty) => ty,
+            Self::Granular(_) => return Atom::Map,
             Self::Untyped => return untyped_atom(value),
             Self::Opaque => return opaque_atom(value),
         };
@@ -60,9 +66,16 @@ impl<'a> Place<'a> {
         }
     }
 
+    fn ty(self) -> Option<Ty<'a>> {
+        match self {
+            Self::Typed(ty) | Self::Granular(ty) => Some(ty),
+            Self::Untyped | Self::Opaque => None,
+        }
+    }
+
     /// Whether `name` is a field of a struct here, not only a key that a user chose.
     pub(super) fn declares(self, name: &str) -> bool {
-        matches!(self, Self::Typed(ty) if ty.field_def(name).is_some())
+        self.ty().is_some_and(|ty| ty.field_def(name).is_some())
     }
 
     /// Whether the types say that what stands here has one owner.
@@ -72,8 +85,9 @@ impl<'a> Place<'a> {
 
     /// The place below a key of a map; nothing where the type has no such field.
     pub(super) fn field(self, name: &str) -> Option<Self> {
-        let Self::Typed(ty) = self else { return Some(self) };
+        let Some(ty) = self.ty() else { return Some(self) };
         match ty.shape() {
+            Shape::Struct(def) if def.name == GRANULAR.0 && name == GRANULAR.1 => ty.field(name).map(Self::Granular),
             Shape::Struct(def) if def.fields.get(name).is_some_and(|field| is_opaque(ty, field)) => Some(Self::Opaque),
             Shape::Struct(def) if !def.fields.contains_key(name) && def.additional.is_none() => {
                 def.preserve_unknown.then_some(Self::Untyped)
@@ -85,10 +99,7 @@ impl<'a> Place<'a> {
 
     /// The place of an item of a list.
     pub(super) fn item(self) -> Self {
-        match self {
-            Self::Typed(ty) => ty.item().map_or(Self::Untyped, Self::Typed),
-            untyped => untyped,
-        }
+        self.ty().map_or(self, |ty| ty.item().map_or(Self::Untyped, Self::Typed))
     }
 
     pub(super) fn step(self, element: &Element) -> Self {

@@ -3,46 +3,20 @@
 use super::set::Set;
 use crate::kinds::Kind;
 
-/// Which fields of a body count.
-pub(super) enum Filter {
-    /// All but these, with everything below them.
-    Except(Set),
-    /// Only these, with everything below them; `None` is any step.
-    Only(&'static [&'static [Option<&'static str>]]),
-}
-
 type Paths = &'static [&'static [&'static str]];
 
-impl Filter {
-    /// In the object itself all but `status`, in `status` all but the rest.
-    pub(super) fn of(kind: &Kind, subresource: Option<&str>) -> Self {
-        let ignored: Paths = match subresource {
-            None => main_ignores(kind),
-            Some("status") => status_ignores(kind),
-            Some("approval") => &[&["spec"], &["status", "certificate"]],
-            Some("resize") => return Self::Only(RESIZED),
-            Some("ephemeralcontainers") => return Self::Only(&[&[Some("spec"), Some("ephemeralContainers")]]),
-            Some("scale") => &[],
-            Some(_) => &[&["status"]],
-        };
-        Self::Except(ignored.iter().fold(Set::default(), |set, path| set.union(&Set::of_fields(path.iter().copied()))))
-    }
-
-    pub(super) fn apply(&self, fields: &Set) -> Set {
-        match self {
-            Self::Except(ignored) => fields.without(ignored),
-            Self::Only(paths) => fields.only(paths),
-        }
-    }
+/// What a body may say without owning it: `status` in the object itself, in `status` everything else. Endpoints that write
+/// a part of a pod own whatever their bodies say beside it.
+pub(super) fn ignored(kind: &Kind, subresource: Option<&str>) -> Set {
+    let paths: Paths = match subresource {
+        None => main_ignores(kind),
+        Some("status") => status_ignores(kind),
+        Some("approval") => &[&["spec"], &["status", "certificate"]],
+        Some("finalize") => &[&["status"]],
+        Some(_) => &[],
+    };
+    paths.iter().fold(Set::default(), |set, path| set.union(&Set::of_fields(path.iter().copied())))
 }
-
-/// What `pods/resize` writes.
-const RESIZED: &[&[Option<&str>]] = &[
-    &[Some("spec"), Some("containers"), None, Some("resources")],
-    &[Some("spec"), Some("containers"), None, Some("resizePolicy")],
-    &[Some("spec"), Some("initContainers"), None, Some("resources")],
-    &[Some("spec"), Some("initContainers"), None, Some("resizePolicy")],
-];
 
 fn main_ignores(kind: &Kind) -> Paths {
     match (kind.group.as_str(), kind.kind.as_str()) {

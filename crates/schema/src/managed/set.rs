@@ -109,20 +109,6 @@ impl Set {
         })
     }
 
-    /// The paths that lie on one of `patterns`, or below its end. A step `None` is any element.
-    pub(super) fn only(&self, patterns: &[&[Option<&str>]]) -> Self {
-        self.combine(|element, node| {
-            let matches = |step: &Option<&str>| step.is_none_or(|name| *element == Element::field(name));
-            let rests = patterns.iter().filter(|pattern| pattern.first().is_some_and(matches));
-            let rests: Vec<_> = rests.map(|pattern| &pattern[1..]).collect();
-            match rests.as_slice() {
-                [] => None,
-                rests if rests.iter().any(|rest| rest.is_empty()) => Some(node.clone()),
-                rests => Some(Node { member: node.member, below: node.below.only(rests) }),
-            }
-        })
-    }
-
     /// Paths below what is one value by now become that value: the types may have changed since the set was written.
     pub(super) fn coarsened(&self, place: Place<'_>) -> Self {
         self.combine(|element, node| {

@@ -186,20 +186,14 @@ fn types_that_became_one_value_are_owned_as_one() {
 }
 
 #[test]
-fn some_subresources_write_only_their_part() {
-    let pod = |resources: Value| {
-        let container = json!({"name": "c", "image": "i", "resources": resources});
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}})
-    };
-    let mut live = pod(json!({}));
-    update(&writer(kind("Pod"), "u", 0), None, &mut live);
-    let mut new = live.clone();
-    new["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
-    new["spec"]["containers"][0]["image"] = json!("j");
-    let resize = Writer { subresource: Some("resize"), ..writer(kind("Pod"), "r", 1) };
-    update(&resize, Some(&live), &mut new);
-    let fields = &new["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"];
-    assert_eq!(*fields, json!({"f:resources": {"f:limits": {".": {}, "f:cpu": {}}}}));
+fn a_reference_to_a_claim_is_owned_field_by_field() {
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+        "spec": {"claimRef": {"namespace": "n", "name": "c"}},
+    });
+    let object = apply(&writer(kind("PersistentVolume"), "a", 0), None, &volume, false).expect("a good volume");
+    let fields = &object["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!(*fields, json!({"f:spec": {"f:claimRef": {"f:name": {}, "f:namespace": {}}}}));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::{as_list, as_map, keys};
 use crate::managed::element::Element;
 use crate::managed::place::{Atom, KeyedList, Place};
-use crate::managed::reset::Filter;
 use crate::managed::set::{Node, Set};
 
 /// The paths that one value has and the other has not, or has otherwise.
@@ -19,11 +18,11 @@ pub(in crate::managed) struct Comparison {
 }
 
 impl Comparison {
-    pub(in crate::managed) fn filtered(&self, filter: &Filter) -> Self {
+    pub(in crate::managed) fn without(&self, fields: &Set) -> Self {
         Self {
-            added: filter.apply(&self.added),
-            modified: filter.apply(&self.modified),
-            removed: filter.apply(&self.removed),
+            added: self.added.without(fields),
+            modified: self.modified.without(fields),
+            removed: self.removed.without(fields),
         }
     }
 
