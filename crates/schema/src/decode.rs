@@ -18,7 +18,7 @@ mod yaml;
 use serde_json::Value;
 
 pub(crate) use base64::canonical as canonical_base64;
-pub use complete::{complete, complete_as};
+pub use complete::{Empty, complete, complete_as, complete_with};
 pub use envelope::Expected;
 pub use error::DecodeError;
 pub(crate) use time::print_duration;

@@ -121,6 +121,10 @@ fn refuse(error: DecodeError) -> Refusal {
 
 /// Brings a decoded object into the shape of its kind: defaults in, what a custom schema does not know out.
 fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
+    // An empty list of managers means that recording starts anew, as one empty manager does; only that would stay.
+    if object["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty) {
+        object.set_meta("managedFields", serde_json::json!([{}]));
+    }
     if let Some(custom) = &kind.custom {
         crd::drop_nulls(&custom.schema, object);
         let unknown = crd::prune(&custom.schema, object);
@@ -131,14 +135,10 @@ fn fill(kind: &Kind, object: &mut Value) -> Vec<String> {
     if is_definition(kind) {
         crd::apply_definition_defaults(object);
     }
-    // An empty list of managers means that recording starts anew, as one empty manager does; only that would stay.
-    if object["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty) {
-        object.set_meta("managedFields", serde_json::json!([{}]));
-    }
     // Empty values are absent ones, so that they get their defaults.
-    complete(kind, object);
+    decode::complete_with(kind, object, decode::Empty::Stays);
     defaults::apply(kind, object);
-    complete(kind, object);
+    decode::complete_with(kind, object, decode::Empty::Stays);
     vec![]
 }
 

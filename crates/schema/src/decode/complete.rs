@@ -7,34 +7,52 @@ use super::typed::OBJECT_META;
 use crate::kinds::Kind;
 use crate::types::{Native, Omit, Scalar, Shape, Struct, Ty, Union};
 
+/// What becomes of an empty list or map that is always printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// Storage does not tell it from none.
+    Null,
+    /// Whoever wrote it said something, and owns it.
+    Stays,
+}
+
 /// Makes an object what a real server would print. Of custom resources only the metadata has a type here.
 pub fn complete(kind: &Kind, object: &mut Value) {
+    complete_with(kind, object, Empty::Null);
+}
+
+/// The same, for objects that are not stored yet if [`Empty::Stays`].
+pub fn complete_with(kind: &Kind, object: &mut Value, empty: Empty) {
     if kind.custom.is_none() {
-        complete_as(kind.ty(), object);
+        walk(kind.ty(), object, empty);
     } else if let Some(metadata) = object.get_mut("metadata") {
-        complete_as(catalog().ty(OBJECT_META).expect("the catalog holds the metadata of objects"), metadata);
+        walk(catalog().ty(OBJECT_META).expect("the catalog holds the metadata of objects"), metadata, empty);
     }
 }
 
 /// The same for a value of any built-in type.
 pub fn complete_as(ty: Ty<'_>, value: &mut Value) {
+    walk(ty, value, Empty::Null);
+}
+
+fn walk(ty: Ty<'_>, value: &mut Value, empty: Empty) {
     match (ty.shape(), value) {
-        (Shape::Struct(def), Value::Object(fields)) => complete_struct(ty, def, fields),
+        (Shape::Struct(def), Value::Object(fields)) => complete_struct(ty, def, fields, empty),
         (Shape::List(list), Value::Array(items)) => {
             for item in items {
-                complete_as(ty.to(list.item), item);
+                walk(ty.to(list.item), item, empty);
             }
         }
         (Shape::Map { value, .. }, Value::Object(entries)) => {
             for item in entries.values_mut() {
-                complete_as(ty.to(*value), item);
+                walk(ty.to(*value), item, empty);
             }
         }
         _ => {}
     }
 }
 
-fn complete_struct(ty: Ty<'_>, def: &Struct, fields: &mut Map<String, Value>) {
+fn complete_struct(ty: Ty<'_>, def: &Struct, fields: &mut Map<String, Value>, empty: Empty) {
     for (name, field) in &def.fields {
         let Some(native) = &field.native else { continue };
         let below = ty.to(field.ty);
@@ -46,11 +64,14 @@ fn complete_struct(ty: Ty<'_>, def: &Struct, fields: &mut Map<String, Value>) {
                 }
             }
             Some(value) => {
-                complete_field(below, native, value);
+                complete_field(below, native, value, empty);
                 if vanishes(below, native, value) {
                     fields.remove(name);
-                } else if native.omit == Omit::Never && is_empty_collection(value) && is_collection(below) {
-                    // Storage does not tell an empty list from none.
+                } else if empty == Empty::Null
+                    && native.omit == Omit::Never
+                    && is_empty_collection(value)
+                    && is_collection(below)
+                {
                     *value = Value::Null;
                 }
             }
@@ -58,15 +79,15 @@ fn complete_struct(ty: Ty<'_>, def: &Struct, fields: &mut Map<String, Value>) {
     }
 }
 
-fn complete_field(below: Ty<'_>, native: &Native, value: &mut Value) {
-    let Some(union) = native.union else { return complete_as(below, value) };
+fn complete_field(below: Ty<'_>, native: &Native, value: &mut Value, empty: Empty) {
+    let Some(union) = native.union else { return walk(below, value, empty) };
     let (Union::OrArray(schema) | Union::OrBool(schema) | Union::OrStrings(schema)) = union;
     let schema = below.to(schema);
     match value {
         Value::Array(items) if matches!(union, Union::OrArray(_)) => {
-            items.iter_mut().for_each(|item| complete_as(schema, item));
+            items.iter_mut().for_each(|item| walk(schema, item, empty));
         }
-        Value::Object(_) if matches!(below.shape(), Shape::Any) => complete_as(schema, value),
+        Value::Object(_) if matches!(below.shape(), Shape::Any) => walk(schema, value, empty),
         _ => {}
     }
 }
