@@ -144,8 +144,13 @@ pub fn strict_refusal(expected: &Expected<'_>, notices: &[String]) -> DecodeErro
 /// The zero value of a kind, as the mark at the end of a watch's initial state carries it.
 pub fn zero(kind: &Kind) -> Value {
     let mut object = Value::Object(serde_json::Map::new());
-    if kind.custom.is_none() {
-        complete(kind, &mut object);
+    if kind.custom.is_some() {
+        return object;
+    }
+    complete(kind, &mut object);
+    // The server's own types of these know no absent count.
+    if kind.group == "apps" && kind.subresource("scale").is_some() {
+        object["spec"]["replicas"] = 0.into();
     }
     object
 }

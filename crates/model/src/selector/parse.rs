@@ -143,7 +143,7 @@ impl<'a> Parser<'a> {
         value.ok_or_else(|| error(format!("found '{}', expected: identifier", token.text())))
     }
 
-    /// `(a, b)`; a missing value between commas is the empty one.
+    /// `(a, b)`; a missing value is the empty one.
     fn values(&mut self) -> Result<Vec<String>, SelectorError> {
         let open = self.next();
         if open != Token::Symbol("(") {
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Token::Symbol(")") => {
                 self.next();
-                return Ok(Vec::new());
+                return Ok(vec![String::new()]);
             }
             token if token.name().is_some() || token == Token::Symbol(",") => {}
             token => return Err(error(format!("found '{}', expected: ',', ')' or identifier", token.text()))),
