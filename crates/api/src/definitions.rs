@@ -20,7 +20,14 @@ const MANAGER: &str = "kube-apiserver";
 #[derive(Debug, Default)]
 pub(crate) struct Compiled(Mutex<HashMap<String, CompiledAt>>);
 
-type CompiledAt = (Revision, Vec<Arc<Kind>>);
+/// The kinds of one definition.
+#[derive(Debug, Clone)]
+struct CompiledAt {
+    revision: Revision,
+    /// Changes with the spec, and not with the status.
+    generation: Value,
+    kinds: Vec<Arc<Kind>>,
+}
 
 /// An object was stored; if it is a definition, its kinds follow.
 pub(crate) async fn written(server: &Server, kind: &Kind, object: &Value) -> Result<(), Refusal> {
@@ -186,17 +193,29 @@ fn publish(server: &Server) {
     let mut custom = Vec::new();
     for entry in definitions.iter().filter(|entry| is_established(entry.value())) {
         let name = entry.value().name().to_owned();
-        let kinds = match compiled.get(&name) {
-            Some((revision, kinds)) if *revision == entry.revision => kinds.clone(),
-            // What was stored was valid; what is not (any more) is not served.
-            _ => crd::compile(entry.value()).unwrap_or_default().into_iter().map(Arc::new).collect(),
-        };
-        custom.extend(kinds.iter().cloned());
-        next.insert(name, (entry.revision, kinds));
+        let made = compiled.get(&name).filter(|made| made.is_of(entry)).cloned().unwrap_or_else(|| compile(entry));
+        custom.extend(made.kinds.iter().cloned());
+        next.insert(name, CompiledAt { revision: entry.revision, ..made });
     }
     *compiled = next;
     server.registry().publish(custom);
     server.inner.documents.keep_only(&server.registry().kinds());
+}
+
+impl CompiledAt {
+    fn is_of(&self, entry: &Entry) -> bool {
+        self.revision == entry.revision || self.generation == entry.value()["metadata"]["generation"]
+    }
+}
+
+fn compile(entry: &Entry) -> CompiledAt {
+    // What was stored was valid; what is not (any more) is not served.
+    let mut kinds = crd::compile(entry.value()).unwrap_or_default();
+    for custom in kinds.iter_mut().filter_map(|kind| kind.custom.as_mut()).filter_map(Arc::get_mut) {
+        custom.since = entry.revision.0;
+    }
+    let generation = entry.value()["metadata"]["generation"].clone();
+    CompiledAt { revision: entry.revision, generation, kinds: kinds.into_iter().map(Arc::new).collect() }
 }
 
 fn is_established(definition: &Value) -> bool {

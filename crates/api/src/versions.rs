@@ -11,7 +11,8 @@ use crate::registry::Kinds;
 
 /// Whether the stored bytes are what this version shows.
 pub(crate) fn is_stored(kind: &Kind, entry: &Entry) -> bool {
-    entry.bytes.starts_with(prefix(&kind.kind, &kind.api_version()).as_bytes())
+    let in_shape = kind.custom.as_ref().is_none_or(|custom| entry.revision.0 >= custom.since);
+    in_shape && entry.bytes.starts_with(prefix(&kind.kind, &kind.api_version()).as_bytes())
 }
 
 /// A stored object in the version of `kind`.
@@ -25,23 +26,21 @@ pub(crate) fn to_storage(kinds: &Kinds, kind: &Kind, object: Value) -> Value {
         return object;
     }
     match kinds.find(&kind.storage_group, &kind.storage_version, &kind.plural) {
-        Some(stored) => {
-            let mut object = view(&stored, object);
-            if let Some(custom) = &stored.custom {
-                crd::apply_defaults(&custom.schema, &mut object);
-            }
-            object
-        }
+        Some(stored) => view(&stored, object),
         None => object,
     }
 }
 
-/// An object in the version of `kind`: what that version does not know is not shown, but nothing is made up either.
+/// An object in the version of `kind`: what that version does not know is not shown.
 pub(crate) fn view(kind: &Kind, mut object: Value) -> Value {
     sluice_schema::convert(kind, &mut object);
     match &kind.custom {
         Some(custom) => {
             crd::prune(&custom.schema, &mut object);
+            // Defaults that came after the object show, too: those of the version that is stored.
+            if kind.version == kind.storage_version {
+                crd::apply_defaults(&custom.schema, &mut object);
+            }
         }
         None => sluice_schema::decode::complete(kind, &mut object),
     }

@@ -37,6 +37,8 @@ pub struct Custom {
     pub selectable: Vec<String>,
     /// What reading or writing this version is answered with as a warning.
     pub deprecation: Option<String>,
+    /// The revision since which objects are stored in this shape; the server says it. Older ones are shaped when read.
+    pub since: u64,
     rules: OnceLock<rules::Rules>,
 }
 
@@ -95,6 +97,7 @@ fn kind(definition: &Value, version: &Value, storage_version: &str) -> Result<Ki
         deprecation: deprecation(version, &group, &name, &kind_name),
         schema,
         open_api,
+        since: 0,
         rules: OnceLock::new(),
     };
     let plural = text(&names["plural"]);

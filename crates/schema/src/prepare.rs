@@ -160,7 +160,9 @@ fn generation(kind: &Kind, rules: &kinds::Rules, new: &mut Value, old: &Value) {
         Generation::AllButStatus => {
             let part = |object: &Value| {
                 let mut fields = outside_metadata(object);
-                fields.remove("status").filter(|_| !kind.has_status());
+                if kind.has_status() {
+                    fields.remove("status");
+                }
                 fields
             };
             part(new) != part(old)
