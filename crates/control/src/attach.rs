@@ -37,6 +37,8 @@ pub(crate) struct Workload {
     pub(crate) replicas: u32,
     /// The version that its template names; none while its ReplicaSet is not there.
     pub(crate) current: Option<Revision>,
+    /// The workload's `metadata.generation`.
+    pub(crate) generation: Option<i64>,
     pub(crate) versions: Vec<WorkloadVersion>,
     /// What the pods of its template are labelled with.
     pub(crate) labels: BTreeMap<String, String>,

@@ -50,6 +50,7 @@ impl Attach for Embedded {
         Some(Workload {
             replicas,
             current: current.and_then(|set| revision(set)),
+            generation: deployment.metadata.generation,
             versions: sets.iter().filter_map(|set| self.version(set)).collect(),
             labels: spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default(),
             port: ports.and_then(|port| u16::try_from(port.container_port).ok()),

@@ -97,6 +97,9 @@ impl Releases {
             decide(pass.desired, &observed, &status, now);
         pass.memory().complained.clear();
         next.observed_generation = pass.rollout.metadata.generation;
+        if pass.workload.current.is_some() {
+            next.target_generation = pass.workload.generation;
+        }
         report::conditions(&mut next, pass.rollout.metadata.generation, None, now);
         let exposes = next.exposure != status.exposure;
         self.world.waits_for_gateways(key, waits_for_gateways || exposes);

@@ -6,6 +6,7 @@ pub(crate) use view::Screen;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams, PostParams};
 use kube::core::{GroupVersionKind, Object, ObjectMeta};
 use kube::discovery::ApiResource;
@@ -78,25 +79,29 @@ fn print_each(found: &[Rollout], text: impl Fn(serde_json::Value) -> String) -> 
 /// Follows until the release ends: well with 0, on the stable version with its own code.
 async fn watch(flags: RolloutWatch) -> anyhow::Result<Exit> {
     let Connection { client, namespace } = connect(&flags.connect).await?;
-    let api = rollouts(client, &namespace);
-    api.get(&flags.name).await?;
+    let api = rollouts(client.clone(), &namespace);
+    let rollout = api.get(&flags.name).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client, &namespace);
+    // What was asked for before the watch began must be in the status that ends it.
+    let asked = deployments.get_metadata_opt(&rollout.spec.target.name).await?.and_then(|d| d.metadata.generation);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", flags.name));
     let mut changes = Box::pin(watcher(api, only).default_backoff().applied_objects());
     let mut screen = view::Screen::new();
     while let Some(rollout) = changes.try_next().await? {
         screen.show(&rollout);
         match rollout.status.as_ref().and_then(|s| s.phase) {
-            Some(Phase::Rejected) => return Ok(Exit::RolledBack),
-            Some(Phase::Idle | Phase::Promoted) if settled(&rollout) => return Ok(Exit::Ok),
+            Some(Phase::Rejected) if settled(&rollout, asked) => return Ok(Exit::RolledBack),
+            Some(Phase::Idle | Phase::Promoted) if settled(&rollout, asked) => return Ok(Exit::Ok),
             _ => {}
         }
     }
     anyhow::bail!("the watch on rollout `{}` ended", flags.name)
 }
 
-/// Whether the controller has seen the newest specification.
-fn settled(rollout: &Rollout) -> bool {
-    rollout.status.as_ref().and_then(|s| s.observed_generation) == rollout.metadata.generation
+/// Whether the status is about the newest specification, and about a template at least as new as what was asked for.
+fn settled(rollout: &Rollout, asked: Option<i64>) -> bool {
+    let Some(status) = &rollout.status else { return false };
+    status.observed_generation == rollout.metadata.generation && status.target_generation >= asked
 }
 
 async fn command(flags: RolloutVerb, verb: Verb) -> anyhow::Result<Exit> {
