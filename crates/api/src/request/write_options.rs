@@ -2,12 +2,10 @@
 
 use serde_json::json;
 use sluice_schema::Fault;
+use sluice_schema::managed::{MAX_MANAGER_BYTES, manager_from_user_agent};
 
 use super::query::Query;
 use crate::refusal::Refusal;
-
-/// The longest name of a field manager.
-const MANAGER_BYTES: usize = 128;
 
 /// What happens to unknown and duplicate fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +50,9 @@ impl WriteOptions {
         }
         Ok(Self {
             dry_run: query.get("dryRun").is_some(),
-            manager: query.text("fieldManager").map_or_else(|| manager_of(user_agent), str::to_owned),
+            manager: query
+                .text("fieldManager")
+                .map_or_else(|| manager_from_user_agent(user_agent).to_owned(), str::to_owned),
             validation: match query.get("fieldValidation") {
                 Some("Ignore") => FieldValidation::Ignore,
                 Some("Strict") => FieldValidation::Strict,
@@ -93,8 +93,8 @@ fn shared_faults(query: &Query) -> Vec<Fault> {
 fn manager_faults(manager: &str) -> Vec<Fault> {
     use sluice_schema::FaultKind::{Invalid, TooLong};
     let mut faults = Vec::new();
-    if manager.len() > MANAGER_BYTES {
-        let detail = format!("may not be more than {MANAGER_BYTES} bytes");
+    if manager.len() > MAX_MANAGER_BYTES {
+        let detail = format!("may not be more than {MAX_MANAGER_BYTES} bytes");
         faults.push(Fault::new("fieldManager", TooLong, None, detail));
     }
     if let Some((at, wrong)) = manager.char_indices().find(|(_, c)| c.is_control()) {
@@ -102,17 +102,4 @@ fn manager_faults(manager: &str) -> Vec<Fault> {
         faults.push(Fault::new("fieldManager", Invalid, Some(json!(manager)), detail));
     }
     faults
-}
-
-/// The first part of the user agent stands for writers that do not name themselves.
-fn manager_of(user_agent: &str) -> String {
-    let name = user_agent.split('/').next().unwrap_or_default();
-    if name.is_empty() {
-        return "unknown".into();
-    }
-    let mut end = name.len().min(MANAGER_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name[..end].to_owned()
 }
