@@ -22,7 +22,8 @@ pub(crate) fn put_creates(kind: &Kind) -> bool {
 /// Kinds that a PUT may replace without saying which revision it saw.
 pub(crate) fn unconditional_update(kind: &Kind) -> bool {
     let group = kind.group.as_str();
-    kind.custom.is_none() && !matches!(group, "coordination.k8s.io" | "apiextensions.k8s.io")
+    let always_named = matches!(group, "coordination.k8s.io" | "apiextensions.k8s.io");
+    kind.custom.is_none() && !always_named && !kind.is("policy", "PodDisruptionBudget")
 }
 
 /// Kinds whose deletion is answered with the object although it is gone.

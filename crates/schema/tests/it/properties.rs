@@ -81,7 +81,8 @@ fn an_object_may_be_replaced_by_itself() {
         prepare::update(kind, &mut again, &object, None);
         decode::complete(kind, &mut again);
         assert_eq!(again, object, "{}", kind.kind);
-        let faults: Vec<String> = validate::update(kind, &again, &object, None).iter().map(|f| f.line()).collect();
+        let faults: Vec<String> =
+            validate::update(kind, &again, &object, None).iter().map(sluice_schema::Fault::line).collect();
         assert_eq!(faults, Vec::<String>::new(), "{} {}", kind.kind, object["metadata"]["name"]);
     }
 }
