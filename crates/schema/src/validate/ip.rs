@@ -103,3 +103,45 @@ pub(crate) fn endpoint(f: &mut Faults, at: &At<'_>) {
 fn is_process_pod(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 127 && v4.octets()[1] & 0xc0 == 0x40)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults_of(address: &str) -> Vec<String> {
+        let value = json!(address);
+        let mut faults = Faults::default();
+        endpoint(&mut faults, &At::root(&value));
+        faults.into_list().iter().map(|fault| fault.detail.clone()).collect()
+    }
+
+    #[test]
+    fn process_pods_may_be_endpoints_other_loopback_addresses_not() {
+        for address in ["10.0.0.1", "127.64.0.1", "127.127.255.254", "2001:db8::1"] {
+            assert_eq!(faults_of(address), Vec::<String>::new(), "{address}");
+        }
+        for address in ["127.0.0.1", "127.63.255.255", "127.128.0.0", "::1"] {
+            assert_eq!(faults_of(address), ["may not be in the loopback range (127.0.0.0/8, ::1/128)"], "{address}");
+        }
+        assert_eq!(faults_of("0.0.0.0"), ["may not be unspecified (0.0.0.0)"]);
+        assert_eq!(faults_of("169.254.1.1"), ["may not be in the link-local range (169.254.0.0/16, fe80::/10)"]);
+        assert_eq!(faults_of("1.2.3"), ["must be a valid IP address"]);
+    }
+
+    #[test]
+    fn older_fields_take_leading_zeros() {
+        assert_eq!(parse("010.1.2.03"), "10.1.2.3".parse().ok());
+        assert_eq!(parse("256.1.1.1"), None);
+        assert_eq!(
+            parse_cidr("010.0.0.0/08").map(|(ip, length)| (ip.to_string(), length)),
+            Some(("10.0.0.0".into(), 8))
+        );
+        assert_eq!(parse_cidr("10.0.0.0/33"), None);
+        let block = |text: &str| parse_cidr(text).expect("a block");
+        assert!(is_strict_subset(block("10.1.0.0/16"), block("10.0.0.0/8")));
+        assert!(!is_strict_subset(block("10.0.0.0/8"), block("10.0.0.0/8")));
+        assert!(!is_strict_subset(block("fd00::/16"), block("10.0.0.0/8")));
+    }
+}

@@ -207,3 +207,66 @@ pub(crate) fn path_segment(text: &str) -> Problems {
 pub(crate) fn is_known_finalizer(name: &str) -> bool {
     name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(format: fn(&str) -> Problems, fine: &[&str], wrong: &[(&str, &str)]) {
+        for text in fine {
+            assert_eq!(format(text), Problems::new(), "{text:?}");
+        }
+        for (text, beginning) in wrong {
+            let problems = format(text);
+            assert!(problems.iter().any(|p| p.starts_with(beginning)), "{text:?}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_objects() {
+        check(
+            label,
+            &["a", "0", "a-b"],
+            &[("", "a lowercase"), ("a.b", "must not contain dots"), ("A", "a lowercase")],
+        );
+        check(subdomain, &["a", "a.b-c.0"], &[("a..b", "a lowercase"), ("-a", "a lowercase"), ("a_b", "a lowercase")]);
+        check(label_1035, &["a", "a1"], &[("1a", "a DNS-1035"), ("a.b", "a DNS-1035"), ("", "a DNS-1035")]);
+        check(path_segment, &["A:b", "system:node"], &[(".", "may not be"), ("a/b", "may not contain '/'")]);
+        check(wildcard_subdomain, &["*.a.b"], &[("a.*", "a wildcard"), ("*", "a wildcard")]);
+        check(label, &[], &[(&"a".repeat(64), "must be no more than 63 characters")]);
+    }
+
+    #[test]
+    fn labels_and_keys() {
+        check(
+            qualified,
+            &["a", "example.com/A_b.c"],
+            &[("/a", "prefix part must be"), ("a/", "name part must be non-empty"), ("a/b/c", "a valid label key")],
+        );
+        check(label_value, &["", "A_b.c"], &[("-", "a valid label must"), ("a b", "a valid label must")]);
+        check(
+            config_key,
+            &["a", ".a", "A_b-c"],
+            &[("..", "must not be '..'"), ("..a", "must not start with"), ("/", "a valid")],
+        );
+        check(env_name, &["A", "a b", "1"], &[("", "a valid"), ("A=B", "a valid"), ("ü", "a valid")]);
+    }
+
+    #[test]
+    fn ports_and_percentages() {
+        check(
+            port_name,
+            &["http", "a1", "http-2"],
+            &[
+                ("80", "must contain at least one letter"),
+                ("a--b", "must not contain consecutive"),
+                ("-a", "must not begin"),
+            ],
+        );
+        check(
+            percent,
+            &["0%", "250%"],
+            &[("25", "a valid percent"), ("%", "a valid percent"), ("-1%", "a valid percent")],
+        );
+    }
+}
