@@ -52,8 +52,11 @@ pub fn row(kind: &Kind, object: &Value, now: Timestamp) -> Value {
     Value::Object(row)
 }
 
-/// The columns of `Scale`, whatever it scales.
-pub fn scale_columns() -> Value {
+/// The columns of the `Scale` of a kind.
+pub fn scale_columns(kind: &Kind) -> Value {
+    if kind.custom.is_none() {
+        return builtin()[&("autoscaling", "Scale")].clone();
+    }
     let integer = |name: &str, text: &str| json!({"name": name, "type": "integer", "format": "", "description": text, "priority": 0});
     let mut age = standard("Age");
     age["type"] = "date".into();

@@ -25,15 +25,20 @@ const CUSTOM_OBJECT_TYPES: &str = "application/json, application/yaml";
 const CUSTOM_PATCH_TYPES: &str =
     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
-/// The media type without its parameters, as it was sent.
-fn media(content_type: Option<&str>) -> &str {
-    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+/// The media type without its parameters, in lower case; one with a parameter missing between semicolons is none.
+fn media(content_type: Option<&str>) -> String {
+    let text = content_type.unwrap_or_default();
+    let Some((media, parameters)) = text.split_once(';') else { return text.trim().to_ascii_lowercase() };
+    match parameters.trim_start().starts_with(';') {
+        true => text.to_owned(),
+        false => media.trim().to_ascii_lowercase(),
+    }
 }
 
 impl BodyFormat {
     /// No content type is JSON.
     pub(crate) fn of(content_type: Option<&str>, kind: &Kind) -> Result<Self, Refusal> {
-        match media(content_type) {
+        match media(content_type).as_str() {
             "" | "application/json" => Ok(Self::Json),
             "application/yaml" => Ok(Self::Yaml),
             "application/vnd.kubernetes.protobuf" if kind.custom.is_none() => Ok(Self::Protobuf),
@@ -45,7 +50,7 @@ impl BodyFormat {
 
 impl PatchFormat {
     pub(crate) fn of(content_type: Option<&str>, kind: &Kind) -> Result<Self, Refusal> {
-        match (media(content_type), kind.custom.is_some()) {
+        match (media(content_type).as_str(), kind.custom.is_some()) {
             ("application/json-patch+json", _) => Ok(Self::Json),
             ("application/merge-patch+json", _) => Ok(Self::Merge),
             ("application/apply-patch+yaml", _) => Ok(Self::Apply),

@@ -213,7 +213,7 @@ pub(crate) fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<Str
 }
 
 pub(crate) fn columns(kind: &Kind, object: Option<&Value>) -> Value {
-    if object.is_some_and(is_scale) { table::scale_columns() } else { table::columns(kind) }
+    if object.is_some_and(is_scale) { table::scale_columns(kind) } else { table::columns(kind) }
 }
 
 pub(crate) fn row(kind: &Kind, item: &Value, now: Timestamp) -> Value {
