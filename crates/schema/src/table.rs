@@ -68,10 +68,11 @@ pub fn scale_columns(kind: &Kind) -> Value {
     ])
 }
 
-/// The row of a `Scale`.
-pub fn scale_row(scale: &Value, now: Timestamp) -> Value {
+/// The row of the `Scale` of a kind; custom resources may scale without saying to what.
+pub fn scale_row(kind: &Kind, scale: &Value, now: Timestamp) -> Value {
     let object = Object { value: scale, now };
-    json!({"cells": [object.name(), scale["spec"]["replicas"], object.int("/status/replicas"), object.age()]})
+    let wanted = if kind.custom.is_some() { scale["spec"]["replicas"].clone() } else { object.int("/spec/replicas") };
+    json!({"cells": [object.name(), wanted, object.int("/status/replicas"), object.age()]})
 }
 
 fn builtin_cells(kind: &Kind, object: Object<'_>) -> Vec<Value> {

@@ -217,7 +217,7 @@ pub(crate) fn columns(kind: &Kind, object: Option<&Value>) -> Value {
 }
 
 pub(crate) fn row(kind: &Kind, item: &Value, now: Timestamp) -> Value {
-    if is_scale(item) { table::scale_row(item, now) } else { table::row(kind, item, now) }
+    if is_scale(item) { table::scale_row(kind, item, now) } else { table::row(kind, item, now) }
 }
 
 fn is_scale(object: &Value) -> bool {
