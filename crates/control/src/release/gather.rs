@@ -192,7 +192,7 @@ fn routable(slices: &[std::sync::Arc<EndpointSlice>]) -> BTreeMap<String, u64> {
     found
 }
 
-fn ready_since(pod: &Pod) -> Option<Timestamp> {
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::MIN, |time| time.0))

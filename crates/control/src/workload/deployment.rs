@@ -111,11 +111,15 @@ impl Deployments {
             (uid, living)
         });
         let living_pods: BTreeMap<_, _> = living_pods.collect();
-        let directed = self.world.rollouts.in_namespace(namespace).into_iter().find_map(|rollout| {
+        let mut rollouts = self.world.rollouts.in_namespace(namespace);
+        rollouts.retain(|rollout| {
             let target = &rollout.spec.target;
-            let is_it = target.kind == "Deployment" && target.name == deployment.name_any() && !is_deleted(&*rollout);
-            is_it.then(|| rollout.status.as_ref().map(|status| status.sizes.clone()).unwrap_or_default())
+            target.kind == "Deployment" && target.name == deployment.name_any() && !is_deleted(&**rollout)
         });
+        // Of several the oldest counts; the release controller tells the others.
+        let oldest = rollouts.iter().min_by_key(|it| (it.creation_timestamp().map(|time| time.0), it.name_any()));
+        let sizes = |rollout: &Rollout| rollout.status.as_ref().map(|status| status.sizes.clone()).unwrap_or_default();
+        let directed = oldest.map(|rollout| sizes(rollout));
         Ok(Observed { deployment, sets, living_pods, directed, now: Timestamp::now() })
     }
 

@@ -1,5 +1,8 @@
-//! The controllers over a real API in memory, with a node that only says that its pods run.
+//! The controllers over a real API in memory, with a node that only says that its pods run and a gateway that only counts.
 
+mod gateway;
 #[path = "../../examples/cluster/node.rs"]
 mod node;
+mod releases;
+mod town;
 mod workload;
