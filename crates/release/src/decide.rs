@@ -92,6 +92,7 @@ impl<'a> Pass<'a> {
             wake: None,
         };
         pass.note_progress();
+        pass.note_first_service();
         pass
     }
 
@@ -155,12 +156,9 @@ impl<'a> Pass<'a> {
 
     /// The first version goes straight to everything; one that never served is replaced without steps.
     fn start(&mut self, current: Revision, stable: &Revision) -> Turn {
-        if self.ready(&stable.hash) > 0 {
-            self.status.phase = Some(Phase::Idle);
-            return Turn::Again;
-        }
         if stable.hash != current.hash && !self.is_rejected(&current.hash) {
             self.status.stable = Some(current);
+            self.note_first_service();
             return Turn::Again;
         }
         self.leave_steps();
@@ -222,6 +220,9 @@ impl<'a> Pass<'a> {
     fn serving(&self, stable: &Revision) -> String {
         let (ready, replicas) = (self.ready(&stable.hash).min(self.observed.replicas), self.observed.replicas);
         let pods = if ready == replicas { String::new() } else { format!(" with {ready} of {replicas} pods ready") };
+        if self.observed.current.is_none() {
+            return format!("waiting for the ReplicaSet of the template; {} serves all traffic{pods}", name(stable));
+        }
         match (&self.status.rejected, self.status.kept_until) {
             (Some(rejected), _) if self.status.phase == Some(Phase::Rejected) => format!(
                 "{} was turned down: {}; {} serves all traffic{pods}",
@@ -310,6 +311,14 @@ impl<'a> Pass<'a> {
             }
         };
         self.status.weight = weight.map(|weight| weight.to_string()).unwrap_or_default();
+    }
+
+    /// The first version has begun to serve: from now on it is what a release protects.
+    fn note_first_service(&mut self) {
+        let serves = self.status.stable.as_ref().is_some_and(|stable| self.ready(&stable.hash) > 0);
+        if serves && self.status.phase == Some(Phase::Starting) && self.observed.replicas > 0 {
+            self.status.phase = Some(Phase::Idle);
+        }
     }
 
     /// Remembers the ready pods, and when the candidate got more of them.

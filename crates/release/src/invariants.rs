@@ -139,9 +139,8 @@ impl Case<'_> {
                 command.spec.verb == Verb::Abort && command.spec.revision.is_none() && fresh(&command.uid)
             });
         let Some(command) = aborted else { return };
-        let retried = self.observed.commands.iter().any(|command| command.spec.verb == Verb::Retry);
         let out = self.after.candidate.is_some() && self.after.rollback.is_none();
-        if out && !retried && self.observed.current.is_some() {
+        if out && self.observed.current.is_some() {
             broken.push(format!("4: {} did not stop the release", command.name));
         }
         if self.after.promoting {

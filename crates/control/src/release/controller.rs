@@ -100,7 +100,8 @@ impl Releases {
         if pass.workload.current.is_some() {
             next.target_generation = pass.workload.generation;
         }
-        report::conditions(&mut next, pass.rollout.metadata.generation, None, now);
+        let current = pass.workload.current.as_ref().map(|current| current.hash.as_str());
+        report::conditions(&mut next, pass.rollout.metadata.generation, current, None, now);
         let exposes = next.exposure != status.exposure;
         self.world.waits_for_gateways(key, waits_for_gateways || exposes);
         if next != status {
@@ -130,7 +131,7 @@ impl Releases {
         next.message.clone_from(why);
         next.observed_generation = rollout.metadata.generation;
         let invalid = matches!(obstacle, Obstacle::Invalid(_)).then_some(why.as_str());
-        report::conditions(&mut next, rollout.metadata.generation, invalid, Timestamp::now());
+        report::conditions(&mut next, rollout.metadata.generation, None, invalid, Timestamp::now());
         if next != status {
             let written = self.write(rollout, &next).await?;
             self.world.rollouts.has_seen(&written).await?;

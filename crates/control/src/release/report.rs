@@ -22,7 +22,15 @@ const PROGRESSING: &str = "Progressing";
 const RELEASED: &str = "Released";
 
 /// Brings the conditions to what the status says. A condition that stays what it was keeps its time.
-pub(crate) fn conditions(status: &mut RolloutStatus, generation: Option<i64>, invalid: Option<&str>, now: Timestamp) {
+///
+/// `current` is the version that the template names: a release is over when that one is the stable one.
+pub(crate) fn conditions(
+    status: &mut RolloutStatus,
+    generation: Option<i64>,
+    current: Option<&str>,
+    invalid: Option<&str>,
+    now: Timestamp,
+) {
     let phase = status.phase;
     let moving = status.candidate.is_some() && invalid.is_none();
     let reason = phase.map_or_else(|| "Unknown".to_owned(), |phase| format!("{phase:?}"));
@@ -31,7 +39,8 @@ pub(crate) fn conditions(status: &mut RolloutStatus, generation: Option<i64>, in
         Some(why) => ("False", "SpecInvalid".to_owned(), why.to_owned()),
     };
     let progressing = (truth(moving && phase != Some(Phase::Paused)), reason.clone(), status.message.clone());
-    let released = !moving && matches!(phase, Some(Phase::Idle | Phase::Promoted));
+    let serves = current.is_some() && current == status.stable.as_ref().map(|stable| stable.hash.as_str());
+    let released = serves && !moving && matches!(phase, Some(Phase::Idle | Phase::Promoted));
     let released = (truth(released), reason, status.message.clone());
     for (kind, (value, reason, message)) in [(VALID, valid), (PROGRESSING, progressing), (RELEASED, released)] {
         let known = status.conditions.iter().find(|condition| condition.kind == kind && condition.status == value);

@@ -1,6 +1,6 @@
 //! What people ask for. Every verb gets an answer exactly once, and abort goes before everything else.
 
-use sluice_model::rollout::{CheckState, CheckStatus, Revision, Verb};
+use sluice_model::rollout::{CheckState, CheckStatus, Phase, Revision, Verb};
 
 use super::{Pass, name, short};
 use crate::{Command, Outcome};
@@ -18,9 +18,17 @@ impl Pass<'_> {
         carried_out.retain(waiting);
         let mut commands: Vec<&Command> = self.observed.commands.iter().collect();
         commands.sort_by_key(|command| (command.spec.verb != Verb::Abort, command.created, command.uid.clone()));
+        let mut aborted = false;
         for command in commands.into_iter().take(MOST_AT_ONCE) {
             let known = carried_out.contains(&command.uid);
-            let answer = if known { Ok("carried out".to_owned()) } else { self.carry_out(command) };
+            let answer = match command.spec.verb {
+                _ if known => Ok("carried out".to_owned()),
+                Verb::Promote | Verb::Approve | Verb::Skip | Verb::Retry if aborted => {
+                    Err("an abort came at the same time".to_owned())
+                }
+                _ => self.carry_out(command),
+            };
+            aborted |= command.spec.verb == Verb::Abort && !known && answer.is_ok();
             if !known {
                 carried_out.push(command.uid.clone());
             }
@@ -91,8 +99,12 @@ impl Pass<'_> {
         message
     }
 
-    /// The version that the template names, if it is neither serving, nor out, nor turned down.
+    /// The version that the template names, if it is neither serving, nor out, nor turned down. The first version that
+    /// ever serves is not released: there is nothing to go back to.
     fn unknown_yet(&self) -> Option<Revision> {
+        if self.status.phase == Some(Phase::Starting) {
+            return None;
+        }
         let current = self.observed.current.clone()?;
         let stable = self.status.stable.as_ref()?;
         let known = |revision: &Revision| revision.hash == current.hash;

@@ -219,7 +219,7 @@ fn abort_beats_promote() {
     world.run(30);
     insta::assert_snapshot!(world.answers.join("\n"), @r"
     Abort: done: going back to the stable version
-    Promote: refused: it is going back to the stable version (aborted)
+    Promote: refused: an abort came at the same time
     ");
     assert_eq!(world.status.phase, Some(Phase::Rejected));
 }
