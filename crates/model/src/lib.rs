@@ -5,7 +5,10 @@ pub mod condition;
 pub mod crds;
 pub mod duration;
 pub mod gateway;
+mod hash;
 pub mod image;
 pub mod quantity;
 pub mod rollout;
 pub mod selector;
+
+pub use hash::fnv1a;

@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
 use serde_json::json;
+use sluice_model::fnv1a;
 
 use crate::connect::connect;
 use crate::exit::Exit;
@@ -83,7 +84,7 @@ fn absolute(path: &Path) -> anyhow::Result<std::path::PathBuf> {
 fn object_name(image: &str) -> String {
     let plain: String =
         image.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    let hash = image.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = fnv1a(image.as_bytes());
     format!("{}-{hash:08x}", plain.trim_matches('-').chars().take(50).collect::<String>().trim_matches('-'))
 }
 

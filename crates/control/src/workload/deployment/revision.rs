@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
+use sluice_model::fnv1a;
 
 use super::super::{apply, owner};
 use super::sizes::Sizes;
@@ -128,16 +129,18 @@ pub(super) fn make_new(deployment: &Deployment, revision: i64) -> ReplicaSet {
     set
 }
 
-/// FNV-1a over the template's JSON with sorted names, in letters and digits that spell no words.
+/// The hash of the template's JSON with sorted names, in letters and digits that spell no words.
 fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut text = apply::to_json(template).to_string();
     if let Some(collisions) = collisions {
         text.push_str(&collisions.to_string());
     }
-    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let digest = text.bytes().fold(0x811c_9dc5, fnv);
-    digest.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    fnv1a(text.as_bytes())
+        .to_string()
+        .bytes()
+        .map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()]))
+        .collect()
 }
 
 #[cfg(test)]
