@@ -1,4 +1,4 @@
-//! Durations as people write them: `30s`, `10m`, `1h30m`, `250ms`.
+//! Durations as people write them: `30s`, `10m`, `1h30m`, `1.5s`, `250ms`.
 
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ pub enum DurationError {
     Malformed { text: String },
     #[error("`{text}` names the units in the wrong order; write for example `1h30m`, largest first")]
     Order { text: String },
+    #[error("`{text}` is finer than a millisecond")]
+    TooFine { text: String },
     #[error("`{text}` is longer than a year")]
     TooLong { text: String },
 }
 
-/// Reads `1h30m`. A bare `0` is allowed, any other number needs its unit.
+/// Reads `1h30m` and `1.5s`. A bare `0` is allowed, any other number needs its unit.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -31,19 +33,32 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         return Err(malformed());
     }
     while !rest.is_empty() {
-        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?);
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(malformed)?;
+        let (number, after) = rest.split_at(number_end);
         let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
-        if number.is_empty() || !UNITS.iter().any(|(name, _)| *name == unit) {
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) || !UNITS.iter().any(|(name, _)| *name == unit) {
             return Err(malformed());
         }
         let position = units.iter().position(|(name, _)| *name == unit);
         let position = position.ok_or_else(|| DurationError::Order { text: text.to_owned() })?;
-        let number: u64 = number.parse().map_err(|_| too_long())?;
-        total = number.checked_mul(units[position].1).and_then(|ms| total.checked_add(ms)).ok_or_else(too_long)?;
+        let milliseconds = units[position].1;
+        let part = part_of(milliseconds, fraction).ok_or_else(|| DurationError::TooFine { text: text.to_owned() })?;
+        let whole: u64 = whole.parse().map_err(|_| too_long())?;
+        total = whole.checked_mul(milliseconds).and_then(|ms| total.checked_add(ms + part)).ok_or_else(too_long)?;
         (rest, units) = (after, &units[position + 1..]);
     }
     let duration = Duration::from_millis(total);
     if duration > LONGEST { Err(too_long()) } else { Ok(duration) }
+}
+
+/// The decimal places `fraction` of a unit in milliseconds; none where these are not whole.
+fn part_of(unit: u64, fraction: &str) -> Option<u64> {
+    let places = fraction.trim_end_matches('0');
+    let scale = 10_u64.checked_pow(u32::try_from(places.len()).ok()?)?;
+    let scaled = if places.is_empty() { 0 } else { places.parse::<u64>().ok()?.checked_mul(unit)? };
+    (scaled % scale == 0).then_some(scaled / scale)
 }
 
 /// The shortest text that [`parse`] reads as the same duration, in whole milliseconds.
@@ -63,15 +78,38 @@ pub fn show(duration: Duration) -> String {
     text
 }
 
+/// Short and rounded, for people who read what something took: `850ms`, `12.3s`, `4m05s`.
+pub fn show_rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 {
+        format!("{:.0}ms", seconds * 1000.0)
+    } else if seconds < 60.0 {
+        format!("{seconds:.1}s")
+    } else {
+        format!("{}m{:02}s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn durations_are_read() {
-        for (text, milliseconds) in
-            [("30s", 30_000), ("10m", 600_000), ("1h30m", 5_400_000), ("250ms", 250), ("0", 0), ("2d1s", 172_801_000)]
-        {
+        for (text, milliseconds) in [
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("0", 0),
+            ("0s", 0),
+            ("2d1s", 172_801_000),
+            ("1.5s", 1_500),
+            ("0.125s", 125),
+            ("1.50h", 5_400_000),
+            ("1h0.5m", 3_630_000),
+            ("1.0ms", 1),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }
@@ -79,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_no_duration_says_why() {
         let error = |text| parse(text).unwrap_err().to_string();
-        for text in ["", "5", "s", "-3s", "1.5h", "10 m", "3w"] {
+        for text in ["", "5", "s", "-3s", "10 m", "3w", "1.s", ".5s", "1..5s", "1.5.0s", "1s2"] {
             assert!(error(text).contains("is no duration"), "{text}");
         }
         assert_eq!(
@@ -87,6 +125,16 @@ mod tests {
             "`30m1h` names the units in the wrong order; write for example `1h30m`, largest first"
         );
         assert_eq!(error("99999d"), "`99999d` is longer than a year");
+        for text in ["0.5ms", "1.0001s", "0.00000000000000000000000000000001d", "1.3333333333333333333333333333333h"] {
+            assert_eq!(error(text), format!("`{text}` is finer than a millisecond"));
+        }
+    }
+
+    #[test]
+    fn what_something_took_is_rounded() {
+        assert_eq!(show_rounded(Duration::from_millis(850)), "850ms");
+        assert_eq!(show_rounded(Duration::from_millis(12_340)), "12.3s");
+        assert_eq!(show_rounded(Duration::from_secs(245)), "4m05s");
     }
 
     proptest::proptest! {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sluice_model::duration;
 
 /// Deploys versions of software and decides, apart from that, how much traffic they get.
 #[derive(Debug, Parser)]
@@ -167,8 +169,8 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "LINES")]
     pub tail: Option<i64>,
     /// Only what is younger, such as `5m`
-    #[arg(long, value_name = "DURATION")]
-    pub since: Option<String>,
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub since: Option<Duration>,
     #[arg(long)]
     pub timestamps: bool,
     #[command(flatten)]
@@ -308,8 +310,8 @@ pub(crate) struct LoadFlags {
     #[arg(long)]
     pub concurrency: Option<usize>,
     /// How long, such as `30s`
-    #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
-    pub duration: String,
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "10s")]
+    pub duration: Duration,
     /// A header of every request
     #[arg(long = "header", value_name = "NAME=VALUE")]
     pub headers: Vec<String>,

@@ -3,7 +3,6 @@
 mod commands;
 mod connect;
 mod documents;
-mod duration;
 mod exit;
 mod flags;
 mod kinds;

@@ -1,22 +1,19 @@
 //! `sluice load`.
 
-use anyhow::Context as _;
-
 use crate::exit::Exit;
 use crate::flags::LoadFlags;
 use crate::load::{Load, Pace, Plan, Target, as_json, as_text};
-use crate::{duration, printer};
+use crate::printer;
 
 const DEFAULT_RATE: f64 = 100.0;
 const MAX_RATE: f64 = 1_000_000.0;
 const MAX_CONCURRENCY: usize = 10_000;
 
 pub(crate) async fn run(flags: LoadFlags) -> anyhow::Result<Exit> {
-    let plan = plan(&flags)?;
-    let load = Load::start(plan);
+    let load = Load::start(plan(&flags)?);
     let (tally, took) = tokio::select! {
         _ = tokio::signal::ctrl_c() => load.stop().await,
-        () = wait(&flags) => load.finish().await,
+        () = tokio::time::sleep(flags.duration) => load.finish().await,
     };
     match flags.output {
         Some(_) => printer::json(&as_json(&tally, took)),
@@ -33,13 +30,5 @@ fn plan(flags: &LoadFlags) -> anyhow::Result<Plan> {
         (Some(rate), None) => anyhow::bail!("`--rate {rate}` must be above 0 and at most {MAX_RATE}"),
         (None, None) => Pace::Rate(DEFAULT_RATE),
     };
-    let duration = duration::parse(&flags.duration)
-        .with_context(|| format!("`--for {}` is not a duration such as `30s` or `5m`", flags.duration))?;
-    Ok(Plan { target: Target::parse(&flags.url, &flags.headers)?, pace, duration: Some(duration) })
-}
-
-async fn wait(flags: &LoadFlags) {
-    if let Some(duration) = duration::parse(&flags.duration) {
-        tokio::time::sleep(duration).await;
-    }
+    Ok(Plan { target: Target::parse(&flags.url, &flags.headers)?, pace, duration: Some(flags.duration) })
 }

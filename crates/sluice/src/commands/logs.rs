@@ -10,18 +10,13 @@ use kube::api::{Api, ListParams, LogParams};
 use crate::connect::{Connection, connect};
 use crate::exit::Exit;
 use crate::flags::Logs;
-use crate::{duration, printer};
+use crate::printer;
 
 pub(crate) async fn run(flags: Logs) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
     let pod = pod_of(&connection, &flags.pod).await?;
-    let since_seconds = match &flags.since {
-        None => None,
-        Some(text) => {
-            let since = duration::parse(text).with_context(|| format!("`--since {text}` is not a duration"))?;
-            Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1))
-        }
-    };
+    // The API counts in whole seconds, from one on.
+    let since_seconds = flags.since.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1));
     let params = LogParams {
         container: flags.container,
         follow: flags.follow,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sluice_model::duration::show_rounded;
 
 use super::tally::Tally;
 
@@ -41,7 +42,7 @@ pub(crate) fn as_text(tally: &Tally, took: Duration) -> String {
         out,
         "{} requests in {}, {:.0} a second, {} failed",
         tally.requests,
-        crate::duration::show(took),
+        show_rounded(took),
         rate(tally, took),
         tally.failed()
     );

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use sluice_model::duration::{self, DurationError};
+
 /// The faults of one instance of the shop.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Sickness {
@@ -23,8 +25,8 @@ pub(crate) struct Share(u32);
 pub(crate) enum SicknessError {
     #[error("`{variable}` is `{value}`, which is not a share between 0% and 100%")]
     Share { variable: &'static str, value: String },
-    #[error("`{variable}` is `{value}`, which is not a duration such as `200ms`, `2s` or `1m`")]
-    Duration { variable: &'static str, value: String },
+    #[error("`{variable}` cannot be used")]
+    Duration { variable: &'static str, source: DurationError },
 }
 
 const WHOLE: u32 = 1_000_000;
@@ -57,10 +59,9 @@ impl Sickness {
         };
         let duration = |variable: &'static str| match get(variable) {
             None => Ok(None),
-            Some(value) => match crate::duration::parse(&value) {
-                Some(duration) => Ok(Some(duration)),
-                None => Err(SicknessError::Duration { variable, value }),
-            },
+            Some(value) => {
+                duration::parse(&value).map(Some).map_err(|source| SicknessError::Duration { variable, source })
+            }
         };
         Ok(Self {
             errors: share("DEMO_ERRORS")?,

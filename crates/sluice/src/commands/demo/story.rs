@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 use sluice_engine::Engine;
+use sluice_model::duration;
 use sluice_model::rollout::{Phase, RolloutStatus};
 
 use crate::commands::apply;
@@ -15,7 +16,7 @@ use crate::commands::rollout::{Rollout, Screen, rollouts};
 use crate::connect::Connection;
 use crate::documents::{self, Document};
 use crate::load::{Load, Pace, Plan, Target};
-use crate::{duration, printer};
+use crate::printer;
 
 const SHOP: &str = include_str!("../../../../../docs/shop.yaml");
 const NAMESPACE: &str = "default";
@@ -97,7 +98,7 @@ impl<'a> Story<'a> {
         let others_before =
             before_last.by_version.iter().filter(|(n, _)| *n != "v3").map(|(_, v)| v.answers).sum::<u64>();
         let only_v3 = answered_last > 0 && others == others_before;
-        self.say(&format!("load ended after {}", duration::show(took)));
+        self.say(&format!("load ended after {}", duration::show_rounded(took)));
         Ok(Outcome {
             requests: tally.requests,
             failed: tally.failed() - bad_requests,
