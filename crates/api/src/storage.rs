@@ -149,6 +149,31 @@ fn raced(result: Result<Arc<Entry>, WriteError>) -> Result<Option<Arc<Entry>>, R
 fn refused(error: WriteError) -> Refusal {
     match error {
         WriteError::Closed => Refusal::ServiceUnavailable("the server is shutting down".into()),
+        // The disk is full, or failed: said as it is, because only who runs the server can help.
         other => Refusal::Internal(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_a_server_error_that_says_so() {
+        let broken = WriteError::Broken { cause: "Input/output error (os error 5)".into() };
+        let cases = [
+            (WriteError::Full, 500, "Internal error occurred: the disk is full"),
+            (
+                broken,
+                500,
+                "Internal error occurred: the disk failed, so nothing is written until the next start: \
+                 Input/output error (os error 5)",
+            ),
+            (WriteError::Closed, 503, "the server is shutting down"),
+        ];
+        for (error, code, message) in cases {
+            let refusal = raced(Err(error)).expect_err("nothing was stored");
+            assert_eq!((refusal.code(), refusal.message().as_str()), (code, message));
+        }
     }
 }

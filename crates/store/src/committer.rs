@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::journal::{AppendError, Disk, Journal};
 use crate::memory::Memory;
+use crate::store::Failure;
 use crate::watch::{Event, EventKind};
 use crate::write::{Expect, Op, Render};
 use crate::{Entry, Revision, Write, WriteError};
@@ -34,11 +35,17 @@ pub(crate) struct Committer<D: Disk> {
     requests: mpsc::Receiver<Request>,
     /// None: nothing outlives the store.
     journal: Option<Journal<D>>,
+    failure: Failure,
 }
 
 impl<D: Disk> Committer<D> {
-    pub(crate) fn spawn(memory: Arc<Memory>, requests: mpsc::Receiver<Request>, journal: Option<Journal<D>>) {
-        let committer = Self { memory, requests, journal };
+    pub(crate) fn spawn(
+        memory: Arc<Memory>,
+        requests: mpsc::Receiver<Request>,
+        journal: Option<Journal<D>>,
+        failure: Failure,
+    ) {
+        let committer = Self { memory, requests, journal, failure };
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run())
@@ -72,7 +79,8 @@ impl<D: Disk> Committer<D> {
                 Err(AppendError::Full) => batch.refuse(&WriteError::Full),
                 Err(AppendError::Broken(error)) => {
                     tracing::error!(%error, "The store's log is broken: no more writes until the next start");
-                    batch.refuse(&WriteError::Closed);
+                    let cause = self.failure.get_or_init(|| error.to_string().into());
+                    batch.refuse(&WriteError::Broken { cause: Arc::clone(cause) });
                     open = false;
                 }
             }

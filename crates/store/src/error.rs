@@ -32,7 +32,10 @@ pub enum WriteError {
     /// The writer's own closure panicked; nothing was stored.
     #[error("the value could not be rendered")]
     Render,
-    /// Closed, or the disk failed in a way that leaves unknown what is on it: reads go on, writes need a new start.
+    /// The disk failed in a way that leaves unknown what is on it: reads go on, writes need a new start.
+    #[error("the disk failed, so nothing is written until the next start: {cause}")]
+    Broken { cause: Arc<str> },
+    /// The store was told to close.
     #[error("the store takes no more writes")]
     Closed,
 }

@@ -1,7 +1,7 @@
 //! The handle.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,7 +15,12 @@ use crate::{Entry, ListError, OpenError, Revision, Watch, WatchError, Write, Wri
 pub struct Store {
     memory: Arc<Memory>,
     queue: mpsc::Sender<Request>,
+    /// Why the disk takes nothing more, once that is so.
+    failure: Failure,
 }
+
+/// Set by the committer before it leaves.
+pub(crate) type Failure = Arc<OnceLock<Arc<str>>>;
 
 impl Store {
     /// Opens the store in this directory, or makes one. Blocks while it reads everything into memory.
@@ -36,15 +41,24 @@ impl Store {
     fn start<D: Disk>(live: Live, newest: Revision, journal: Option<Journal<D>>) -> Self {
         let memory = Arc::new(Memory::new(live, newest));
         let (queue, requests) = mpsc::channel(QUEUE);
-        Committer::spawn(Arc::clone(&memory), requests, journal);
-        Self { memory, queue }
+        let failure = Failure::default();
+        Committer::spawn(Arc::clone(&memory), requests, journal, Arc::clone(&failure));
+        Self { memory, queue, failure }
     }
 
     /// Durable, and seen by readers and watchers, once it returns. Waits while the queue is full.
     pub async fn commit(&self, write: Write) -> Result<Arc<Entry>, WriteError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Request::Write { write, answer }).await.map_err(|_| WriteError::Closed)?;
-        answered.await.unwrap_or(Err(WriteError::Closed))
+        self.queue.send(Request::Write { write, answer }).await.map_err(|_| self.ended())?;
+        answered.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Why nobody commits any more.
+    fn ended(&self) -> WriteError {
+        match self.failure.get() {
+            Some(cause) => WriteError::Broken { cause: Arc::clone(cause) },
+            None => WriteError::Closed,
+        }
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {

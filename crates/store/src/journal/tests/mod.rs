@@ -60,7 +60,7 @@ fn write_all(store: &Store, acts: &[Act], history: &History) -> u64 {
                 match result {
                     Ok(entry) => acknowledged = acknowledged.max(entry.revision.0),
                     Err(WriteError::Missing) => {}
-                    Err(WriteError::Closed | WriteError::Full) => return acknowledged,
+                    Err(WriteError::Broken { .. } | WriteError::Full) => return acknowledged,
                     Err(other) => panic!("unexpected: {other}"),
                 }
             }
@@ -186,6 +186,24 @@ fn a_full_disk_refuses_writes_and_loses_none() {
     wait_for_end(&store);
     let store = open(&disk);
     check_recovered(&store, after, &history);
+    wait_for_end(&store);
+}
+
+#[test]
+fn a_failed_disk_is_named_by_every_later_write_and_reads_go_on() {
+    let disk = FaultDisk::default();
+    let store = open(&disk);
+    let put = |key| Write::put(key, Expect::Absent, |_| Bytes::from_static(b"{}"));
+    runtime().block_on(async {
+        store.commit(put("/core/pods/a")).await.expect("the disk is well");
+        // The append still gets through, its sync does not.
+        disk.cut_after(1);
+        for key in ["/core/pods/b", "/core/pods/c"] {
+            let error = store.commit(put(key)).await.expect_err("nothing may be acknowledged").to_string();
+            assert_eq!(error, "the disk failed, so nothing is written until the next start: the power is gone");
+        }
+    });
+    assert!(store.get("/core/pods/a").is_some() && store.get("/core/pods/b").is_none());
     wait_for_end(&store);
 }
 
