@@ -155,7 +155,7 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, St
 fn listen_failed(address: SocketAddr, flag: &'static str, error: io::Error) -> StartError {
     match error.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressInUse { address, flag },
-        _ => StartError::Listen { address, source: error },
+        _ => StartError::Listen { address, flag, source: error },
     }
 }
 

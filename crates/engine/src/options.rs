@@ -22,7 +22,7 @@ pub struct Options {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on `{address}`: the address is in use")]
+    #[error("cannot listen on `{flag} {address}`: the address is in use")]
     AddressInUse { address: SocketAddr, flag: &'static str },
     #[error("the data directory `{}` is used by another engine", path.display())]
     DataInUse { path: PathBuf },
@@ -30,8 +30,8 @@ pub enum StartError {
     DataUnwritable { path: PathBuf, source: io::Error },
     #[error("the data in `{}` were written by a newer version of sluice", path.display())]
     DataNewer { path: PathBuf },
-    #[error("cannot listen on `{address}`")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on `{flag} {address}`")]
+    Listen { address: SocketAddr, flag: &'static str, source: io::Error },
     #[error("the engine's own API refused a request")]
     Api(#[from] kube::Error),
     #[error(transparent)]

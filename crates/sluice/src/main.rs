@@ -9,6 +9,7 @@ mod kinds;
 mod load;
 mod printer;
 mod shop;
+mod stop;
 mod tables;
 
 use std::process::ExitCode;

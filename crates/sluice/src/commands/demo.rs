@@ -11,12 +11,14 @@ use super::up::{engine_runtime, failed};
 use crate::exit::Exit;
 use crate::flags::Demo;
 use crate::printer;
+use crate::stop::StopSignal;
 use story::{Outcome, Story};
 
 pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
     anyhow::ensure!(flags.rate >= 1.0, "`--rate {}` must be at least 1", flags.rate);
     let data = tempfile::Builder::new().prefix("sluice-demo-").tempdir()?;
     engine_runtime()?.block_on(async {
+        let mut stop = StopSignal::catch()?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let engine = Engine::start(Options {
             data: data.path().to_owned(),
@@ -32,7 +34,7 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
         // The story is interrupted, not the clean-up: pods of the demo never outlive it.
         let told = tokio::select! {
             told = Story::new(&engine, flags.rate, flags.output.is_none()).tell() => told,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            () = stop.received() => Err(anyhow::anyhow!("interrupted")),
         };
         engine.shutdown().await;
         let outcome = told?;

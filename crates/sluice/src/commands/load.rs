@@ -4,15 +4,17 @@ use crate::exit::Exit;
 use crate::flags::LoadFlags;
 use crate::load::{Load, Pace, Plan, Target, as_json, as_text};
 use crate::printer;
+use crate::stop::StopSignal;
 
 const DEFAULT_RATE: f64 = 100.0;
 const MAX_RATE: f64 = 1_000_000.0;
 const MAX_CONCURRENCY: usize = 10_000;
 
 pub(crate) async fn run(flags: LoadFlags) -> anyhow::Result<Exit> {
+    let mut stop = StopSignal::catch()?;
     let load = Load::start(plan(&flags)?);
     let (tally, took) = tokio::select! {
-        _ = tokio::signal::ctrl_c() => load.stop().await,
+        () = stop.received() => load.stop().await,
         () = tokio::time::sleep(flags.duration) => load.finish().await,
     };
     match flags.output {

@@ -9,6 +9,7 @@ use crate::connect::{Failed, default_data_dir};
 use crate::exit::Exit;
 use crate::flags::Up;
 use crate::printer;
+use crate::stop::StopSignal;
 
 pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
     log_to_stderr();
@@ -26,9 +27,10 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         program: std::env::current_exe()?,
     };
     engine_runtime()?.block_on(async {
+        let mut stop = StopSignal::catch()?;
         let engine = Engine::start(options).await.map_err(|error| failed(&error))?;
         announce(&engine, flags.output.is_some());
-        stop_signal().await?;
+        stop.received().await;
         engine.shutdown().await;
         Ok(Exit::Ok)
     })
@@ -55,19 +57,11 @@ fn announce(engine: &Engine, as_json: bool) {
     printer::line(&format!("ready in {ready_ms} ms: api {api}{gateway}; export KUBECONFIG={kubeconfig}"));
 }
 
-async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
-    Ok(())
-}
-
 /// What went wrong at the start, with the exit code that belongs to it.
 pub(crate) fn failed(error: &StartError) -> anyhow::Error {
     let (exit, hint) = match error {
-        StartError::AddressInUse { flag, .. } => {
-            (Exit::AddressInUse, Some(format!("choose another address with `{flag} ADDR`; port 0 takes any free one")))
-        }
+        StartError::AddressInUse { flag, .. } => (Exit::AddressInUse, Some(another_address(flag))),
+        StartError::Listen { flag, .. } => (Exit::Failure, Some(another_address(flag))),
         StartError::DataInUse { .. } => {
             (Exit::DataInUse, Some("stop the other engine, or choose another directory with `--data DIR`".into()))
         }
@@ -77,10 +71,14 @@ pub(crate) fn failed(error: &StartError) -> anyhow::Error {
         StartError::DataNewer { .. } => {
             (Exit::DataNewer, Some("use the version of sluice that wrote it, or a newer one".into()))
         }
-        StartError::Listen { .. } | StartError::Api(_) | StartError::Other(_) => (Exit::Failure, None),
+        StartError::Api(_) | StartError::Other(_) => (Exit::Failure, None),
     };
     let message = chain(error);
     anyhow::Error::new(Failed { exit, message, hint })
+}
+
+fn another_address(flag: &str) -> String {
+    format!("choose another address with `{flag} ADDR`; port 0 takes any free one")
 }
 
 /// An error with its causes on one line: `Failed` carries text, not sources.

@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::answer::{Answer, Body, Identity, Question, answer};
 use super::sickness::Sickness;
 use crate::printer;
+use crate::stop::StopSignal;
 
 /// The largest body `/echo` gives back.
 const MAX_ECHO: usize = 16 * 1024 * 1024;
@@ -48,13 +48,11 @@ async fn serve() -> anyhow::Result<()> {
         pod: env("POD_NAME").or_else(|| env("HOSTNAME")).unwrap_or_else(|| std::process::id().to_string()),
     };
     let address = address(env)?;
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
+    let mut stop = StopSignal::catch()?;
 
     tokio::select! {
         () = tokio::time::sleep(sickness.startup) => {}
-        _ = term.recv() => return Ok(()),
-        _ = int.recv() => return Ok(()),
+        () = stop.received() => return Ok(()),
     }
     if let Some(after) = sickness.crash_after {
         tokio::spawn(async move {
@@ -76,8 +74,7 @@ async fn serve() -> anyhow::Result<()> {
                 // Out of descriptors, or a peer that left before it was accepted: the next one may do better.
                 Err(_) => { tokio::task::yield_now().await; continue }
             },
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            () = stop.received() => break,
         };
         let _ = stream.set_nodelay(true);
         let shop = shop.clone();
