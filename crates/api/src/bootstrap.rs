@@ -19,6 +19,8 @@ pub enum StartError {
     Bootstrap { path: String, code: StatusCode, answer: String },
     #[error("cannot go on with the stored definitions: {0}")]
     Resume(String),
+    #[error("cannot create the definitions that come with this program: {0}")]
+    Install(String),
 }
 
 /// Makes what is missing.

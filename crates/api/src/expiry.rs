@@ -36,8 +36,8 @@ pub(crate) fn start(server: &Server) {
 
 async fn sweep(server: &Server, now: Timestamp) {
     for entry in server.storage().all(EVENTS) {
-        if is_old(entry.value(), now) {
-            let removed = server.storage().remove(&Key(entry.key.to_string()), entry.revision, entry.value()).await;
+        if is_old(&entry.value(), now) {
+            let removed = server.storage().remove(&Key(entry.key.to_string()), entry.revision, &entry.value()).await;
             if let Err(refusal) = removed {
                 tracing::warn!(why = refusal.message(), "Old events stay");
                 return;

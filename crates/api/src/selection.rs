@@ -42,7 +42,7 @@ impl Selection {
         }
         let object = entry.value();
         self.labels.as_ref().is_none_or(|labels| labels.matches_labels(&object["metadata"]["labels"]))
-            && self.fields.as_ref().is_none_or(|fields| fields.matches(kind, object))
+            && self.fields.as_ref().is_none_or(|fields| fields.matches(kind, &object))
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use serde_json::Value;
 use sluice_store::Revision;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Addresses;
 use crate::body::Body;
-use crate::definitions::{self, Compiled};
+use crate::definitions::{self, Serving};
 use crate::dispatch;
 use crate::endpoints::Documents;
 use crate::identity::Identity;
@@ -35,7 +36,7 @@ pub struct Server {
 pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) registry: Registry,
-    pub(crate) compiled: Compiled,
+    pub(crate) serving: Serving,
     pub(crate) addresses: Addresses,
     pub(crate) documents: Documents,
     pub(crate) meter: Meter,
@@ -64,7 +65,7 @@ impl Server {
             first,
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds()),
-            compiled: Compiled::default(),
+            serving: Serving::default(),
             addresses: Addresses::default(),
             documents: Documents::default(),
             meter: Meter::default(),
@@ -77,6 +78,12 @@ impl Server {
         definitions::resume(&server).await.map_err(|refusal| crate::StartError::Resume(refusal.message()))?;
         crate::expiry::start(&server);
         Ok(server)
+    }
+
+    /// Creates definitions that come with the program, all at once. They must be valid, and of names that are not taken.
+    pub async fn install_definitions(&self, manager: &str, definitions: &[Value]) -> Result<(), crate::StartError> {
+        let installed = definitions::install(self, manager, definitions).await;
+        installed.map_err(|refusal| crate::StartError::Install(refusal.message()))
     }
 
     /// The service that answers as if this user had asked. Give it to `kube::Client::new`.

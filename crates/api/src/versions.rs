@@ -1,6 +1,6 @@
 //! One resource in several versions: objects are kept in one of them and shown in the one that is asked for.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_schema::{Kind, crd};
@@ -16,8 +16,8 @@ pub(crate) fn is_stored(kind: &Kind, entry: &Entry) -> bool {
 }
 
 /// A stored object in the version of `kind`.
-pub(crate) fn live<'a>(kind: &Kind, entry: &'a Entry) -> Cow<'a, Value> {
-    if is_stored(kind, entry) { Cow::Borrowed(entry.value()) } else { Cow::Owned(view(kind, entry.value().clone())) }
+pub(crate) fn live(kind: &Kind, entry: &Entry) -> Arc<Value> {
+    if is_stored(kind, entry) { entry.value() } else { Arc::new(view(kind, entry.to_value())) }
 }
 
 /// An object as it is kept: in the storage version of its kind.

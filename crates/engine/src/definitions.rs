@@ -2,9 +2,10 @@
 
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::discovery::ApiResource;
 use serde_json::{Value, json};
+use sluice_api::Server;
 use sluice_gateway::{CONTROLLER_NAME, GATEWAY_CLASS};
 
 use crate::options::StartError;
@@ -14,48 +15,63 @@ const MANAGER: &str = "sluice-engine";
 /// Names the content of what was applied, so that an unchanged start writes nothing.
 const CONTENT: &str = "sluice.dev/content";
 
-/// Brings every definition to what this version knows.
-pub(crate) async fn install(client: &Client) -> Result<(), StartError> {
-    let all = definitions();
+/// Brings every definition to what this version knows: new ones at once, changed ones one by one.
+pub(crate) async fn install(server: &Server, client: &Client) -> Result<(), StartError> {
     let crds: Api<DynamicObject> =
         Api::all_with(client.clone(), &resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition"));
-    let installs = all.iter().map(|definition| apply(&crds, definition));
-    futures::future::try_join_all(installs).await?;
-    Ok(())
+    let mut missing = Vec::new();
+    for definition in definitions().map(with_content) {
+        match crds.get_metadata_opt(name(&definition)).await? {
+            None => missing.push(definition),
+            Some(stored) if is_content(&stored, &definition) => {}
+            Some(_) => apply(&crds, &definition).await?,
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    server.install_definitions(MANAGER, &missing).await.map_err(StartError::other)
 }
 
 /// The class that Gateways of ours name.
 pub(crate) async fn install_class(client: &Client) -> Result<(), StartError> {
     let classes: Api<DynamicObject> =
         Api::all_with(client.clone(), &resource("gateway.networking.k8s.io", "v1", "GatewayClass"));
-    let class = json!({
+    let class = with_content(json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
         "metadata": {"name": GATEWAY_CLASS}, "spec": {"controllerName": CONTROLLER_NAME},
-    });
-    apply(&classes, &class).await
+    }));
+    match classes.get_metadata_opt(name(&class)).await? {
+        Some(stored) if is_content(&stored, &class) => Ok(()),
+        _ => apply(&classes, &class).await,
+    }
 }
 
-fn definitions() -> Vec<Value> {
+fn definitions() -> impl Iterator<Item = Value> {
     let ours = sluice_model::crds::ALL.iter().map(|yaml| {
         serde_saphyr::from_str(yaml).expect("our definitions are well-formed: a test of `model` reads them")
     });
-    ours.chain(sluice_schema::gateway_api()).collect()
+    ours.chain(sluice_schema::gateway_api())
 }
 
 async fn apply(api: &Api<DynamicObject>, object: &Value) -> Result<(), StartError> {
-    let name = object["metadata"]["name"].as_str().expect("every definition has a name");
-    let content = digest(object);
-    let stored = api.get_metadata_opt(name).await?;
-    let unchanged = |o: &kube::core::PartialObjectMeta<DynamicObject>| {
-        o.metadata.annotations.as_ref().and_then(|a| a.get(CONTENT)) == Some(&content)
-    };
-    if stored.as_ref().is_some_and(unchanged) {
-        return Ok(());
-    }
-    let mut object = object.clone();
-    object["metadata"]["annotations"][CONTENT] = json!(content);
-    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+    api.patch(name(object), &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await?;
     Ok(())
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().expect("every object of ours has a name")
+}
+
+fn with_content(mut object: Value) -> Value {
+    let content = digest(&object);
+    object["metadata"]["annotations"][CONTENT] = json!(content);
+    object
+}
+
+fn is_content(stored: &PartialObjectMeta<DynamicObject>, object: &Value) -> bool {
+    let content = stored.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CONTENT));
+    content.map(String::as_str) == object["metadata"]["annotations"][CONTENT].as_str()
 }
 
 /// FNV-1a over the canonical JSON: tells contents apart, no more.

@@ -61,7 +61,7 @@ impl Engine {
         let serving = tokio::spawn(serve(server.clone(), listener, tls, stop.clone()));
 
         let admin = client(&server, "engine");
-        definitions::install(&admin).await?;
+        definitions::install(&server, &admin).await?;
         let parts = match options.controllers {
             true => Some(Parts::start(&server, &options, &logs, &pki.ca).await?),
             false => None,

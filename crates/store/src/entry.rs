@@ -1,11 +1,12 @@
 //! One object at one revision.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::Revision;
+use crate::parsed;
 
 /// Immutable: a later write makes another entry.
 #[derive(Debug)]
@@ -15,17 +16,30 @@ pub struct Entry {
     pub revision: Revision,
     /// As stored: lists can be glued together from these without parsing.
     pub bytes: Bytes,
-    parsed: OnceLock<Value>,
+    /// A tree weighs many times its bytes: it stays only while somebody uses it, or `parsed` finds it worth keeping.
+    tree: Mutex<Weak<Value>>,
 }
 
 impl Entry {
     pub(crate) fn new(key: Arc<str>, created_revision: Revision, revision: Revision, bytes: Bytes) -> Self {
-        Self { key, created_revision, revision, bytes, parsed: OnceLock::new() }
+        Self { key, created_revision, revision, bytes, tree: Mutex::default() }
     }
 
-    /// The bytes as JSON, parsed on first use; null when they are none.
-    pub fn value(&self) -> &Value {
-        self.parsed.get_or_init(|| serde_json::from_slice(&self.bytes).unwrap_or_default())
+    /// The bytes as JSON; null when they are none.
+    pub fn value(&self) -> Arc<Value> {
+        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = tree.upgrade() {
+            return value;
+        }
+        let value = Arc::new(serde_json::from_slice(&self.bytes).unwrap_or_default());
+        *tree = Arc::downgrade(&value);
+        parsed::keep(&value, self.bytes.len());
+        value
+    }
+
+    /// The bytes as JSON, to change.
+    pub fn to_value(&self) -> Value {
+        Arc::unwrap_or_clone(self.value())
     }
 
     /// What this entry weighs in the event window.

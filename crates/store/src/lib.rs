@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod journal;
 mod memory;
+mod parsed;
 mod revision;
 mod store;
 mod watch;

@@ -1,5 +1,7 @@
 //! The priority of a pod comes from its class.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use sluice_schema::Kind;
 
@@ -49,7 +51,7 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<(), Refusal> {
 fn computed(call: &Call, pod: &Value) -> Result<Computed, Refusal> {
     let kinds = call.server.registry().kinds();
     let kind = kinds.find("scheduling.k8s.io", "v1", "priorityclasses").expect("priority classes are built in");
-    let of = |class: &Value| Computed {
+    let of = |class: Arc<Value>| Computed {
         class: class.name().to_owned(),
         value: class["value"].as_i64().unwrap_or(0),
         policy: class["preemptionPolicy"].as_str().unwrap_or(PREEMPT).to_owned(),

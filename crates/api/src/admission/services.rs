@@ -80,7 +80,7 @@ fn services(server: &Server) -> Arc<Kind> {
 fn stored(server: &Server) -> Holding {
     let mut all = Holding::default();
     for entry in server.storage().all(&scope(&services(server), "")) {
-        let one = held(entry.value());
+        let one = held(&entry.value());
         all.addresses.extend(one.addresses);
         all.ports.extend(one.ports);
     }

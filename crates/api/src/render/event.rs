@@ -45,13 +45,13 @@ impl Frames {
         if self.shape == Shape::Object && !self.yaml && versions::is_stored(&self.kind, entry) {
             return [b"{\"type\":\"", what.as_bytes(), b"\",\"object\":", &entry.bytes, b"}\n"].concat().into();
         }
-        let object = versions::view(&self.kind, entry.value().clone());
+        let object = versions::view(&self.kind, entry.to_value());
         self.frame(what, object)
     }
 
     /// An object that left the selection: as it last was in it, at the revision of the change.
     pub(crate) fn left(&mut self, last: &Entry, revision: u64) -> Bytes {
-        let mut object = versions::view(&self.kind, last.value().clone());
+        let mut object = versions::view(&self.kind, last.to_value());
         object.set_meta("resourceVersion", revision.to_string());
         self.frame("DELETED", object)
     }

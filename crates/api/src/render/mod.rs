@@ -24,7 +24,7 @@ pub(crate) fn entry(call: &Call, code: StatusCode, entry: &Entry) -> Result<Resp
     if as_stored && versions::is_stored(call.kind(), entry) {
         return Ok(json_bytes(code, entry.bytes.clone()));
     }
-    object(call, code, versions::view(call.kind(), entry.value().clone()))
+    object(call, code, versions::view(call.kind(), entry.to_value()))
 }
 
 /// An object that was just made.
@@ -54,7 +54,7 @@ pub(crate) fn list(call: &Call, code: StatusCode, found: &Found) -> Result<Respo
     if call.accept.shape == Shape::Object && call.accept.encoding == Encoding::Json {
         return Ok(json_bytes(code, plain_list(call, found, &metadata)));
     }
-    let items = found.entries.iter().map(|entry| versions::view(kind, entry.value().clone()));
+    let items = found.entries.iter().map(|entry| versions::view(kind, entry.to_value()));
     let shown = match &call.accept.shape {
         Shape::Table(version) => shape::table(call, version, &items.collect::<Vec<_>>(), &metadata)?,
         Shape::PartialList(version) => {
@@ -78,7 +78,7 @@ fn plain_list(call: &Call, found: &Found, metadata: &Value) -> Vec<u8> {
         let strip = if kind.custom.is_some() { String::new() } else { prefix(&kind.kind, &kind.api_version()) };
         glue(&mut out, &found.entries, &strip);
     } else {
-        let views = found.entries.iter().map(|entry| versions::view(kind, entry.value().clone()));
+        let views = found.entries.iter().map(|entry| versions::view(kind, entry.to_value()));
         let items: Vec<Value> = views.map(|item| bare(kind.custom.is_some(), item)).collect();
         serde_json::to_writer(&mut out, &items).expect("JSON values always serialise");
     }

@@ -35,7 +35,7 @@ pub(super) async fn evict(call: &Call) -> Result<Response<Body>, Refusal> {
     // Pods that do no work any more disrupt nobody.
     let finished = matches!(pod.text("/status/phase"), "Succeeded" | "Failed" | "Pending") || pod.being_deleted();
     if !finished {
-        charge_budget(call, pod, delete.dry_run).await?;
+        charge_budget(call, &pod, delete.dry_run).await?;
     }
     if !delete.dry_run && !pod.being_deleted() && delete.uid.as_deref().is_none_or(|uid| uid == pod.uid()) {
         verbs::edit(call, Some("status"), false, |pod| Ok(disrupted(pod))).await?;
@@ -56,7 +56,7 @@ async fn charge_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Re
     let kinds = call.server.registry().kinds();
     let kind = kinds.find("policy", "v1", "poddisruptionbudgets").expect("budgets are built in");
     let covering: Vec<_> =
-        storage.all(&scope(&kind, call.namespace())).into_iter().filter(|entry| covers(entry.value(), pod)).collect();
+        storage.all(&scope(&kind, call.namespace())).into_iter().filter(|entry| covers(&entry.value(), pod)).collect();
     let budget = match covering.as_slice() {
         [] => return Ok(()),
         [budget] => budget,
@@ -76,7 +76,7 @@ async fn charge_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Re
     if dry_run {
         return Ok(());
     }
-    let mut charged = value.clone();
+    let mut charged = budget.to_value();
     charged["status"]["disruptionsAllowed"] = json!(number("disruptionsAllowed") - 1);
     charged["status"]["disruptedPods"][pod.name()] = json!(random::now());
     let key = Key(budget.key.to_string());

@@ -16,11 +16,11 @@ pub(super) async fn log(call: &Call) -> Result<Response<Body>, Refusal> {
     let entry = call.server.storage().get(&call.key()).ok_or_else(|| Refusal::not_found(call.kind(), call.name()))?;
     let pod = entry.value();
     let mut options = parse(&call.query, call.name())?;
-    options.container = container(pod, call.query.text("container"), |pod| Some(default_container(pod)))?;
+    options.container = container(&pod, call.query.text("container"), |pod| Some(default_container(pod)))?;
     let (Some(logs), false) = (&call.server.inner.logs, pod.text("/spec/nodeName").is_empty()) else {
         return Ok(nothing());
     };
-    let stream = logs.open(pod, options).await.map_err(|error| match error {
+    let stream = logs.open(&pod, options).await.map_err(|error| match error {
         LogError::BadRequest(message) => Refusal::BadRequest(message),
         LogError::NotFound(message) => {
             tracing::debug!(message, "Log not found");

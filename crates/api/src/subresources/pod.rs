@@ -13,7 +13,7 @@ pub(super) fn stream(call: &Call, what: &str) -> Result<Response<Body>, Refusal>
     let entry = call.server.storage().get(&call.key()).ok_or_else(|| Refusal::not_found(call.kind(), call.name()))?;
     let pod = entry.value();
     if what != "portforward" {
-        container(pod, call.query.text("container"), |_| None)?;
+        container(&pod, call.query.text("container"), |_| None)?;
     }
     if pod.text("/spec/nodeName").is_empty() {
         return Err(Refusal::bad(format!("pod {} does not have a host assigned", call.name())));

@@ -44,7 +44,7 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, Refusal> {
         let path = paths.spec.join(".");
         return Err(Refusal::Internal(format!("the spec replicas field \".{path}\" does not exist")));
     }
-    render::object(call, StatusCode::OK, view(call.kind(), &paths, entry.value()))
+    render::object(call, StatusCode::OK, view(call.kind(), &paths, &entry.value()))
 }
 
 pub(super) async fn update(call: &Call) -> Result<Response<Body>, Refusal> {

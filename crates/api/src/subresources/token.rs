@@ -42,7 +42,7 @@ pub(super) fn request(call: &Call) -> Result<Response<Body>, Refusal> {
     rules::with_writer(call, &kind, &options.manager, Some("token"), |writer| {
         sluice_schema::managed::update(writer, None, &mut request);
     });
-    Ok(issue(call, &kind, request, account, bound.as_ref()))
+    Ok(issue(call, &kind, request, &account, bound.as_ref()))
 }
 
 fn issue(
@@ -116,7 +116,7 @@ fn bound(call: &Call, reference: &Value) -> Result<Option<(String, Value)>, Refu
     let found = kinds.find("", "v1", plural).expect("what tokens are bound to is built in");
     let name = reference.text("/name");
     let entry = call.server.storage().get_by(&found, call.namespace(), name);
-    let object = entry.ok_or_else(|| Refusal::not_found(&found, name))?.value().clone();
+    let object = entry.ok_or_else(|| Refusal::not_found(&found, name))?.to_value();
     if kind == "Pod" && object.text("/spec/serviceAccountName") != call.name() {
         return Err(Refusal::bad(format!(
             "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",

@@ -84,7 +84,7 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
         match result {
             Ok(entry) => {
                 claim.keep();
-                crate::definitions::written(&call.server, kind, entry.value()).await?;
+                crate::definitions::written(&call.server, kind, &entry.value()).await?;
                 return render::entry(call, StatusCode::CREATED, &entry);
             }
             Err(Refusal::AlreadyExists(_)) if generated && attempt < NAMES_TRIED => {}

@@ -61,12 +61,12 @@ pub(crate) async fn delete_one(
     for _ in 0..ATTEMPTS {
         let entry = storage.get(key).ok_or_else(|| Refusal::not_found(kind, name))?;
         check_preconditions(kind, name, &entry, options)?;
-        admission::delete(call, entry.value())?;
-        let mut marked = marked(call, entry.value(), options);
+        admission::delete(call, &entry.value())?;
+        let mut marked = marked(call, &entry.value(), options);
         let gone = settle(kind, &marked);
         if gone && !rules::graceful(kind) && !entry.value().being_deleted() {
             // What goes at once goes as it was.
-            marked = entry.value().clone();
+            marked = entry.to_value();
         }
         if options.dry_run {
             return Ok((marked, gone));
@@ -80,12 +80,12 @@ pub(crate) async fn delete_one(
         };
         let Some(written) = written else { continue };
         if gone {
-            admission::release(&call.server, kind, written.value());
-            crate::definitions::removed(&call.server, kind, written.value()).await?;
+            admission::release(&call.server, kind, &written.value());
+            crate::definitions::removed(&call.server, kind, &written.value()).await?;
         } else {
-            crate::definitions::written(&call.server, kind, written.value()).await?;
+            crate::definitions::written(&call.server, kind, &written.value()).await?;
         }
-        return Ok((written.value().clone(), gone));
+        return Ok((written.to_value(), gone));
     }
     Err(Refusal::stale(kind, name))
 }
@@ -100,7 +100,8 @@ pub(crate) fn settle(kind: &Kind, object: &Value) -> bool {
 
 fn check_preconditions(kind: &Kind, name: &str, entry: &Entry, options: &DeleteOptions) -> Result<(), Refusal> {
     let conflict = |why: String| Err(Refusal::Conflict { named: Named::by_kind(kind, name), why });
-    let live = entry.value().uid();
+    let found = entry.value();
+    let live = found.uid();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != live) {
         return conflict(format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({live}). The object might have been \

@@ -83,13 +83,13 @@ pub(crate) async fn commit(
         let stored = versions::to_storage(&call.server.registry().kinds(), call.kind(), new.clone());
         let gone = call.server.storage().remove(&call.key(), old.revision, &stored).await?;
         let Some(gone) = gone else { return Ok(None) };
-        admission::release(&call.server, call.kind(), gone.value());
-        crate::definitions::removed(&call.server, call.kind(), gone.value()).await?;
+        admission::release(&call.server, call.kind(), &gone.value());
+        crate::definitions::removed(&call.server, call.kind(), &gone.value()).await?;
         return render::object(call, StatusCode::OK, new).map(Some);
     }
     let Some(entry) = replace(call, old, new).await? else { return Ok(None) };
     claim.keep();
-    crate::definitions::written(&call.server, call.kind(), entry.value()).await?;
+    crate::definitions::written(&call.server, call.kind(), &entry.value()).await?;
     render::entry(call, StatusCode::OK, &entry).map(Some)
 }
 
@@ -111,7 +111,7 @@ pub(crate) async fn edit(
             return Ok(new);
         }
         if let Some(entry) = replace(call, &old, new).await? {
-            return Ok(versions::live(kind, &entry).into_owned());
+            return Ok(Arc::unwrap_or_clone(versions::live(kind, &entry)));
         }
     }
     Err(Refusal::stale(kind, call.name()))
@@ -164,7 +164,8 @@ fn check_revision(call: &Call, sent: &Value, wanted: Option<u64>, old: &Entry) -
         }
         _ => {}
     }
-    let (own, live) = (sent.uid(), old.value().uid());
+    let old = old.value();
+    let (own, live) = (sent.uid(), old.uid());
     if !own.is_empty() && own != live {
         return Err(other_uid(call, own, live));
     }

@@ -56,7 +56,7 @@ pub(crate) fn same(old: &Value, new: &Value) -> bool {
 /// Stores a new state of an object; a state like the old one is not written. `None`: somebody else was faster.
 pub(crate) async fn replace(call: &Call, old: &Arc<Entry>, new: Value) -> Result<Option<Arc<Entry>>, Refusal> {
     let stored = versions::to_storage(&call.server.registry().kinds(), call.kind(), new);
-    if same(old.value(), &stored) {
+    if same(&old.value(), &stored) {
         return Ok(Some(Arc::clone(old)));
     }
     call.server.storage().replace(&call.key(), old.revision, &stored).await

@@ -50,3 +50,54 @@ async fn a_definition_takes_its_objects_along() {
     assert_eq!(town.get(&path).await.code, 404);
     town.get(WIDGETS).await.refused(404, "404 page not found\n");
 }
+
+/// What two servers write differently: who and when.
+fn without_identity(mut object: Value) -> Value {
+    let metadata = object["metadata"].as_object_mut().expect("objects have metadata");
+    for field in ["uid", "creationTimestamp", "resourceVersion"] {
+        metadata.remove(field);
+    }
+    strip_times(&mut object);
+    object
+}
+
+fn strip_times(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| name != "time" && name != "lastTransitionTime");
+            fields.values_mut().for_each(strip_times);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_times),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn installed_definitions_are_those_that_an_apply_makes() {
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let (installed, applied) = (Town::new().await, Town::new().await);
+    installed.server.install_definitions("engine", &[definition()]).await.expect("the definition is valid");
+    applied.apply(&path, "engine", definition()).await.created();
+    let of = async |town: &Town| without_identity(town.get(&path).await.ok());
+    assert_eq!(of(&installed).await, of(&applied).await);
+    installed.post(WIDGETS, widget("w", &json!({}))).await.created();
+}
+
+#[tokio::test]
+async fn an_installed_definition_leaves_a_name_to_whom_it_belongs() {
+    let town = Town::new().await;
+    let mut second = definition();
+    second["metadata"]["name"] = json!("gadgets.example.com");
+    second["spec"]["names"] = json!({"plural": "gadgets", "kind": "Widget"});
+    town.server.install_definitions("engine", &[definition(), second]).await.expect("the definitions are valid");
+    let stored = town.get(&format!("{DEFINITIONS}/gadgets.example.com")).await.ok();
+    let condition = |name: &str| {
+        let all = stored["status"]["conditions"].as_array().into_iter().flatten();
+        all.filter(|c| c["type"] == name).map(|c| c["reason"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (condition("NamesAccepted"), condition("Established")),
+        (vec![json!("ListKindConflict")], vec![json!("NotAccepted")])
+    );
+    assert_eq!(town.get("/apis/example.com/v1/namespaces/ns/gadgets").await.code, 404);
+}

@@ -114,7 +114,7 @@ impl Walk {
             self.add(path, FaultKind::Invalid, text, format!("{path} in body should be at least {least} chars long"));
         }
         if let Some(pattern) = &limits.pattern
-            && pattern.regex.as_ref().is_some_and(|regex| !regex.is_match(text))
+            && !pattern.allows(text)
         {
             self.add(path, FaultKind::Invalid, text, format!("{path} in body should match '{}'", pattern.text));
         }
@@ -204,7 +204,7 @@ impl Walk {
             self.add(path, FaultKind::TooMany, count, format!("must have at most {most} items"));
         }
         for (name, value) in fields {
-            if let Some(schema) = schema.properties.get(name).or(schema.additional.as_deref()) {
+            if let Some(schema) = schema.below(name) {
                 self.value(schema, value, old.and_then(|o| o.get(name)), &join(path, name));
             }
         }
@@ -269,7 +269,7 @@ impl Walk {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    if let Some(schema) = schema.properties.get(name).or(schema.additional.as_deref()) {
+                    if let Some(schema) = schema.below(name) {
                         self.lists(schema, value, old.and_then(|o| o.get(name)), &join(path, name));
                     }
                 }

@@ -1,6 +1,7 @@
 //! A structural schema, read once from JSON into what the algorithms need.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde_json::Value;
@@ -17,7 +18,8 @@ pub struct Schema {
     pub kind: String,
     pub nullable: bool,
     pub default: Option<Value>,
-    pub properties: BTreeMap<String, Schema>,
+    /// Boxed, as a node of the map has room for eleven.
+    pub properties: BTreeMap<String, Box<Schema>>,
     /// `additionalProperties` with a schema; `true` is a schema without constraints.
     pub additional: Option<Box<Schema>>,
     pub items: Option<Box<Schema>>,
@@ -59,8 +61,20 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct Pattern {
     pub text: String,
-    /// `None` where the pattern is not one we can run: such definitions are refused before.
-    pub regex: Option<Regex>,
+    /// Compiled on first use: most patterns of most definitions never meet a value.
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(text: String) -> Self {
+        Self { text, regex: OnceLock::new() }
+    }
+
+    /// Whether a text matches. What is not a pattern we can run forbids nothing: such definitions are refused before.
+    pub fn allows(&self, text: &str) -> bool {
+        let regex = self.regex.get_or_init(|| Regex::new(&self.text).ok());
+        regex.as_ref().is_none_or(|regex| regex.is_match(text))
+    }
 }
 
 impl Schema {
@@ -92,7 +106,7 @@ impl Schema {
                 .as_object()
                 .into_iter()
                 .flatten()
-                .map(|(k, v)| (k.clone(), below(v)))
+                .map(|(k, v)| (k.clone(), Box::new(below(v))))
                 .collect(),
             additional: match &json["additionalProperties"] {
                 Value::Object(_) => Some(Box::new(below(&json["additionalProperties"]))),
@@ -116,10 +130,15 @@ impl Schema {
         }
     }
 
+    /// The schema of a field, be it a property or an entry of a map.
+    pub fn below(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name).map(Box::as_ref).or(self.additional.as_deref())
+    }
+
     /// Whether a rule stands here or anywhere below.
     pub fn any_rules(&self) -> bool {
         self.has_rules
-            || self.properties.values().any(Self::any_rules)
+            || self.properties.values().any(|property| property.any_rules())
             || self.additional.as_deref().is_some_and(Self::any_rules)
             || self.items.as_deref().is_some_and(Self::any_rules)
     }
@@ -142,7 +161,7 @@ impl Limits {
         let count = |name: &str| json[name].as_u64();
         Self {
             format: text(&json["format"]).unwrap_or_default(),
-            pattern: text(&json["pattern"]).map(|text| Pattern { regex: Regex::new(&text).ok(), text }),
+            pattern: text(&json["pattern"]).map(Pattern::new),
             allowed: json["enum"].as_array().cloned().unwrap_or_default(),
             minimum: number("minimum"),
             exclusive_minimum: json["exclusiveMinimum"] == true,

@@ -106,7 +106,7 @@ fn below<'a>(schema: &'a Schema, name: &str) -> Option<&'a Schema> {
     if schema.embedded && ALWAYS.contains(&name) {
         return None;
     }
-    schema.properties.get(name).or(schema.additional.as_deref())
+    schema.below(name)
 }
 
 fn join(path: &str, name: &str) -> String {
