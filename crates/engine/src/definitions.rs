@@ -74,13 +74,9 @@ fn is_content(stored: &PartialObjectMeta<DynamicObject>, object: &Value) -> bool
     content.map(String::as_str) == object["metadata"]["annotations"][CONTENT].as_str()
 }
 
-/// FNV-1a over the canonical JSON: tells contents apart, no more.
+/// Over the canonical JSON: tells contents apart, no more.
 fn digest(object: &Value) -> String {
-    let text = object.to_string();
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:08x}", sluice_model::fnv1a(object.to_string().as_bytes()))
 }
 
 fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
