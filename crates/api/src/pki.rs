@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,10 +51,10 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Reads the authority in `dir` or makes one (files 0600). The server's certificate is made new each time, for the
+    /// Reads the authority in `dir` or makes one (0700, files 0600). The server's certificate is made new each time, for the
     /// loopback addresses and these.
     pub fn open(dir: &Path, addresses: &[IpAddr]) -> Result<Self, PkiError> {
-        fs::create_dir_all(dir).map_err(|source| PkiError::Io { path: dir.to_owned(), source })?;
+        make_private_dir(dir).map_err(|source| PkiError::Io { path: dir.to_owned(), source })?;
         let (ca, ca_key) = authority(dir)?;
         let issuer = Issuer::from_ca_cert_pem(&ca, KeyPair::from_pem(&ca_key)?)?;
         let (server_certificate, server_key) = server_certificate(&issuer, addresses)?;
@@ -187,6 +187,11 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(PkiError::Io { path: path.to_owned(), source }),
     }
+}
+
+fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {

@@ -1,10 +1,11 @@
 //! Starting and stopping the parts, in the order in which they need each other.
 
-use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use sluice_api::{Pki, Server};
 use sluice_control::release::{self, ReleaseOptions};
@@ -166,13 +167,21 @@ fn gateway_failed(error: sluice_gateway::StartError) -> StartError {
     }
 }
 
+/// Processes of pods may run as somebody else, who passes through it to the pod's own directory. What is secret is closed
+/// to others by its own mode.
+const DATA_DIR_MODE: u32 = 0o711;
+
+/// Whoever made a directory that is there decides who may pass through it.
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StartError::DataUnwritable { path: path.to_owned(), source })
+    let make = || {
+        if path.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(DATA_DIR_MODE).create(path)?;
+        // Whatever the umask took from it.
+        fs::set_permissions(path, fs::Permissions::from_mode(DATA_DIR_MODE))
+    };
+    make().map_err(|source| StartError::DataUnwritable { path: path.to_owned(), source })
 }
 
 fn open_store(data: &Path) -> Result<Store, StartError> {

@@ -2,14 +2,18 @@
 
 use std::{
     fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Plans carry secrets in their environments.
+/// Plans carry secrets in their environments, logs whatever a process says.
 const PRIVATE_FILE: u32 = 0o600;
+/// Only its owner looks into it.
+pub(crate) const PRIVATE_DIR: u32 = 0o700;
+/// Others may pass through it, since a process may run as somebody else, but not look.
+pub(crate) const PASSAGE_DIR: u32 = 0o711;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodDir(PathBuf);
@@ -61,18 +65,39 @@ impl PodDir {
         self.0.join("volumes")
     }
 
+    /// What belongs to one container.
+    pub(crate) fn container(&self, container: &str) -> PathBuf {
+        self.0.join("containers").join(container)
+    }
+
     /// The working directory of a container that names none.
     pub(crate) fn work(&self, container: &str) -> PathBuf {
-        self.0.join("containers").join(container).join("work")
+        self.container(container).join("work")
     }
 
     pub(crate) fn termination_file(&self, container: &str) -> PathBuf {
-        self.0.join("containers").join(container).join("termination-log")
+        self.container(container).join("termination-log")
     }
 }
 
 /// Bound by its bare name, because socket paths are short and data directories may not be.
 pub(crate) const SOCKET: &str = "supervisor.sock";
+
+/// Makes a directory with this mode, or gives it to the one that is there, whatever the umask.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Opens a file to write at its end; a new one is readable by its owner alone.
+pub(crate) fn append_private(path: &Path) -> io::Result<fs::File> {
+    fs::File::options().append(true).create(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Closes what was made with the umask's mode to everyone but its owner.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_FILE))
+}
 
 /// Replaces a file as a whole, readable by its owner alone: a reader sees the old text or the new one.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    pod_dir::{PodDir, SOCKET},
+    pod_dir::{PodDir, SOCKET, append_private},
     supervisor::kernel::{boot_id, start_ticks},
     wire::{Call, Condition, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, PodState, Request},
 };
@@ -135,7 +135,7 @@ pub(super) fn kill_leftovers(state: &PodState) {
 
 fn launch(exe: &Path, dir: &PodDir) -> Result<(), LinkError> {
     let start = |error: io::Error| LinkError::Start(error.to_string());
-    let log = fs::File::options().append(true).create(true).open(dir.supervisor_log()).map_err(start)?;
+    let log = append_private(&dir.supervisor_log()).map_err(start)?;
     let status = Command::new(exe)
         .arg("pod-supervisor")
         .arg(dir.path())

@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use self::{addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory};
-use crate::pod_dir::{PodDir, read_json};
+use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::NodeOptions;
@@ -67,8 +67,8 @@ impl Agent {
     /// Registers the node, adopts the pods that already run, and follows the API from then on.
     pub async fn start(client: kube::Client, options: NodeOptions) -> Result<Self, StartError> {
         let options = Arc::new(options);
-        for path in [options.pods_dir(), options.logs_dir()] {
-            std::fs::create_dir_all(&path).map_err(|source| StartError::Directory { path, source })?;
+        for (path, mode) in [(options.pods_dir(), PASSAGE_DIR), (options.logs_dir(), PRIVATE_DIR)] {
+            make_dir(&path, mode).map_err(|source| StartError::Directory { path, source })?;
         }
         node::register(&client, &options)
             .await

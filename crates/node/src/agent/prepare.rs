@@ -1,9 +1,9 @@
 //! From a pod's object to the plan that its supervisor runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     plan::{Command, ContainerPlan, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
-    pod_dir::PodDir,
+    pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
 };
 
 /// The port of a container that declares none.
@@ -95,7 +95,7 @@ impl Preparation<'_> {
         let name = container.image.as_deref().unwrap_or_default();
         let image =
             self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
-        let user = self.user(container).map_err(|error| ("CreateContainerConfigError", error))?;
+        let user = user(self.spec, container).map_err(|error| ("CreateContainerConfigError", error))?;
         let given: Vec<(String, String)> = self.given(container).into_iter().chain(image.env.clone()).collect();
         let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
             .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
@@ -136,11 +136,13 @@ impl Preparation<'_> {
 
     /// A place of its own for what a process writes into its working directory, and beside it for its last words.
     fn work_dir(&self, container: &Container, (uid, gid): (Option<u32>, Option<u32>)) -> std::io::Result<PathBuf> {
-        let dir = self.dir.work(&container.name);
+        let (own, dir) = (self.dir.container(&container.name), self.dir.work(&container.name));
+        own.parent().map_or(Ok(()), |all| make_dir(all, PASSAGE_DIR))?;
+        make_dir(&own, PRIVATE_DIR)?;
         fs::create_dir_all(&dir)?;
         if uid.is_some() || gid.is_some() {
-            std::os::unix::fs::chown(&dir, uid, gid)?;
-            dir.parent().map_or(Ok(()), |parent| std::os::unix::fs::chown(parent, uid, gid))?;
+            chown(&own, uid, gid)?;
+            chown(&dir, uid, gid)?;
         }
         match uid.map(|uid| (uid, closed_to(&dir, uid))) {
             Some((uid, Some(closed))) => Err(std::io::Error::other(format!(
@@ -149,23 +151,6 @@ impl Preparation<'_> {
             ))),
             _ => Ok(dir),
         }
-    }
-
-    /// The ids to run under: those of the manifest if we may give them, our own otherwise.
-    fn user(&self, container: &Container) -> Result<(Option<u32>, Option<u32>), String> {
-        let (own, pods) = (container.security_context.as_ref(), self.spec.security_context.as_ref());
-        let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
-        let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
-        let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
-        let we_are_root = rustix::process::geteuid().is_root();
-        if non_root && (uid == Some(0) || (uid.is_none() && we_are_root)) {
-            return Err("container has runAsNonRoot and image will run as root".to_owned());
-        }
-        if !we_are_root {
-            return Ok((None, None));
-        }
-        let number = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
-        Ok((number(uid), number(gid)))
     }
 
     /// `None` for handlers that no kubelet runs either.
@@ -191,6 +176,29 @@ impl Preparation<'_> {
                 .collect(),
         })
     }
+}
+
+/// The ids to run under: those of the manifest if we may give them, our own otherwise.
+fn user(spec: &PodSpec, container: &Container) -> Result<(Option<u32>, Option<u32>), String> {
+    let (own, pods) = (container.security_context.as_ref(), spec.security_context.as_ref());
+    let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
+    let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
+    let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
+    let we_are_root = rustix::process::geteuid().is_root();
+    if non_root && (uid == Some(0) || (uid.is_none() && we_are_root)) {
+        return Err("container has runAsNonRoot and image will run as root".to_owned());
+    }
+    if !we_are_root {
+        return Ok((None, None));
+    }
+    let number = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
+    Ok((number(uid), number(gid)))
+}
+
+/// Those who run in a pod and are not us.
+pub(super) fn other_users(spec: &PodSpec) -> BTreeSet<u32> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.filter_map(|container| user(spec, container).ok()?.0).filter(|uid| *uid != 0).collect()
 }
 
 /// `command` replaces the image's program and its arguments, `args` only the latter.

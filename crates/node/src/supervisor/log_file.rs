@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::pod_dir::{PRIVATE_DIR, append_private, make_dir};
+
 /// A log file is put aside when the next write would take it over this.
 pub(crate) const MAX_LOG_BYTES: u64 = 10 << 20;
 /// Kept per start of a container, the one that is written included. Older ones are `N.log.1` (the newest) and so on.
@@ -22,13 +24,13 @@ pub(crate) struct LogFile {
 impl LogFile {
     /// The log of one start of a container. Logs of starts before the previous one are removed.
     pub(crate) fn create(directory: &Path, restart_count: u32) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        make_dir(directory, PRIVATE_DIR)?;
         forget_old_starts(directory, restart_count)?;
         Self::open(directory.join(format!("{restart_count}.log")), MAX_LOG_BYTES)
     }
 
     fn open(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).open(&path)?;
+        let file = append_private(&path)?;
         let written = file.metadata()?.len();
         Ok(Self { path, file, written, max_bytes })
     }

@@ -34,7 +34,7 @@ use rustix::{
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
-    pod_dir::{PodDir, SOCKET, read_json},
+    pod_dir::{PodDir, SOCKET, append_private, make_private, read_json},
     wire::PodState,
 };
 
@@ -91,7 +91,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
         .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
         .ok_or(SetupError::Plan { path: dir.plan() })?;
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
-    let lock = fs::File::create(dir.lock()).map_err(file("create", &dir.lock()))?;
+    let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
     hold(&lock)?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
@@ -130,6 +130,7 @@ fn listen() -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(SOCKET)?;
+    make_private(Path::new(SOCKET))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     lifecycle::{Action, Input, Machine, Moment},
     plan::{Command, Hook, Launch},
-    pod_dir::{PodDir, write_json},
+    pod_dir::{PodDir, append_private, write_json},
     wire::{ExecOutcome, Exit, Outcome, PodState},
 };
 pub(super) struct Supervisor {
@@ -193,7 +193,7 @@ impl Supervisor {
     /// Appends how a container ended, and waits until the disk has it.
     fn record(&mut self, exit: &Exit) {
         let append = || -> io::Result<()> {
-            let mut file = File::options().append(true).create(true).open(self.dir.exits())?;
+            let mut file = append_private(&self.dir.exits())?;
             let mut line = serde_json::to_vec(exit)?;
             line.push(b'\n');
             file.write_all(&line)?;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use sluice_node::{LogOptions, LogTarget};
 
 use crate::{
     cluster::{Cluster, condition, eventually, pod_ip, web},
-    pod::alive,
+    pod::{PATIENCE, alive},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -32,6 +33,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         an_unknown_image_says_what_to_do,
         a_missing_config_map_holds_the_container_back,
         volumes_follow_their_sources,
+        what_is_a_pods_own_is_closed_to_others,
+        a_pod_runs_as_the_user_it_names,
         a_crash_is_shown_and_its_log_kept,
         another_image_restarts_the_container,
         a_failed_liveness_probe_restarts_the_container,
@@ -99,6 +102,19 @@ async fn log(cluster: &Cluster, pod: &Value, options: LogOptions) -> String {
             chunks.map(|chunk| String::from_utf8_lossy(&chunk.expect("a chunk")).into_owned()).collect().await
         }
         Err(error) => format!("error: {error}"),
+    }
+}
+
+/// A process that runs need not have spoken yet.
+async fn until_log(cluster: &Cluster, pod: &Value, expected: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = log(cluster, pod, LogOptions::default()).await;
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not `{expected}` but `{found}`");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -188,7 +204,7 @@ async fn an_unknown_image_says_what_to_do() {
         "image": "registry.test/web:1", "exec": "/bin/sh", "args": ["-c", "echo from the image; exec sleep 1000"]}});
     cluster.put(("sluice.dev/v1alpha1", "ProcessImage"), image).await;
     let pod = cluster.until_ready("web").await;
-    assert_eq!(log(&cluster, &pod, LogOptions::default()).await, "from the image\n");
+    until_log(&cluster, &pod, "from the image\n").await;
     cluster.end().await;
 }
 
@@ -202,7 +218,7 @@ async fn a_missing_config_map_holds_the_container_back() {
     cluster.until_event("web", "Failed: Error: configmap \"words\" not found").await;
     cluster.put(("v1", "ConfigMap"), json!({"metadata": {"name": "words"}, "data": {"hello": "good morning"}})).await;
     let pod = cluster.until_ready("web").await;
-    assert_eq!(log(&cluster, &pod, LogOptions::default()).await, "good morning\n");
+    until_log(&cluster, &pod, "good morning\n").await;
     cluster.end().await;
 }
 
@@ -239,6 +255,78 @@ async fn volumes_follow_their_sources() {
     cluster.put(("v1", "ConfigMap"), json!({"metadata": {"name": "words"}, "data": {"hello": "two"}})).await;
     eventually("the new text is there", || std::fs::read_to_string(&file).is_ok_and(|text| text == "two")).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    cluster.end().await;
+}
+
+/// A pod with a secret in its volumes.
+async fn with_secret(cluster: &Cluster, name: &str, script: &str, security: Value) -> Value {
+    cluster.put(("v1", "Secret"), json!({"metadata": {"name": "s"}, "stringData": {"word": "swordfish"}})).await;
+    let more = json!({
+        "securityContext": security,
+        "containers": [{"volumeMounts": [{"name": "s", "mountPath": "/s"}, {"name": "scratch", "mountPath": "/scratch"}]}],
+        "volumes": [{"name": "s", "secret": {"secretName": "s"}}, {"name": "scratch", "emptyDir": {}}],
+    });
+    cluster.run(name, script, more).await;
+    cluster.until_ready(name).await
+}
+
+/// Modes of everything below a directory that group or others may open, as `path mode`. Nothing is looked for below what is
+/// closed to them.
+fn open_to_others(directory: &Path, below: &str, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+        let metadata = entry.metadata().expect("an entry");
+        let path = format!("{below}{}", entry.file_name().to_string_lossy());
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        found.push(format!("{path} {mode:o}"));
+        if metadata.is_dir() {
+            open_to_others(&entry.path(), &format!("{path}/"), found);
+        }
+    }
+}
+
+async fn what_is_a_pods_own_is_closed_to_others() {
+    let cluster = Cluster::start().await;
+    let pod = with_secret(&cluster, "web", "echo up; exec sleep 1000", json!({})).await;
+    let data = &cluster.options.data_dir;
+    let log = data.join("logs").join(format!("default_web_{}", uid(&pod))).join("web/0.log");
+    eventually("its log is there", || log.exists()).await;
+    assert_eq!(log.metadata().expect("a log").permissions().mode() & 0o777, 0o600);
+    let uid = uid(&pod);
+    let (mut found, store) = (Vec::new(), data.join("store"));
+    open_to_others(data, "", &mut found);
+    found.retain(|entry| !entry.starts_with("store ") || !store.is_dir());
+    found.sort();
+    // Ways to pass through, and nothing to look at. (The test made `store` itself.)
+    assert_eq!(found, ["pods 711".to_owned(), format!("pods/{uid} 711"), format!("pods/{uid}/containers 711")]);
+    let secret = data.join("pods").join(&uid).join("volumes/s/word");
+    assert_eq!(std::fs::read_to_string(secret).expect("a file"), "swordfish");
+    cluster.end().await;
+}
+
+async fn a_pod_runs_as_the_user_it_names() {
+    const SCRIPT: &str =
+        "cat $SLUICE_VOLUME_S/word; touch own $SLUICE_VOLUME_SCRATCH/x && echo , user $(id -u); exec sleep 1000";
+    // Passed through on the way to the pod's own directory, as that of an engine is.
+    let directory = tempfile::tempdir().expect("a directory");
+    let passage = std::fs::Permissions::from_mode(0o711);
+    std::fs::set_permissions(directory.path(), passage).expect("our own directory");
+    let cluster = Cluster::open(directory.path(), |_| {}).await;
+    let (we, wanted) = (rustix::process::geteuid().as_raw(), 12_345);
+    let pod = with_secret(&cluster, "web", SCRIPT, json!({"runAsUser": wanted})).await;
+    // Who is not root can give a process no other user than his own, and says so.
+    let expected = if we == 0 { wanted } else { we };
+    until_log(&cluster, &pod, &format!("swordfish, user {expected}\n")).await;
+    let pods = directory.path().join("pods");
+    let volumes = pods.join(uid(&pod)).join("volumes");
+    let metadata = volumes.metadata().expect("a directory");
+    assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o777), (expected, 0o700));
+    // A pod of another user does not get at it, unless both are the same as ourselves.
+    let peek = format!("cat {}/s/word 2>/dev/null || echo closed; echo; exec sleep 1000", volumes.display());
+    let other = with_secret(&cluster, "other", &peek, json!({"runAsUser": wanted + 1})).await;
+    until_log(&cluster, &other, if we == 0 { "closed\n\n" } else { "swordfish\n" }).await;
     cluster.end().await;
 }
 

@@ -56,10 +56,9 @@ impl Engine {
         Self::spawned(sluice(up(data).iter().chain(&to_strings(more))))
     }
 
-    /// The same, where no file may grow beyond so many bytes.
-    pub(crate) fn start_with_small_files(data: &Path, bytes: u64, more: &[&str]) -> Self {
-        // A limit that is hit shall be an error, not a signal that kills.
-        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes / 512);
+    /// The same from a shell that was told something before.
+    pub(crate) fn start_with(told: &str, data: &Path, more: &[&str]) -> Self {
+        let script = format!("{told}; exec \"$@\"");
         let mut words = to_strings(&["-c", &script, "sh", env!("CARGO_BIN_EXE_sluice")]);
         words.extend(up(data));
         words.extend(to_strings(more));

@@ -82,6 +82,35 @@ fn without_controllers_there_is_an_api_and_nothing_else() {
 }
 
 #[test]
+fn others_pass_through_the_data_but_see_nothing_of_them() {
+    let home = directory();
+    let data = home.path().join("new/data");
+    let engine = Engine::start_with("umask 0", &data, &[]);
+    let mut modes: Vec<String> = fs::read_dir(&data)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| format!("{} {:o}", entry.file_name().to_string_lossy(), mode(&entry.path())))
+        .collect();
+    modes.sort();
+    assert_eq!(
+        modes,
+        ["kubeconfig 600", "logs 700", "pki 700", "pods 711", "store.log.0 600", "store.log.1 600", "store.redb 600"]
+    );
+    let keys = fs::read_dir(data.join("pki")).expect("a directory").map(|entry| mode(&entry.expect("an entry").path()));
+    assert_eq!(keys.filter(|mode| *mode != 0o600).count(), 0);
+    assert_eq!((mode(&data), mode(&home.path().join("new"))), (0o711, 0o711));
+    assert_eq!(engine.stop(Signal::TERM).0, 0);
+    // What an older version or a copy has left open is closed, and a directory stays as its owner wants it.
+    for (path, open) in [(data.clone(), 0o750), (data.join("pki"), 0o755), (data.join("store.redb"), 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(open)).expect("our own");
+    }
+    let engine = Engine::start_with("umask 077", &data, &[]);
+    let found = ["", "pki", "store.redb", "pods"].map(|name| mode(&data.join(name)));
+    assert_eq!(found, [0o750, 0o700, 0o600, 0o711]);
+    assert_eq!(engine.stop(Signal::TERM).0, 0);
+}
+
+#[test]
 fn a_taken_address_is_10_and_names_the_flag() {
     let home = directory();
     let (_listener, address) = taken();
@@ -179,7 +208,9 @@ fn a_full_disk_refuses_writes_and_keeps_what_was_acknowledged() {
     /// Room for the store's own file, and for a few of the objects.
     const MOST_BYTES: u64 = 4 << 20;
     let home = directory();
-    let engine = Engine::start_with_small_files(home.path(), MOST_BYTES, &["--no-controllers"]);
+    // A limit that is hit shall be an error, not a signal that kills.
+    let limit = format!("trap '' XFSZ; ulimit -f {}", MOST_BYTES / 512);
+    let engine = Engine::start_with(&limit, home.path(), &["--no-controllers"]);
     let manifest = home.path().join("large.yaml");
     let apply = |engine: &Engine, name: &str, bytes: usize| {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},

@@ -5,13 +5,18 @@
 mod atomic;
 mod content;
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 
-use super::{downward::Facts, sources::Sources, tokens::Tokens};
-use crate::pod_dir::PodDir;
+use super::{downward::Facts, prepare::other_users, sources::Sources, tokens::Tokens};
+use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir};
 
 /// Anyone in the pod may write to it, whoever they run as.
 const EMPTY_DIR_MODE: u32 = 0o777;
@@ -35,12 +40,25 @@ pub(super) fn write(
     sources: &Sources,
     tokens: &Tokens,
 ) -> Result<(), MountError> {
+    let users = pod.spec.as_ref().map(other_users).unwrap_or_default();
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let root = make_root(&dir.volumes(), &users).map_err(|error| error.to_string());
     let problems = volumes.filter_map(|volume| {
-        let problem = write_one(pod, dir, facts, sources, tokens, volume).err()?;
+        let problem = root.clone().and_then(|()| write_one(pod, dir, facts, sources, tokens, volume)).err()?;
         Some(MountError { volume: volume.name.clone(), problem })
     });
     problems.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The directory of all volumes. What lies in it may be secret and readable by all, as `defaultMode` has it: only those who
+/// run in the pod get that far.
+fn make_root(path: &Path, users: &BTreeSet<u32>) -> io::Result<()> {
+    if users.len() > 1 {
+        // Several users have no directory in common that is closed to all others.
+        return make_dir(path, PASSAGE_DIR);
+    }
+    make_dir(path, PRIVATE_DIR)?;
+    users.first().map_or(Ok(()), |uid| chown(path, Some(*uid), None))
 }
 
 fn write_one(
@@ -65,12 +83,9 @@ fn write_one(
     }
 }
 
-fn empty_dir(path: &PathBuf) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(EMPTY_DIR_MODE))
+/// Once made, its mode is the pod's own business.
+fn empty_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() { Ok(()) } else { make_dir(path, EMPTY_DIR_MODE) }
 }
 
 fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! Brings a pod up: adopts the supervisor that runs, resumes one that was lost, or starts the first.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::DirBuilderExt as _, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -15,12 +15,9 @@ use crate::{
         volumes,
     },
     plan::{Launch, PodPlan},
-    pod_dir::{read_json, write_json},
+    pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
     wire::PodState,
 };
-
-/// A pod's directory holds its secrets. Others may pass through it, since a process may run as somebody else, but not look.
-const POD_DIR_MODE: u32 = 0o711;
 
 impl Worker {
     pub(super) async fn ensure_running(&mut self) -> Result<(), SyncError> {
@@ -60,7 +57,7 @@ impl Worker {
     }
 
     async fn begin(&mut self) -> Result<(), SyncError> {
-        fs::DirBuilder::new().recursive(true).mode(POD_DIR_MODE).create(self.dir.path())?;
+        make_dir(self.dir.path(), PASSAGE_DIR)?;
         if self.memory.address.is_none() {
             self.memory.address = Some(self.context.addresses.allocate(Timestamp::now())?);
             self.remember()?;
