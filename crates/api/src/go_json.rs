@@ -1,19 +1,5 @@
 //! What Go's JSON decoder says about bytes that are no JSON: clients and people know these sentences.
 
-use serde_json::Value;
-
-/// The name of a JSON type in Go's messages.
-pub(crate) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// Why these bytes are not one JSON value. Call it only for bytes that were refused.
 pub(crate) fn syntax(bytes: &[u8]) -> String {
     let mut scanner = Scanner { bytes, at: 0 };

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::watcher;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Error;
 use super::error::status_code;
@@ -142,6 +143,15 @@ impl<K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cac
                 }
             }
         }
+    }
+
+    /// Follows every object of the kind, in all namespaces, on a task of its own.
+    pub(crate) fn follow_all(self: &Arc<Self>, client: &Client, tasks: &mut JoinSet<()>)
+    where
+        K: Resource<DynamicType: Default>,
+    {
+        let config = watcher::Config::default().streaming_lists();
+        tasks.spawn(Arc::clone(self).follow(Api::all(client.clone()), config));
     }
 
     pub(crate) async fn synced(&self) {
@@ -284,6 +294,6 @@ pub(crate) fn is_deleted<K: Resource>(object: &K) -> bool {
 }
 
 /// The API numbers all writes with one counter, so revisions of one API can be compared.
-fn revision<K: Resource>(object: &K) -> u64 {
+pub(crate) fn revision<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -13,7 +13,7 @@ mod world;
 
 use std::sync::Arc;
 
-use kube::{Client, Resource};
+use kube::Client;
 use sluice_stats::VersionSnapshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -88,9 +88,4 @@ pub async fn run(client: Client, measure: Arc<dyn Measure>, options: ReleaseOpti
         () = stop.cancelled() => {}
     }
     tasks.shutdown().await;
-}
-
-/// The API numbers all writes with one counter, so revisions of one API can be compared.
-fn revision<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

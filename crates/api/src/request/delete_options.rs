@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use sluice_schema::Fault;
+use sluice_schema::merge::go_json_type;
 
 use super::query::Query;
 use super::write_options::{dry_run_faults, refused};
-use crate::go_json;
 use crate::refusal::Refusal;
 
 /// What happens to the objects that the deleted one owns.
@@ -38,7 +38,7 @@ impl DeleteOptions {
         let grace = match &body["gracePeriodSeconds"] {
             Value::Null => None,
             value => Some(value.as_i64().ok_or_else(|| {
-                let found = go_json::type_name(value);
+                let found = go_json_type(value);
                 Refusal::bad(format!(
                     "json: cannot unmarshal {found} into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
                 ))

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_schema::decode::{self, Decoded, Format};
 use sluice_schema::managed::{self, ApplyError, Versions, Writer};
+use sluice_schema::merge::go_json_type;
 use sluice_schema::{Kind, crd};
 
 use super::{misfit, typed};
 use crate::call::Call;
-use crate::go_json;
 use crate::refusal::Refusal;
 use crate::registry::Kinds;
 use crate::request::{FieldValidation, WriteOptions};
@@ -78,7 +78,7 @@ pub(crate) fn read_apply(call: &Call, options: &WriteOptions) -> Result<Value, R
     let Decoded { object, notices } = decode::untyped(Format::Yaml, &call.body)
         .map_err(|error| unreadable(format!("error converting YAML to JSON: {error}")))?;
     if !object.is_object() && !object.is_null() {
-        let found = go_json::type_name(&object);
+        let found = go_json_type(&object);
         return Err(unreadable(format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type \
              map[string]interface {{}}"

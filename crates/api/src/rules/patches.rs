@@ -3,9 +3,8 @@
 use serde_json::Value;
 use sluice_schema::Kind;
 use sluice_schema::decode::{self, Decoded, Format};
-use sluice_schema::merge::{self, PatchError};
+use sluice_schema::merge::{self, PatchError, go_json_type};
 
-use crate::go_json;
 use crate::refusal::Refusal;
 use crate::request::PatchFormat;
 
@@ -33,7 +32,7 @@ pub(crate) fn read_patch(format: PatchFormat, body: &[u8]) -> Result<Patch, Refu
             Value::Null => return Err(Refusal::bad("Invalid JSON Patch")),
             Value::Object(_) => {}
             other => {
-                let found = go_json::type_name(other);
+                let found = go_json_type(other);
                 let into = "map[string]interface {}";
                 return Err(Refusal::bad(format!(
                     "{prefix}json: cannot unmarshal {found} into Go value of type {into}"

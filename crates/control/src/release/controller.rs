@@ -15,10 +15,10 @@ use super::gather::{Gathered, Gathering, ready_since, target_key};
 use super::memory::{Memories, Memory};
 use super::probe::{self, Asked};
 use super::world::{World, resource};
-use super::{MANAGER, Measure, report, revision};
+use super::{MANAGER, Measure, report};
 use crate::Error;
 use crate::attach::{Attach, Workload};
-use crate::informer::{Key, is_deleted};
+use crate::informer::{Key, is_deleted, revision};
 use crate::queue::{Queue, Wake};
 
 pub(crate) struct Releases {

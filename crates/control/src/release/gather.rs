@@ -12,12 +12,12 @@ use serde::Deserialize;
 use sluice_model::rollout::{RolloutCommandSpec, RolloutStatus};
 use sluice_release::{Command, Desired, Observed, Version};
 
+use super::Measure;
 use super::gateways::Gateways;
 use super::memory::Memory;
 use super::world::World;
-use super::{Measure, revision};
 use crate::attach::Workload;
-use crate::informer::{Key, is_deleted};
+use crate::informer::{Key, is_deleted, revision};
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 

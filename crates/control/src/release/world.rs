@@ -90,21 +90,13 @@ impl World {
         tasks.spawn(Arc::clone(&self.rollouts).follow(all(client, "Rollout", "rollouts"), watcher::Config::default()));
         let commands = all(client, "RolloutCommand", "rolloutcommands");
         tasks.spawn(Arc::clone(&self.commands).follow(commands, watcher::Config::default()));
-        self.follow_all(&self.deployments, tasks);
-        self.follow_all(&self.replica_sets, tasks);
-        self.follow_all(&self.pods, tasks);
-        self.follow_all(&self.services, tasks);
-        self.follow_all(&self.slices, tasks);
+        self.deployments.follow_all(client, tasks);
+        self.replica_sets.follow_all(client, tasks);
+        self.pods.follow_all(client, tasks);
+        self.services.follow_all(client, tasks);
+        self.slices.follow_all(client, tasks);
         let leases = Api::namespaced(client.clone(), &options.lease_namespace);
         tasks.spawn(Arc::clone(&self.leases).follow(leases, watcher::Config::default().labels(COMPONENT_LABEL)));
-    }
-
-    fn follow_all<K>(&self, cache: &Arc<Cache<K>>, tasks: &mut JoinSet<()>)
-    where
-        K: Resource<DynamicType: Default> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let config = watcher::Config::default().streaming_lists();
-        tasks.spawn(Arc::clone(cache).follow(Api::all(self.client.clone()), config));
     }
 
     pub(crate) async fn synced(&self) {

@@ -1,6 +1,5 @@
 //! What all controllers share: the client, what the API holds, and a place for their events. One watch per kind.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -11,8 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -65,30 +63,23 @@ impl World {
     }
 
     pub(crate) fn follow(&self, tasks: &mut JoinSet<()>) {
-        self.follow_one(&self.deployments, tasks);
-        self.follow_one(&self.replica_sets, tasks);
-        self.follow_one(&self.pods, tasks);
-        self.follow_one(&self.nodes, tasks);
-        self.follow_one(&self.claims, tasks);
-        self.follow_one(&self.services, tasks);
-        self.follow_one(&self.slices, tasks);
-        self.follow_one(&self.endpoints, tasks);
-        self.follow_one(&self.namespaces, tasks);
-        self.follow_one(&self.accounts, tasks);
+        let client = &self.client;
+        self.deployments.follow_all(client, tasks);
+        self.replica_sets.follow_all(client, tasks);
+        self.pods.follow_all(client, tasks);
+        self.nodes.follow_all(client, tasks);
+        self.claims.follow_all(client, tasks);
+        self.services.follow_all(client, tasks);
+        self.slices.follow_all(client, tasks);
+        self.endpoints.follow_all(client, tasks);
+        self.namespaces.follow_all(client, tasks);
+        self.accounts.follow_all(client, tasks);
         let root_cas = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
         tasks.spawn(Arc::clone(&self.root_cas).follow(Api::all(self.client.clone()), root_cas));
-        self.follow_one(&self.definitions, tasks);
+        self.definitions.follow_all(client, tasks);
         // Their kind comes with our definitions, which may be installed later than this.
         let rollouts = Api::all_with(self.client.clone(), &rollout::resource());
         tasks.spawn(Arc::clone(&self.rollouts).follow(rollouts, watcher::Config::default()));
-    }
-
-    fn follow_one<K>(&self, cache: &Arc<Cache<K>>, tasks: &mut JoinSet<()>)
-    where
-        K: Resource<DynamicType: Default> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let config = watcher::Config::default().streaming_lists();
-        tasks.spawn(Arc::clone(cache).follow(Api::all(self.client.clone()), config));
     }
 
     pub(crate) async fn synced(&self) {

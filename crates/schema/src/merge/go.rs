@@ -69,6 +69,18 @@ pub(crate) fn go_type(value: &Value) -> &'static str {
     }
 }
 
+/// What Go's JSON decoder calls the value.
+pub fn go_json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// The value as Go source, with `%#v`.
 pub(crate) fn go_syntax(value: &Value) -> String {
     match value {

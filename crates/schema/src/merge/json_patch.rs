@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::PatchError;
-use super::go::go_type;
+use super::go::{go_json_type, go_type};
 
 /// Operations in one patch.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -37,7 +37,7 @@ pub fn json_patch_notices(operations: &Value) -> Vec<String> {
 
 fn decoded(operations: &Value) -> Result<Vec<&Map<String, Value>>, PatchError> {
     let refused = |value: &Value, list: &str| {
-        let found = json_type(value);
+        let found = go_json_type(value);
         let text = format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {list}");
         PatchError::BadRequest(text)
     };
@@ -56,18 +56,6 @@ fn decoded(operations: &Value) -> Result<Vec<&Map<String, Value>>, PatchError> {
         return Err(error);
     }
     Ok(operations.iter().filter_map(Value::as_object).collect())
-}
-
-/// What a JSON decoder calls the value.
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Why an operation failed; for our own logs, clients get a general message.

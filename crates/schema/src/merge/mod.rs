@@ -11,7 +11,7 @@ mod strategic;
 pub(crate) mod tests;
 mod unstructured;
 
-pub use go::go_print;
+pub use go::{go_json_type, go_print};
 pub(crate) use go::{go_syntax, go_type};
 pub use json_merge::json_merge;
 pub use json_patch::{MAX_COPIED_BYTES, MAX_OPERATIONS, json_patch, json_patch_notices};
