@@ -8,8 +8,10 @@ mod error;
 mod events;
 mod informer;
 mod owner;
+mod pod;
 mod queue;
 pub mod release;
+mod template;
 mod time;
 pub mod workload;
 

@@ -9,7 +9,6 @@ mod deployment;
 mod endpoints;
 mod garbage;
 mod namespace;
-mod pod;
 mod replicaset;
 mod resources;
 mod rollout;
@@ -25,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, error, events, informer, owner, queue, time};
+use crate::{Error, error, events, informer, owner, pod, queue, time};
 use account::Accounts;
 use deployment::Deployments;
 use endpoints::ServiceEndpoints;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use sluice_model::amount::Share;
@@ -16,12 +16,9 @@ use sluice_model::rollout::{Revision, Target};
 use sluice_release::Fences;
 
 use super::{Attach, Workload, WorkloadVersion};
-use crate::Error;
 use crate::informer::{Cache, Key};
+use crate::{Error, pod, template};
 
-/// Tells the pods of one version from those of another.
-const HASH_LABEL: &str = "pod-template-hash";
-const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 /// What a Deployment has when it does not say.
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 const FENCE: Share = Share::QUARTER;
@@ -38,12 +35,7 @@ impl Attach for Embedded {
         let spec = deployment.spec.as_ref()?;
         let mut sets = self.replica_sets.controlled_by(&deployment.uid()?);
         sets.sort_by_key(|set| (set.creation_timestamp().map(|time| time.0), set.name_any()));
-        let current = sets.iter().find(|set| {
-            set.spec
-                .as_ref()
-                .and_then(|set| set.template.as_ref())
-                .is_some_and(|template| same(template, &spec.template))
-        });
+        let current = sets.iter().find(|set| template::is_of(set, &spec.template));
         let replicas = unsigned(spec.replicas.unwrap_or(1));
         let pod_spec = spec.template.spec.as_ref();
         let ports = pod_spec.and_then(|spec| spec.containers.first()?.ports.as_ref()?.first());
@@ -73,34 +65,14 @@ impl Attach for Embedded {
 impl Embedded {
     fn version(&self, set: &ReplicaSet) -> Option<WorkloadVersion> {
         let mut pods = self.pods.controlled_by(&set.uid()?);
-        pods.retain(|pod| !is_finished(pod));
+        pods.retain(|pod| !pod::is_finished(pod));
         let size = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         Some(WorkloadVersion { revision: revision(set)?, size: unsigned(size), pods })
     }
 }
 
-fn is_finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 fn revision(set: &ReplicaSet) -> Option<Revision> {
-    let hash = set.labels().get(HASH_LABEL)?.clone();
-    let number = set.annotations().get(REVISION_ANNOTATION).and_then(|number| number.parse().ok());
-    Some(Revision { hash, number })
-}
-
-/// Whether a ReplicaSet was made from this template: it only has the hash besides.
-fn same(set: &PodTemplateSpec, deployment: &PodTemplateSpec) -> bool {
-    let mut set = set.clone();
-    if let Some(labels) = set.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
-        labels.remove(HASH_LABEL);
-    }
-    let plain = |template: &PodTemplateSpec| {
-        let meta = template.metadata.clone().unwrap_or_default();
-        (meta.labels.unwrap_or_default(), meta.annotations.unwrap_or_default())
-    };
-    plain(&set) == plain(deployment) && set.spec == deployment.spec
+    Some(Revision { hash: template::hash(set)?.to_owned(), number: template::number(set) })
 }
 
 /// The surge is rounded up, the unavailable part down.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sluice_model::rollout::{RolloutSpec, RolloutStatus};
 use sluice_release::{Decision, Desired, Event, Measured, Probe, decide};
 
-use super::gather::{Gathered, Gathering, ready_since, target_key};
+use super::gather::{Gathered, Gathering, target_key};
 use super::memory::{Memories, Memory};
 use super::probe::{self, Asked};
 use super::world::{World, resource};
@@ -19,6 +19,7 @@ use super::{MANAGER, Measure, report};
 use crate::Error;
 use crate::attach::{Attach, Workload};
 use crate::informer::{Key, is_deleted, revision};
+use crate::pod;
 use crate::queue::{Queue, Wake};
 
 pub(crate) struct Releases {
@@ -212,7 +213,7 @@ fn candidates(workload: &Workload, hash: &str) -> Vec<Asked> {
     let pods = version.map(|version| version.pods.as_slice()).unwrap_or_default();
     let ready: BTreeMap<String, Asked> = pods
         .iter()
-        .filter(|pod| !is_deleted(&***pod) && ready_since(pod).is_some())
+        .filter(|pod| !is_deleted(&***pod) && pod::is_ready(pod))
         .filter_map(|pod| {
             let ip = pod.status.as_ref()?.pod_ip.clone()?;
             Some((pod.name_any(), Asked { name: pod.name_any(), ip }))

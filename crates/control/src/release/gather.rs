@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::world::World;
 use crate::attach::Workload;
 use crate::informer::{Key, is_deleted, revision};
+use crate::pod;
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
@@ -154,10 +155,11 @@ impl<'a> Pods<'a> {
     }
 
     fn takes_traffic(&mut self, pod: &Pod) -> bool {
-        let Some(since) = ready_since(pod).filter(|_| !is_deleted(pod)) else { return false };
-        let available = SignedDuration::try_from(self.min_ready).ok().and_then(|min| since.checked_add(min).ok());
-        if let Some(available) = available.filter(|available| self.now < *available) {
-            self.wake = earliest(self.wake, Some(available));
+        let Some(wait) = pod::until_available(pod, self.min_ready, self.now).filter(|_| !is_deleted(pod)) else {
+            return false;
+        };
+        if !wait.is_zero() {
+            self.wake = earliest(self.wake, self.now.checked_add(wait).ok());
             return false;
         }
         let uid = pod.uid().unwrap_or_default();
@@ -190,12 +192,6 @@ fn routable(slices: &[std::sync::Arc<EndpointSlice>]) -> BTreeMap<String, u64> {
         }
     }
     found
-}
-
-pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
-    Some(ready.last_transition_time.as_ref().map_or(Timestamp::MIN, |time| time.0))
 }
 
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

@@ -82,9 +82,7 @@ impl Accounts {
             Some(map) if map.data.as_ref() != Some(&data) => {
                 let restored = ConfigMap { data: Some(data), ..(*map).clone() };
                 let api = Api::namespaced(self.world.client.clone(), &key.name);
-                if let Some(written) = apply::update(&api, Part::Main, &*map, &restored).await? {
-                    self.world.root_cas.has_seen(&written).await?;
-                }
+                apply::update(&api, &self.world.root_cas, Part::Main, &*map, &restored).await?;
             }
             Some(_) => {}
         }

@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::Error;
+use super::error::status_code;
+use super::informer::{Cache, Key};
 
 const MANAGER: &str = "sluice-control";
 
@@ -19,10 +21,10 @@ pub(crate) enum Part {
     Status,
 }
 
-/// Writes what differs between two states of one object; none when nothing does.
-pub(crate) async fn update<K>(api: &Api<K>, part: Part, old: &K, new: &K) -> Result<Option<K>, Error>
+/// Writes what differs between two states of one object, and waits until that is seen; none when nothing does.
+pub(crate) async fn update<K>(api: &Api<K>, cache: &Cache<K>, part: Part, old: &K, new: &K) -> Result<Option<K>, Error>
 where
-    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     let (old_json, new_json) = (to_json(old), to_json(new));
     let Some(mut patch) = difference(&old_json, &new_json) else { return Ok(None) };
@@ -35,7 +37,26 @@ where
         Part::Main => api.patch(name, &params, &patch).await?,
         Part::Status => api.patch_status(name, &params, &patch).await?,
     };
+    cache.has_seen(&written).await?;
     Ok(Some(written))
+}
+
+/// Deletes this very object, and waits until it is seen to be going. One that is gone already is as good.
+pub(crate) async fn delete<K>(api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    match api.delete(&object.name_any(), &only(object)).await {
+        Ok(_) => cache.has_lost(&Key::of(object), &object.uid().unwrap_or_default()).await,
+        Err(error) if status_code(&error) == Some(404) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Spares another object of the same name.
+pub(crate) fn only<K: Resource>(object: &K) -> DeleteParams {
+    let same = Preconditions { uid: object.uid(), resource_version: None };
+    DeleteParams { preconditions: Some(same), ..DeleteParams::default() }
 }
 
 pub(crate) fn to_json<K: Serialize>(object: &K) -> Value {

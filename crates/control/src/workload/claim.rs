@@ -91,10 +91,7 @@ impl Claimant<'_> {
     {
         let mut adopted = object.clone();
         adopted.meta_mut().owner_references.get_or_insert_default().push(self.reference.clone());
-        let written = apply::update(api, Part::Main, object, &adopted).await?;
-        if let Some(written) = &written {
-            cache.has_seen(written).await?;
-        }
+        let written = apply::update(api, cache, Part::Main, object, &adopted).await?;
         Ok(written.filter(|written| !is_deleted(written)).map(Arc::new))
     }
 
@@ -105,10 +102,7 @@ impl Claimant<'_> {
         let mut released = object.clone();
         let references = released.meta_mut().owner_references.get_or_insert_default();
         references.retain(|reference| reference.uid != self.reference.uid);
-        if let Some(written) = apply::update(api, Part::Main, object, &released).await? {
-            cache.has_seen(&written).await?;
-        }
-        Ok(())
+        apply::update(api, cache, Part::Main, object, &released).await.map(drop)
     }
 }
 

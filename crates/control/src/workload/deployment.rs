@@ -27,6 +27,7 @@ use super::queue::{Queue, Wake};
 use super::rollout::Rollout;
 use super::world::World;
 use super::{Error, owner, pod};
+use crate::template;
 
 const COMPONENT: &str = "deployment-controller";
 
@@ -134,9 +135,7 @@ impl Deployments {
             return Ok(created);
         }
         for (before, after) in &decision.update {
-            if let Some(written) = apply::update(&sets, Part::Main, &**before, after).await? {
-                self.world.replica_sets.has_seen(&written).await?;
-            }
+            apply::update(&sets, &self.world.replica_sets, Part::Main, &**before, after).await?;
         }
         for scaling in &decision.scalings {
             self.events.normal(deployment, "ScalingReplicaSet", scaling);
@@ -195,13 +194,11 @@ impl Deployments {
         let mut reported = (**deployment).clone();
         if let Some(revision) = decision.revision.clone().filter(|_| matches!(created, Created::AsDecided)) {
             // Goes with the status, because a changed annotation would count as a new generation of the Deployment.
-            reported.metadata.annotations.get_or_insert_default().insert(revision::REVISION.to_owned(), revision);
+            reported.metadata.annotations.get_or_insert_default().insert(template::REVISION.to_owned(), revision);
         }
         reported.status = Some(created.status(deployment, &decision.status, Timestamp::now()));
         let api = self.api::<Deployment>(namespace);
-        if let Some(written) = apply::update(&api, Part::Status, &**deployment, &reported).await? {
-            self.world.deployments.has_seen(&written).await?;
-        }
+        apply::update(&api, &self.world.deployments, Part::Status, &**deployment, &reported).await?;
         match created {
             Created::AsDecided => Ok(()),
             Created::NameTaken => Err(Error::Stale { what: "the name of the new ReplicaSet" }),

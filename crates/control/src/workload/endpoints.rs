@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ use sluice_model::selector::Selector;
 use self::backend::Backend;
 use self::slices::Changes;
 use super::apply::{self, Part};
-use super::error::{has_cause, status_code};
+use super::error::has_cause;
 use super::informer::{Cache, Change, Key};
 use super::queue::{Queue, Wake};
 use super::world::World;
@@ -158,7 +158,7 @@ impl ServiceEndpoints {
     async fn clear(&self, key: &Key, endpoints: Option<Arc<Endpoints>>) -> Result<Wake, Error> {
         let is_gone = self.gone.lock().contains(key);
         if let Some(endpoints) = endpoints.filter(|_| is_gone) {
-            self.delete(&self.world.endpoints, &*endpoints, &key.namespace).await?;
+            apply::delete(&self.api(&key.namespace), &self.world.endpoints, &*endpoints).await?;
         }
         self.gone.lock().remove(key);
         Ok(None)
@@ -167,13 +167,13 @@ impl ServiceEndpoints {
     async fn apply(&self, key: &Key, changes: Changes) -> Result<Wake, Error> {
         let cache = &self.world.slices;
         for (before, after) in &changes.update {
-            self.update(cache, &**before, after, &key.namespace).await?;
+            apply::update(&self.api(&key.namespace), cache, Part::Main, &**before, after).await?;
         }
         for slice in &changes.create {
             self.create(cache, slice, &key.namespace).await?;
         }
         for slice in &changes.delete {
-            self.delete(cache, &**slice, &key.namespace).await?;
+            apply::delete(&self.api(&key.namespace), cache, &**slice).await?;
         }
         Ok(None)
     }
@@ -193,40 +193,22 @@ impl ServiceEndpoints {
                     metadata: ObjectMeta { labels: wanted.metadata.labels, ..before.metadata.clone() },
                     subsets: wanted.subsets,
                 };
-                self.update(&self.world.endpoints, &*before, &after, &key.namespace).await
+                let api = self.api(&key.namespace);
+                apply::update(&api, &self.world.endpoints, Part::Main, &*before, &after).await.map(drop)
             }
         }
     }
 
     async fn create<K: Owned>(&self, cache: &Cache<K>, object: &K, namespace: &str) -> Result<(), Error> {
-        let api: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
-        match api.create(&PostParams::default(), object).await {
+        match self.api(namespace).create(&PostParams::default(), object).await {
             Ok(created) => cache.has_seen(&created).await,
             Err(error) if has_cause(&error, "NamespaceTerminating") => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn update<K: Owned>(&self, cache: &Cache<K>, before: &K, after: &K, namespace: &str) -> Result<(), Error> {
-        let api: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
-        match apply::update(&api, Part::Main, before, after).await? {
-            Some(written) => cache.has_seen(&written).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn delete<K: Owned>(&self, cache: &Cache<K>, object: &K, namespace: &str) -> Result<(), Error> {
-        let api: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
-        let uid = object.uid().unwrap_or_default();
-        let same = Preconditions { uid: Some(uid.clone()), resource_version: None };
-        match api
-            .delete(&object.name_any(), &DeleteParams { preconditions: Some(same), ..DeleteParams::default() })
-            .await
-        {
-            Ok(_) => cache.has_lost(&Key::of(object), &uid).await,
-            Err(error) if status_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    fn api<K: Owned>(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.world.client.clone(), namespace)
     }
 }
 

@@ -118,13 +118,8 @@ impl Namespaces {
         let before = status.conditions.take().unwrap_or_default();
         status.conditions = Some(conditions(content, &before, Timestamp::now()));
         let api: Api<Namespace> = Api::all(self.world.client.clone());
-        match apply::update(&api, Part::Status, &**namespace, &reported).await? {
-            Some(written) => {
-                self.world.namespaces.has_seen(&written).await?;
-                Ok(Arc::new(written))
-            }
-            None => Ok(Arc::clone(namespace)),
-        }
+        let written = apply::update(&api, &self.world.namespaces, Part::Status, &**namespace, &reported).await?;
+        Ok(written.map_or_else(|| Arc::clone(namespace), Arc::new))
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<(), Error> {

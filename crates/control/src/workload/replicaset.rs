@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use self::decide::{Decision, decide};
@@ -144,8 +144,7 @@ impl ReplicaSets {
 
     async fn delete_one(&self, pods: &Api<Pod>, set: &ReplicaSet, doomed: &Pod) -> Result<Option<Failure>, Error> {
         let (name, uid) = (doomed.name_any(), doomed.uid().unwrap_or_default());
-        let same = Preconditions { uid: Some(uid.clone()), resource_version: None };
-        match pods.delete(&name, &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await {
+        match pods.delete(&name, &apply::only(doomed)).await {
             Ok(_) => self.events.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}")),
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
             Err(error) => {
@@ -168,10 +167,7 @@ impl ReplicaSets {
         let mut reported = (**set).clone();
         reported.status = Some(status::next(set, counts, failure, now));
         let sets: Api<ReplicaSet> = Api::namespaced(self.world.client.clone(), namespace);
-        if let Some(written) = apply::update(&sets, Part::Status, &**set, &reported).await? {
-            self.world.replica_sets.has_seen(&written).await?;
-        }
-        Ok(())
+        apply::update(&sets, &self.world.replica_sets, Part::Status, &**set, &reported).await.map(drop)
     }
 }
 

@@ -168,9 +168,7 @@ impl Scheduler {
         conditions.retain(|it| it.type_ != SCHEDULED);
         conditions.push(condition);
         let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), &pod.namespace().unwrap_or_default());
-        if let Some(written) = apply::update(&pods, Part::Status, &**pod, &refused).await? {
-            self.world.pods.has_seen(&written).await?;
-        }
+        apply::update(&pods, &self.world.pods, Part::Status, &**pod, &refused).await?;
         Ok(None)
     }
 }

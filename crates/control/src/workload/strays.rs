@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Preconditions};
-use kube::{Api, ResourceExt as _};
+use kube::Api;
 
-use super::Error;
 use super::error::status_code;
 use super::informer::{Change, Key};
 use super::queue::{Queue, Wake};
 use super::world::World;
+use super::{Error, apply};
 
 /// A node that comes back within this time ends its pods itself.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -49,8 +48,7 @@ impl Strays {
         }
         tracing::info!(%key, node, "Pod of an unknown node ended");
         let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), &key.namespace);
-        let same = Preconditions { uid: pod.uid(), resource_version: None };
-        let now = DeleteParams { preconditions: Some(same), ..DeleteParams::default().grace_period(0) };
+        let now = apply::only(&*pod).grace_period(0);
         match pods.delete(&key.name, &now).await {
             Ok(_) => Ok(None),
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(None),

@@ -15,6 +15,7 @@ use super::super::informer::is_deleted;
 use super::revision;
 use super::sizes::{Share, Sizes, is_rolling, share_out};
 use super::status::{self, Progress, available, lasting, replicas};
+use crate::template;
 
 /// What a pass begins with.
 pub(super) struct Observed {
@@ -150,7 +151,7 @@ impl<'a> Pass<'a> {
             }
             None => return,
         };
-        let numbered = self.new.map(|at| self.sets[at].annotations().get(revision::REVISION).cloned());
+        let numbered = self.new.map(|at| self.sets[at].annotations().get(template::REVISION).cloned());
         self.decision.revision = numbered.flatten();
         if let Some(name) = name.filter(|_| status::progress_deadline(self.deployment).is_some()) {
             let message = format!("{verb} new replica set \"{name}\"");
@@ -346,7 +347,7 @@ impl<'a> Pass<'a> {
     /// The sizes are the Rollout's to say.
     fn follow(&mut self, directed: &BTreeMap<String, i32>) {
         for at in 0..self.sets.len() {
-            let told = revision::hash(&self.sets[at]).and_then(|hash| directed.get(hash)).copied();
+            let told = template::hash(&self.sets[at]).and_then(|hash| directed.get(hash)).copied();
             let alone = self.sets.len() == 1;
             if let Some(size) = told.or(alone.then_some(self.sizes.wanted)) {
                 self.resize(at, size.max(0));

@@ -10,23 +10,18 @@ use sluice_model::fnv1a;
 
 use super::super::{apply, owner};
 use super::sizes::Sizes;
+use crate::template::{self, HASH, REVISION};
 
-pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAX: &str = "deployment.kubernetes.io/max-replicas";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
-pub(super) const HASH: &str = "pod-template-hash";
 /// The history annotation forgets its oldest numbers beyond this.
 const HISTORY_CHARS: usize = 2000;
 
 pub(super) fn number(set: &ReplicaSet) -> i64 {
-    set.annotations().get(REVISION).and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-pub(super) fn hash(set: &ReplicaSet) -> Option<&str> {
-    set.labels().get(HASH).map(String::as_str)
+    template::number(set).unwrap_or(0)
 }
 
 pub(super) fn desired(set: &ReplicaSet) -> Option<i32> {
@@ -39,22 +34,8 @@ pub(super) fn most(set: &ReplicaSet) -> Option<i32> {
 
 /// The oldest set with the Deployment's template.
 pub(super) fn find_new(deployment: &Deployment, sets: &[ReplicaSet]) -> Option<usize> {
-    let wanted = deployment.spec.as_ref().map(|spec| without_hash(&spec.template))?;
-    let equal = |set: &ReplicaSet| {
-        set.spec
-            .as_ref()
-            .and_then(|spec| spec.template.as_ref())
-            .is_some_and(|template| without_hash(template) == wanted)
-    };
-    sets.iter().position(equal)
-}
-
-fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
-    let mut template = template.clone();
-    if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
-        labels.remove(HASH);
-    }
-    template
+    let wanted = &deployment.spec.as_ref()?.template;
+    sets.iter().position(|set| template::is_of(set, wanted))
 }
 
 /// Brings a set that has the present template up to date with its Deployment.

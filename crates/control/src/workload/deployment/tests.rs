@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::decide::{Decision, Observed, decide};
 use super::revision;
 use super::status::{self, replicas};
+use crate::template;
 
 /// More passes than any rollout takes.
 const PASSES: usize = 100;
@@ -263,7 +264,7 @@ fn a_rollout_decides_on_the_sizes() {
     world.settle();
     assert_eq!(world.show(), "one 4, two 0, NewReplicaSetCreated", "the next one waits for its size");
 
-    let hash = |world: &World, at: usize| revision::hash(&world.sets[at]).unwrap().to_owned();
+    let hash = |world: &World, at: usize| template::hash(&world.sets[at]).unwrap().to_owned();
     let sizes = [(hash(&world, 1), 1)];
     world.directed = Some(sizes.into_iter().collect());
     world.settle();

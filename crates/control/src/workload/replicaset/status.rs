@@ -29,6 +29,8 @@ impl Counts {
         let template_labels =
             spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
         let min_ready_seconds = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+        // The API refuses negative ones.
+        let min_ready = Duration::from_secs(u64::try_from(min_ready_seconds).unwrap_or(0));
         let mut counts = Self::default();
         for pod in owned {
             counts.terminating += i32::from(pod::is_terminating(pod));
@@ -41,7 +43,7 @@ impl Counts {
             counts.active += 1;
             counts.fully_labeled += i32::from(is_fully_labeled);
             counts.ready += i32::from(pod::is_ready(pod));
-            match pod::until_available(pod, min_ready_seconds, now) {
+            match pod::until_available(pod, min_ready, now) {
                 Some(Duration::ZERO) => counts.available += 1,
                 Some(wait) => counts.next_available = Some(counts.next_available.map_or(wait, |next| next.min(wait))),
                 None => {}

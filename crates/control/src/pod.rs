@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-use super::informer::is_deleted;
+use crate::informer::is_deleted;
 
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
@@ -40,14 +40,13 @@ pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// How long a pod still has to stay ready to count as available; none when it does not count towards it at all.
-pub(crate) fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+pub(crate) fn until_available(pod: &Pod, min_ready: Duration, now: Timestamp) -> Option<Duration> {
     if !is_ready(pod) {
         return None;
     }
-    if min_ready_seconds <= 0 {
+    if min_ready.is_zero() {
         return Some(Duration::ZERO);
     }
-    let needed = Duration::from_secs(min_ready_seconds.unsigned_abs().into());
     let been = now.duration_since(ready_since(pod)?);
-    Some(needed.saturating_sub(Duration::try_from(been).unwrap_or_default()))
+    Some(min_ready.saturating_sub(Duration::try_from(been).unwrap_or_default()))
 }
