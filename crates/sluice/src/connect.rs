@@ -39,6 +39,19 @@ pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
         .context("neither XDG_DATA_HOME nor HOME is set: say where to keep data with `--data DIR`")
 }
 
+/// An error and its causes, outermost first. What the API answered says everything by its message.
+pub(crate) fn causes(error: &anyhow::Error) -> Vec<String> {
+    let mut texts = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
+            texts.push(status.message.clone());
+            break;
+        }
+        texts.push(cause.to_string());
+    }
+    texts
+}
+
 /// The exit code that belongs to an error, and what the user can do about it.
 pub(crate) fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
     for cause in error.chain() {

@@ -2,7 +2,15 @@
 
 use anyhow::Context as _;
 use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
+use sluice_model::rollout::{GROUP, VERSION};
+
+/// A kind of our own group.
+pub(crate) fn ours(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind))
+}
 
 /// A resource the API serves.
 #[derive(Debug, Clone)]
@@ -10,6 +18,22 @@ pub(crate) struct Served {
     pub resource: ApiResource,
     pub namespaced: bool,
     names: Vec<String>,
+}
+
+impl Served {
+    /// All objects of the kind: of this namespace, or of the cluster where the kind has none.
+    pub(crate) fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
+        if self.namespaced {
+            Api::namespaced_with(client, namespace, &self.resource)
+        } else {
+            Api::all_with(client, &self.resource)
+        }
+    }
+}
+
+/// What a user types for a kind, and perhaps for one object of it: `deploy`, `deploy/shop`.
+pub(crate) fn kind_and_name(typed: &str) -> (&str, Option<&str>) {
+    typed.split_once('/').map_or((typed, None), |(kind, name)| (kind, Some(name)))
 }
 
 pub(crate) struct Kinds(Vec<Served>);

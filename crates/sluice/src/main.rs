@@ -33,9 +33,9 @@ fn main() -> ExitCode {
 
 /// Prints the whole chain of causes once, and a hint where one is known.
 fn report(error: &anyhow::Error) -> Exit {
-    printer::note(&format!("error: {error}"));
-    for cause in error.chain().skip(1) {
-        printer::note(&format!("  caused by: {cause}"));
+    for (depth, text) in connect::causes(error).iter().enumerate() {
+        let lead = if depth == 0 { "error" } else { "  caused by" };
+        printer::note(&format!("{lead}: {text}"));
     }
     let (exit, hint) = connect::explain(error);
     if let Some(hint) = hint {

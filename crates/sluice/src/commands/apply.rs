@@ -8,7 +8,7 @@ use crate::connect::{Connection, connect};
 use crate::documents::{self, Document};
 use crate::exit::Exit;
 use crate::flags::Apply;
-use crate::kinds::{Kinds, Served};
+use crate::kinds::Kinds;
 use crate::printer;
 
 /// The field manager of everything the commands write.
@@ -50,22 +50,15 @@ pub(crate) async fn apply(
         let served = kinds.of(&api_version, &kind).with_context(|| format!("in `{}`", document.source))?;
         let name = document.object["metadata"]["name"].as_str().unwrap_or_default();
         anyhow::ensure!(!name.is_empty(), "a {kind} in `{}` has no `metadata.name`", document.source);
-        let done = apply_one(&api(connection, served, &document), name, &params, &document)
+        // Its own namespace, or the one the user means.
+        let namespace = document.object["metadata"]["namespace"].as_str().unwrap_or(&connection.namespace);
+        let api = served.api(connection.client.clone(), namespace);
+        let done = apply_one(&api, name, &params, &document)
             .await
             .with_context(|| format!("cannot apply {kind} `{name}` from `{}`", document.source))?;
         tell(&format!("{}/{name}", qualified(&served.resource)), done);
     }
     Ok(())
-}
-
-/// The place an object belongs to: its own namespace, or the one the user means.
-fn api(connection: &Connection, served: &Served, document: &Document) -> Api<DynamicObject> {
-    let client = connection.client.clone();
-    if !served.namespaced {
-        return Api::all_with(client, &served.resource);
-    }
-    let namespace = document.object["metadata"]["namespace"].as_str().unwrap_or(&connection.namespace);
-    Api::namespaced_with(client, namespace, &served.resource)
 }
 
 async fn apply_one(

@@ -1,6 +1,6 @@
 //! `sluice delete`.
 
-use kube::api::{Api, DeleteParams, DynamicObject};
+use kube::api::DeleteParams;
 use kube::runtime::wait::{await_condition, conditions};
 
 use super::apply::{qualified, type_of};
@@ -8,18 +8,14 @@ use crate::connect::{Connection, connect};
 use crate::documents;
 use crate::exit::Exit;
 use crate::flags::Delete;
-use crate::kinds::{Kinds, Served};
+use crate::kinds::{Kinds, Served, kind_and_name};
 use crate::printer;
 
 pub(crate) async fn run(flags: Delete) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
     let kinds = Kinds::ask(&connection.client).await?;
     for (served, namespace, name) in wanted(&flags, &connection, &kinds)? {
-        let api: Api<DynamicObject> = if served.namespaced {
-            Api::namespaced_with(connection.client.clone(), &namespace, &served.resource)
-        } else {
-            Api::all_with(connection.client.clone(), &served.resource)
-        };
+        let api = served.api(connection.client.clone(), &namespace);
         let deleted = match api.delete(&name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 && flags.ignore_not_found => continue,
             other => other?,
@@ -42,10 +38,8 @@ fn wanted<'a>(
 ) -> anyhow::Result<Vec<(&'a Served, String, String)>> {
     let mut wanted = Vec::new();
     if let Some(kind) = &flags.kind {
-        let (kind, names) = match kind.split_once('/') {
-            Some((kind, name)) => (kind, vec![name.to_owned()]),
-            None => (kind.as_str(), flags.names.clone()),
-        };
+        let (kind, name) = kind_and_name(kind);
+        let names = name.map_or_else(|| flags.names.clone(), |name| vec![name.to_owned()]);
         anyhow::ensure!(!names.is_empty(), "say which {kind} to delete");
         let served = kinds.find(kind)?;
         wanted.extend(names.into_iter().map(|name| (served, connection.namespace.clone(), name)));

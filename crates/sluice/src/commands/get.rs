@@ -10,25 +10,23 @@ use super::apply::qualified;
 use crate::connect::{Connection, connect};
 use crate::exit::Exit;
 use crate::flags::{Get, Output};
-use crate::kinds::{Kinds, Served};
+use crate::kinds::{Kinds, Served, kind_and_name};
 use crate::{printer, tables};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
 pub(crate) async fn run(flags: Get) -> anyhow::Result<Exit> {
     let connection = connect(&flags.connect).await?;
-    let (kind, name) = match flags.kind.split_once('/') {
-        Some((kind, name)) => (kind.to_owned(), Some(name.to_owned())),
-        None => (flags.kind.clone(), flags.name.clone()),
-    };
+    let (kind, name) = kind_and_name(&flags.kind);
+    let name = name.or(flags.name.as_deref());
     let kinds = Kinds::ask(&connection.client).await?;
-    let served = kinds.find(&kind)?;
+    let served = kinds.find(kind)?;
     let view = View { output: flags.output, namespaces: flags.all_namespaces && served.namespaced };
-    let path = path(served, &connection, &flags, name.as_deref());
+    let path = path(served, &connection, &flags, name);
     let answer: Value = connection.client.request(request(&path, view.output)?).await?;
     view.print(&answer, served, true);
     if flags.watch {
-        watch(&connection, served, &flags, name.as_deref(), &view, &answer).await?;
+        watch(&connection, served, &flags, name, &view, &answer).await?;
     }
     Ok(Exit::Ok)
 }

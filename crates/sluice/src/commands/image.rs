@@ -4,15 +4,17 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
 use serde_json::json;
 use sluice_model::fnv1a;
 
+use super::apply::MANAGER;
 use crate::connect::connect;
 use crate::exit::Exit;
-use crate::flags::{Image, ImageAdd, ImageLs, ImageRm};
+use crate::flags::{Connect, Image, ImageAdd, ImageLs, ImageRm};
+use crate::kinds::ours;
 use crate::{printer, tables};
+
+const KIND: &str = "ProcessImage";
 
 pub(crate) async fn run(flags: Image) -> anyhow::Result<Exit> {
     match flags {
@@ -22,8 +24,8 @@ pub(crate) async fn run(flags: Image) -> anyhow::Result<Exit> {
     }
 }
 
-fn resource() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("sluice.dev", "v1alpha1", "ProcessImage"))
+async fn images(flags: &Connect) -> anyhow::Result<Api<DynamicObject>> {
+    Ok(Api::all_with(connect(flags).await?.client, &ours(KIND)))
 }
 
 async fn add(flags: ImageAdd) -> anyhow::Result<Exit> {
@@ -37,16 +39,16 @@ async fn add(flags: ImageAdd) -> anyhow::Result<Exit> {
     }
     let name = object_name(&flags.name);
     let object = json!({
-        "apiVersion": "sluice.dev/v1alpha1", "kind": "ProcessImage", "metadata": {"name": name}, "spec": spec,
+        "apiVersion": ours(KIND).api_version, "kind": KIND, "metadata": {"name": name}, "spec": spec,
     });
-    let images: Api<DynamicObject> = Api::all_with(connect(&flags.connect).await?.client, &resource());
-    images.patch(&name, &PatchParams::apply("sluice").force(), &Patch::Apply(&object)).await?;
+    let images = images(&flags.connect).await?;
+    images.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
     printer::line(&format!("image `{}` runs {}", flags.name, exec.display()));
     Ok(Exit::Ok)
 }
 
 async fn ls(flags: ImageLs) -> anyhow::Result<Exit> {
-    let images: Api<DynamicObject> = Api::all_with(connect(&flags.connect).await?.client, &resource());
+    let images = images(&flags.connect).await?;
     let list = images.list(&ListParams::default()).await?;
     if flags.output.is_some() {
         let specs: Vec<_> = list.items.iter().map(|i| i.data["spec"].clone()).collect();
@@ -65,7 +67,7 @@ async fn ls(flags: ImageLs) -> anyhow::Result<Exit> {
 }
 
 async fn rm(flags: ImageRm) -> anyhow::Result<Exit> {
-    let images: Api<DynamicObject> = Api::all_with(connect(&flags.connect).await?.client, &resource());
+    let images = images(&flags.connect).await?;
     images.delete(&object_name(&flags.name), &DeleteParams::default()).await?;
     printer::line(&format!("image `{}` forgotten", flags.name));
     Ok(Exit::Ok)

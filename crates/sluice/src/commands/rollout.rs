@@ -8,16 +8,14 @@ use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams, PostParams};
-use kube::core::{GroupVersionKind, Object, ObjectMeta};
-use kube::discovery::ApiResource;
+use kube::core::{Object, ObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use sluice_model::rollout::{
-    GROUP, Phase, RolloutCommandSpec, RolloutCommandStatus, RolloutSpec, RolloutStatus, VERSION, Verb,
-};
+use sluice_model::rollout::{Phase, RolloutCommandSpec, RolloutCommandStatus, RolloutSpec, RolloutStatus, Verb};
 
 use crate::connect::{Connection, Failed, connect};
 use crate::exit::Exit;
 use crate::flags::{Output, Rollout as Flags, RolloutGet, RolloutVerb, RolloutWatch};
+use crate::kinds::ours;
 use crate::{printer, tables};
 
 pub(crate) type Rollout = Object<RolloutSpec, RolloutStatus>;
@@ -38,13 +36,9 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     }
 }
 
-fn resource(kind: &str) -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind))
-}
-
 /// The Rollouts of a namespace.
 pub(crate) fn rollouts(client: kube::Client, namespace: &str) -> Api<Rollout> {
-    Api::namespaced_with(client, namespace, &resource("Rollout"))
+    Api::namespaced_with(client, namespace, &ours("Rollout"))
 }
 
 async fn get(flags: RolloutGet) -> anyhow::Result<Exit> {
@@ -108,11 +102,11 @@ async fn command(flags: RolloutVerb, verb: Verb) -> anyhow::Result<Exit> {
     let Connection { client, namespace } = connect(&flags.connect).await?;
     let rollout = rollouts(client.clone(), &namespace).get(&flags.name).await?;
     let candidate = rollout.status.as_ref().and_then(|s| s.candidate.as_ref()).map(|c| c.hash.clone());
-    let commands: Api<Command> = Api::namespaced_with(client, &namespace, &resource("RolloutCommand"));
+    let commands: Api<Command> = Api::namespaced_with(client, &namespace, &ours("RolloutCommand"));
     let word = format!("{verb:?}").to_lowercase();
     let mut command = Object::new(
         "",
-        &resource("RolloutCommand"),
+        &ours("RolloutCommand"),
         RolloutCommandSpec {
             rollout: flags.name.clone(),
             verb,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_model::duration::show_rounded;
 
-use super::tally::Tally;
+use super::tally::{Tally, is_success};
 
 const BAR_WIDTH: u64 = 40;
 /// Upper edges of the latency plot, in microseconds.
@@ -52,7 +52,7 @@ pub(crate) fn as_text(tally: &Tally, took: Duration) -> String {
         let share = 100.0 * counts.answers as f64 / tally.requests.max(1) as f64;
         let _ = writeln!(out, "  {name:<14} {:>9} answers {share:>6.2}%{bad}", counts.answers);
     }
-    for (status, count) in tally.by_status.iter().filter(|(s, _)| !(200..300).contains(*s)) {
+    for (status, count) in tally.by_status.iter().filter(|(status, _)| !is_success(**status)) {
         let _ = writeln!(out, "  status {status:<7} {count:>9}");
     }
     for (failure, count) in &tally.failures {

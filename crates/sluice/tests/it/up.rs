@@ -53,6 +53,8 @@ fn it_says_in_one_line_when_it_is_ready_and_ends_well_when_it_is_told_to() {
         assert_eq!(mode(&engine.kubeconfig()), 0o600);
         let said = engine.ask(&["get", "namespaces", "default", "-o", "name"]);
         assert_eq!((said.code, said.out.as_str()), (0, "namespace/default\n"), "{}", said.err);
+        let said = engine.ask(&["get", "pods/none"]);
+        assert_eq!((said.code, said.err.as_str()), (1, "error: pods \"none\" not found\n"), "{}", said.out);
         assert_eq!(engine.stop(signal), (0, String::new()));
     }
 }
