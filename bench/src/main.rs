@@ -1,5 +1,7 @@
-//! Measures Sluice against its peers: `sluice-bench route|start|store`. One JSON line per measurement on stdout.
+//! Measures Sluice against its peers: `sluice-bench pods|route|start|store`. One JSON line per measurement on stdout.
 
+mod engine;
+mod pods;
 mod report;
 mod route;
 mod start;
@@ -7,9 +9,10 @@ mod store;
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
+        Some("pods") => pods::run(),
         Some("route") => route::run(),
         Some("start") => start::run(),
         Some("store") => store::run(),
-        other => anyhow::bail!("unknown benchmark {other:?}, there are: route, start, store"),
+        other => anyhow::bail!("unknown benchmark {other:?}, there are: pods, route, start, store"),
     }
 }

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// The peer where no other program does the same: the number the design sets.
+pub(crate) const GOAL: &str = "goal";
+
 /// Ours beside the peer's, measured in the same run. The ratio is the median over the pairs, not of the medians.
 #[derive(Serialize)]
 pub(crate) struct Line<'a> {

@@ -1,0 +1,83 @@
+//! The engine under measurement: the release binary, used as a user does.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// How long one step may take before a benchmark gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The release binary of this checkout, built if need be.
+pub(crate) fn built() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(["build", "--release", "--quiet", "-p", "sluice"]).status()?;
+    anyhow::ensure!(status.success(), "cannot build the sluice binary");
+    let beside = std::env::current_exe()?.with_file_name("sluice");
+    anyhow::ensure!(beside.is_file(), "no sluice binary at {}", beside.display());
+    Ok(beside)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) ready_ms: f64,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) gateway: String,
+}
+
+pub(crate) struct Engine {
+    pub(crate) sluice: PathBuf,
+    process: Child,
+    pub(crate) ready: Ready,
+    _data: tempfile::TempDir,
+}
+
+impl Engine {
+    pub(crate) fn start(sluice: &Path) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let mut process = Command::new(sluice)
+            .args(["up", "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--stop-pods", "-o", "json", "--data"])
+            .arg(data.path().join("data"))
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().context("standard output is piped")?).read_line(&mut line)?;
+        let ready = serde_json::from_str(&line).context("the engine did not get ready")?;
+        Ok(Self { sluice: sluice.to_owned(), process, ready, _data: data })
+    }
+
+    /// Resident memory once it has stopped changing from one look to the next.
+    pub(crate) fn idle_megabytes(&self) -> anyhow::Result<f64> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = 0;
+        loop {
+            let now = resident_kilobytes(self.process.id())?;
+            if now == before || Instant::now() > deadline {
+                return Ok(now as f64 / 1024.0);
+            }
+            before = now;
+            pause(Duration::from_secs(2));
+        }
+    }
+
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.process.id().to_string();
+        anyhow::ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "cannot stop the engine");
+        anyhow::ensure!(self.process.wait()?.success(), "the engine did not end well");
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark looks again after a while; it waits for no change")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+pub(crate) fn resident_kilobytes(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("the kernel tells no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
