@@ -180,7 +180,7 @@ pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<Fault> {
         faults.extend(crd::check_definition(object));
     }
     if let Some(custom) = &kind.custom {
-        faults.extend(crd::check(custom, &kind.kind, &kind.api_version(), object, None).faults);
+        faults.extend(crd::check(custom, object, None).faults);
     }
     faults.extend(renamed(kind, object));
     faults
@@ -192,7 +192,7 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, live: &Value, subresourc
         faults.extend(crd::check_definition_update(new, live));
     }
     if let Some(custom) = &kind.custom {
-        faults.extend(crd::check(custom, &kind.kind, &kind.api_version(), new, Some(live)).faults);
+        faults.extend(crd::check(custom, new, Some(live)).faults);
     }
     faults.extend(renamed(kind, new));
     faults
@@ -207,7 +207,7 @@ fn renamed(kind: &Kind, object: &Value) -> Option<Fault> {
 
 pub(crate) fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
     match &kind.custom {
-        Some(custom) => crd::check(custom, &kind.kind, &kind.api_version(), new, old).warnings,
+        Some(custom) => crd::check(custom, new, old).warnings,
         None => validate::warnings(kind, new, old),
     }
 }

@@ -27,8 +27,8 @@ const BLOCKING: [FaultKind; 5] =
     [FaultKind::NotSupported, FaultKind::Required, FaultKind::TooLong, FaultKind::TooMany, FaultKind::TypeInvalid];
 const UNCHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
-/// Judges `object`, which replaces `old` on an update. `kind` and `api_version` are what its rules may ask for.
-pub fn check(custom: &Custom, kind: &str, api_version: &str, object: &Value, old: Option<&Value>) -> Verdict {
+/// Judges `object`, which replaces `old` on an update.
+pub fn check(custom: &Custom, object: &Value, old: Option<&Value>) -> Verdict {
     let mut walk = Walk::default();
     walk.value(&custom.schema, object, old, "");
     walk.lists(&custom.schema, object, old, "");
@@ -38,8 +38,8 @@ pub fn check(custom: &Custom, kind: &str, api_version: &str, object: &Value, old
         if faults.iter().any(|f| BLOCKING.contains(&f.kind)) {
             faults.push(fault(NOWHERE, FaultKind::Invalid, Some(Value::Null), UNCHECKED));
         } else {
-            let rules = custom.rules.get_or_init(|| rules::Rules::compile(&custom.open_api));
-            rules.check(kind, api_version, object, old, &mut faults, &mut warnings);
+            let rules = custom.rules.get_or_init(|| rules::Rules::compile(&custom.open_api, &custom.schema));
+            rules.check(&custom.schema, object, old, &mut faults, &mut warnings);
         }
     }
     Verdict { faults, warnings }
@@ -296,7 +296,7 @@ impl Walk {
 }
 
 /// The item of an old list that is the same one as `item`: by key or value. Items of atomic lists have none.
-fn counterpart<'a>(schema: &Schema, old: &'a Value, item: &Value) -> Option<&'a Value> {
+pub(super) fn counterpart<'a>(schema: &Schema, old: &'a Value, item: &Value) -> Option<&'a Value> {
     schema.list_type.as_deref().filter(|kind| *kind == "map" || *kind == "set")?;
     let wanted = identity(schema, item);
     old.as_array()?.iter().find(|candidate| identity(schema, candidate) == wanted)
@@ -350,6 +350,6 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

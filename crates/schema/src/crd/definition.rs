@@ -1,5 +1,6 @@
 //! Judges definitions themselves: names, versions, subresources; the schemas are judged in `structure`.
 
+mod rules;
 mod structure;
 
 use std::collections::BTreeSet;
@@ -327,6 +328,11 @@ impl Faults {
 
     fn invalid(&mut self, path: &str, value: Value, detail: &str) {
         self.add(path, FaultKind::Invalid, Some(value), detail);
+    }
+
+    /// An invalid value that is printed as `shown`.
+    fn shown(&mut self, path: &str, shown: &str, detail: &str) {
+        self.0.push(Fault::shown(path, FaultKind::Invalid, shown, detail));
     }
 
     fn required(&mut self, path: &str, detail: &str) {

@@ -30,7 +30,7 @@ fn custom(schema: &Value) -> std::sync::Arc<Custom> {
 fn faults(custom: &Custom, spec: Value, old: Option<Value>) -> Vec<String> {
     let object =
         |spec| json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
-    let verdict = check(custom, "Widget", "example.org/v1", &object(spec), old.map(object).as_ref());
+    let verdict = check(custom, &object(spec), old.map(object).as_ref());
     verdict.faults.iter().map(|f| format!("{} {:?} {} {}", f.path, f.kind, json!(f.value), f.detail)).collect()
 }
 
@@ -149,4 +149,103 @@ fn formats_hold_for_what_they_name() {
         assert!(!formats::holds(format, bad), "{format} {bad}");
     }
     assert!(formats::holds("unheard-of", "anything"));
+}
+
+/// What is wrong with the rules of a definition whose `spec` is `schema`, one fault a line.
+fn refused(schema: &Value) -> Vec<String> {
+    let faults = check_definition(&definition(schema)).into_iter();
+    faults.map(|f| f.line().replace("spec.validation.openAPIV3Schema.properties[spec].", "")).collect()
+}
+
+#[test]
+fn a_rule_may_ask_for_the_type_of_a_value() {
+    let custom = custom(&json!({"type": "object", "properties": {"port": {"x-kubernetes-int-or-string": true}},
+        "x-kubernetes-validations": [{"rule": "type(self.port) == int ? self.port > 0 : self.port != ''", "message": "no port"}]}));
+    assert!(faults(&custom, json!({"port": 80}), None).is_empty());
+    assert!(faults(&custom, json!({"port": "http"}), None).is_empty());
+    assert_eq!(faults(&custom, json!({"port": 0}), None), ["spec Invalid null no port"]);
+    assert_eq!(faults(&custom, json!({"port": ""}), None), ["spec Invalid null no port"]);
+}
+
+#[test]
+fn a_rule_that_does_not_fit_its_schema_is_refused_when_it_is_written() {
+    let schema = |rule: Value| {
+        json!({"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"},
+            "m": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
+            "l": {"type": "array", "items": {"type": "string"}}}, "x-kubernetes-validations": [rule]})
+    };
+    let table = [
+        (json!({"rule": "self.a == 'x'"}), ""),
+        (
+            json!({"rule": "self.a < 'x' && self.z"}),
+            "x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"self.a \\u003c 'x' \\u0026\\u0026 self.z\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: compilation failed: ERROR: <input>:1:21: undefined field 'z'\n | self.a < 'x' && self.z\n | ....................^",
+        ),
+        (json!({"rule": " "}), "x-kubernetes-validations[0].rule: Required value: rule is not specified"),
+        (
+            json!({"rule": "true", "reason": "No"}),
+            "x-kubernetes-validations[0].reason: Unsupported value: \"No\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
+        ),
+        (json!({"rule": "true", "fieldPath": ".m['k'].x"}), ""),
+        (
+            json!({"rule": "true", "fieldPath": ".l[0]"}),
+            "x-kubernetes-validations[0].fieldPath: Invalid value: \".l[0]\": must be a valid path",
+        ),
+        (
+            json!({"rule": "true", "optionalOldSelf": true}),
+            "x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule",
+        ),
+        (
+            json!({"rule": "true", "message": "a\nb"}),
+            "x-kubernetes-validations[0].message: Invalid value: \"a\\nb\": must not contain line breaks",
+        ),
+    ];
+    for (rule, wanted) in table {
+        assert_eq!(refused(&schema(rule.clone())).join("\n"), wanted, "{rule}");
+    }
+}
+
+#[test]
+fn a_rule_finds_the_old_item_of_a_keyed_list_and_of_a_map() {
+    let fixed = json!([{"rule": "self.v == oldSelf.v", "message": "v is fixed"}]);
+    let custom = custom(&json!({"type": "object", "properties": {
+        "l": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+            "items": {"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}, "v": {"type": "string"}}, "x-kubernetes-validations": fixed}},
+        "m": {"type": "object", "additionalProperties": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}}}));
+    let old = json!({"l": [{"k": "a", "v": "1"}, {"k": "b", "v": "2"}], "m": {"x.y": "1"}});
+    let moved =
+        json!({"l": [{"k": "b", "v": "2"}, {"k": "c", "v": "9"}, {"k": "a", "v": "1"}], "m": {"x.y": "1", "z": "2"}});
+    assert!(faults(&custom, moved, Some(old.clone())).is_empty());
+    let changed = json!({"l": [{"k": "c", "v": "9"}, {"k": "a", "v": "3"}], "m": {"x.y": "2"}});
+    assert_eq!(
+        faults(&custom, changed, Some(old)),
+        ["spec.l[1] Invalid null v is fixed", r#"spec.m[x.y] Invalid "2" failed rule: self == oldSelf"#]
+    );
+}
+
+#[test]
+fn an_optional_old_self_is_there_only_on_updates() {
+    let custom = custom(&json!({"type": "object", "properties": {"s": {"type": "string", "x-kubernetes-validations": [
+        {"rule": "oldSelf.hasValue() || self.startsWith('n')", "optionalOldSelf": true, "messageExpression": "'not ' + self"}]}}}));
+    assert_eq!(faults(&custom, json!({"s": "x"}), None), [r#"spec.s Invalid "x" not x"#]);
+    assert_eq!(faults(&custom, json!({"s": "x"}), Some(json!({}))), [r#"spec.s Invalid "x" not x"#]);
+    assert!(faults(&custom, json!({"s": "x"}), Some(json!({"s": "nx"}))).is_empty());
+}
+
+#[test]
+fn what_stops_a_rule_is_told_with_the_rule() {
+    let custom = custom(
+        &json!({"type": "object", "properties": {"n": {"type": "integer"}, "d": {"type": "integer"}, "ratio": {"type": "number"},
+        "when": {"type": "string", "format": "date-time"}, "a-b": {"type": "string"}},
+        "x-kubernetes-validations": [{"rule": "!has(self.d) || self.n / self.d > 0"}, {"rule": "!has(self.ratio) || self.ratio < 1.5"},
+            {"rule": "!has(self.when) || self.when.getFullYear() > 2000"}, {"rule": "!has(self.a__dash__b) || self.a__dash__b == 'ok'"}]}),
+    );
+    assert_eq!(
+        faults(&custom, json!({"n": 1, "d": 0}), None),
+        [r#"spec Invalid "object" division by zero evaluating rule: !has(self.d) || self.n / self.d > 0"#]
+    );
+    assert_eq!(
+        faults(&custom, json!({"d": 1}), None),
+        [r#"spec Invalid "object" no such key: n evaluating rule: !has(self.d) || self.n / self.d > 0"#]
+    );
+    assert!(faults(&custom, json!({"ratio": 1, "when": "2024-01-02T03:04:05Z", "a-b": "ok"}), None).is_empty());
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Faults, text};
+use super::{Faults, rules, text};
 use crate::crd::check::faults_of_part;
+use crate::crd::rules::Rule;
 use crate::crd::schema::Schema;
 use crate::fault::FaultKind;
 
@@ -22,6 +23,7 @@ pub(super) fn check(schema: &Value, path: &str, faults: &mut Faults) {
     node(schema, path, Place::Root, 0, faults);
     if faults.0.len() == before {
         defaults(schema, path, &[], faults);
+        rules::check(schema, path, faults);
     }
 }
 
@@ -53,6 +55,7 @@ fn node(schema: &Value, path: &str, place: Place, depth: usize, faults: &mut Fau
         faults.invalid(&path, json!(false), "must be true or undefined");
     }
     embedded(schema, path, faults);
+    metadata(schema, path, place, faults);
     list(schema, path, faults);
     map(schema, path, faults);
     for combinator in COMBINATORS {
@@ -94,6 +97,9 @@ fn value_only(schema: &Value, path: &str, faults: &mut Faults) {
             faults.forbidden(&format!("{path}.{field}"), "must be empty to be structural");
         }
     }
+    if !Rule::read_all(schema).is_empty() {
+        faults.forbidden(&format!("{path}.x-kubernetes-validations"), "must be empty to be structural");
+    }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         value_only(property, &format!("{path}.properties[{name}]"), faults);
     }
@@ -117,6 +123,16 @@ fn embedded(schema: &Value, path: &str, faults: &mut Faults) {
     if kind != "object" && !kind.is_empty() {
         let why = "must be object if x-kubernetes-embedded-resource is true";
         faults.invalid(&format!("{path}.type"), json!(kind), why);
+    }
+}
+
+/// Of the metadata of an object only the names may be described, and no rules may stand there.
+fn metadata(schema: &Value, path: &str, place: Place, faults: &mut Faults) {
+    let metadata = &schema["properties"]["metadata"];
+    let whole = place == Place::Root || schema["x-kubernetes-embedded-resource"] == true;
+    if whole && !Rule::read_all(metadata).is_empty() {
+        let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        faults.forbidden(&format!("{path}.properties[metadata]"), why);
     }
 }
 
