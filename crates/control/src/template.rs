@@ -1,8 +1,12 @@
-//! Which ReplicaSet was made from which template of a Deployment.
+//! Pod templates: the pods made from them, a short name for each, and which ReplicaSet was made from which.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use sluice_model::fnv1a;
+
+use crate::owner;
 
 /// Tells the pods of one template from those of another.
 pub(crate) const HASH: &str = "pod-template-hash";
@@ -32,6 +36,41 @@ fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
     template
 }
 
+/// A hash of the template's JSON with sorted names, in letters and digits that spell no words.
+pub(crate) fn digest(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut text = serde_json::to_value(template).expect("API objects are plain data").to_string();
+    if let Some(collisions) = collisions {
+        text.push_str(&collisions.to_string());
+    }
+    fnv1a(text.as_bytes())
+        .to_string()
+        .bytes()
+        .map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()]))
+        .collect()
+}
+
+/// A pod of this template, named by the API unless its owner names it.
+pub(crate) fn pod<K>(owner: &K, template: &PodTemplateSpec) -> Pod
+where
+    K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + ResourceExt,
+{
+    let meta = template.metadata.clone().unwrap_or_default();
+    Pod {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", owner.name_any())),
+            namespace: owner.namespace(),
+            labels: meta.labels,
+            annotations: meta.annotations,
+            finalizers: meta.finalizers,
+            owner_references: Some(vec![owner::controlled_by(owner)]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -56,5 +95,16 @@ mod tests {
         assert!(!is_of(&hashed, &template(json!({"labels": {"app": "web"}}), "a:2")));
         assert!(!is_of(&hashed, &template(json!({"labels": {"app": "shop"}}), "a:1")));
         assert!(!is_of(&hashed, &template(json!({"labels": {"app": "web"}, "annotations": {"a": "1"}}), "a:1")));
+    }
+
+    #[test]
+    fn a_template_has_one_digest_for_ever() {
+        let template = |image: &str| -> PodTemplateSpec {
+            let spec = json!({"containers": [{"name": "main", "image": image}]});
+            serde_json::from_value(json!({"metadata": {"labels": {"app": "web"}}, "spec": spec})).expect("a template")
+        };
+        assert_eq!(digest(&template("a:1"), None), "7d74847cf8");
+        assert_ne!(digest(&template("a:1"), Some(1)), "7d74847cf8");
+        assert_ne!(digest(&template("a:1"), None), digest(&template("a:2"), None));
     }
 }

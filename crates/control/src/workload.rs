@@ -1,6 +1,6 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
-//! The controllers: `deployment`, `replicaset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
+//! The controllers: `deployment`, `replicaset`, `statefulset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
 
 mod account;
 mod apply;
@@ -8,17 +8,21 @@ mod claim;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod history;
 mod namespace;
 mod replicaset;
 mod resources;
 mod rollout;
 mod scheduler;
+mod statefulset;
 mod strays;
 mod world;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,8 +36,9 @@ use garbage::Garbage;
 use informer::Key;
 use namespace::Namespaces;
 use queue::{CONCURRENCY, Queue, Wake};
-use replicaset::ReplicaSets;
+use replicaset::Keepers;
 use scheduler::Scheduler;
+use statefulset::StatefulSets;
 use strays::Strays;
 use world::World;
 
@@ -61,7 +66,9 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     let queues = Queues::default();
     // The listeners first, so that they miss nothing.
     deployment::listen(&world, &queues.deployments);
-    replicaset::listen(&world, &queues.replica_sets);
+    replicaset::listen::<ReplicaSet>(&world, &queues.replica_sets);
+    replicaset::listen::<ReplicationController>(&world, &queues.replication_controllers);
+    statefulset::listen(&world, &queues.stateful_sets);
     scheduler::listen(&world, &queues.pods);
     strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
@@ -74,7 +81,15 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     run_controller(tasks, "deployment", CONCURRENCY, queues.deployments, Deployments::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
-    run_controller(tasks, "replicaset", CONCURRENCY, queues.replica_sets, ReplicaSets::new(shared()), |it, key| {
+    let sets = Keepers::<ReplicaSet>::new(shared());
+    run_controller(tasks, "replicaset", CONCURRENCY, queues.replica_sets, sets, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    let elders = Keepers::<ReplicationController>::new(shared());
+    run_controller(tasks, "replicationcontroller", CONCURRENCY, queues.replication_controllers, elders, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "statefulset", CONCURRENCY, queues.stateful_sets, StatefulSets::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     // One by one: each takes room that the next must not count on.
@@ -115,6 +130,8 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
 struct Queues {
     deployments: Arc<Queue>,
     replica_sets: Arc<Queue>,
+    replication_controllers: Arc<Queue>,
+    stateful_sets: Arc<Queue>,
     pods: Arc<Queue>,
     ending: Arc<Queue>,
     services: Arc<Queue>,

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_model::selector::Selector;
 
 use super::apply::{self, Part};
 use super::error::status_code;
-use super::informer::{Cache, is_deleted};
+use super::informer::{Cache, Change, Key, is_deleted};
+use super::queue::Queue;
+use super::world::World;
 use super::{Error, owner};
 
 /// The owner's part in it.
@@ -39,6 +42,28 @@ pub(crate) fn selector(selector: &LabelSelector) -> Selector {
 
 pub(crate) fn matches(selector: &Selector, labels: Option<&BTreeMap<String, String>>) -> bool {
     selector.matches(|name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
+}
+
+/// Queues the owners of a kind that changed pods belong to, and those that could adopt them.
+pub(super) fn listen_pods<K>(world: &World, queue: &Arc<Queue>, owners: &Arc<Cache<K>>, selector: fn(&K) -> Selector)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (to, owners) = (Arc::clone(queue), Arc::clone(owners));
+    world.pods.listen(move |change: Change<'_, Pod>| {
+        for pod in change.states() {
+            let namespace = pod.namespace().unwrap_or_default();
+            match owner::controller(&pod.metadata) {
+                Some(owner) if owner.kind == K::kind(&()) => to.add(Key::new(namespace, &owner.name)),
+                Some(_) => {}
+                None => {
+                    let mut matching = owners.in_namespace(&namespace);
+                    matching.retain(|owner| matches(&selector(owner), pod.metadata.labels.as_ref()));
+                    matching.iter().for_each(|owner| to.add(Key::of(&**owner)));
+                }
+            }
+        }
+    });
 }
 
 impl Claimant<'_> {

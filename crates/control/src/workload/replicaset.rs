@@ -1,76 +1,63 @@
 //! So many pods of one template: creates what is missing, deletes what is too many, counts what is there.
 
 mod decide;
+mod keeper;
 mod status;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use self::decide::{Decision, decide};
+pub(super) use self::keeper::Keeper;
 use self::status::Counts;
 use super::apply::{self, Part};
 use super::claim::{self, Claimant};
 use super::error::{has_cause, message, status_code};
 use super::events::Events;
-use super::informer::{Change, Key, is_deleted};
+use super::informer::{Key, is_deleted};
 use super::queue::{Queue, Wake};
 use super::world::World;
 use super::{Error, owner, pod};
+use crate::template;
 
-const COMPONENT: &str = "replicaset-controller";
 /// Pods created in one pass.
 const BURST: usize = 500;
 
-pub(super) struct ReplicaSets {
+/// The controller of one kind of keeper.
+pub(super) struct Keepers<K> {
     world: Arc<World>,
     events: Events,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// Queues the ReplicaSets that a change concerns.
-pub(super) fn listen(world: &World, queue: &Arc<Queue>) {
+/// Queues the keepers that a change concerns.
+pub(super) fn listen<K: Keeper>(world: &World, queue: &Arc<Queue>) {
     let to = Arc::clone(queue);
-    world.replica_sets.listen(move |change| change.states().for_each(|set| to.add(Key::of(&**set))));
-    let (to, sets) = (Arc::clone(queue), Arc::clone(&world.replica_sets));
-    world.pods.listen(move |change: Change<'_, Pod>| {
-        for pod in change.states() {
-            match owner::controller(&pod.metadata) {
-                Some(owner) if owner.kind == "ReplicaSet" => {
-                    to.add(Key::new(pod.namespace().unwrap_or_default(), &owner.name));
-                }
-                Some(_) => {}
-                None => {
-                    for set in sets.in_namespace(&pod.namespace().unwrap_or_default()) {
-                        if claim::matches(&claim::selector(&set.spec_selector()), pod.metadata.labels.as_ref()) {
-                            to.add(Key::of(&*set));
-                        }
-                    }
-                }
-            }
-        }
-    });
+    K::cache(world).listen(move |change| change.states().for_each(|set| to.add(Key::of(&**set))));
+    claim::listen_pods(world, queue, K::cache(world), K::selector);
 }
 
-impl ReplicaSets {
+impl<K: Keeper> Keepers<K> {
     pub(super) fn new(world: Arc<World>) -> Self {
-        let events = world.events.of(COMPONENT);
-        Self { world, events }
+        let events = world.events.of(K::COMPONENT);
+        Self { world, events, kind: PhantomData }
     }
 
     pub(super) async fn reconcile(&self, key: Key) -> Result<Wake, Error> {
-        let Some(set) = self.world.replica_sets.get(&key) else { return Ok(None) };
+        let Some(set) = K::cache(&self.world).get(&key) else { return Ok(None) };
         let owned = self.gather(&set, &key.namespace).await?;
         let active: Vec<_> = owned.iter().filter(|pod| pod::is_active(pod)).cloned().collect();
-        let decision = if is_deleted(&*set) { Decision::Nothing } else { decide(&set, &active) };
-        tracing::debug!(%key, %decision, "ReplicaSet decided");
+        let wanted = set.wanted();
+        let decision = if is_deleted(&*set) { Decision::Nothing } else { decide(wanted.replicas, &active) };
+        tracing::debug!(%key, %decision, kind = K::KIND, "Size decided");
         let failure = self.apply(&set, &decision, &key.namespace).await?;
         let now = Timestamp::now();
-        let counts = Counts::of(&set, &owned, now);
+        let counts = Counts::of(&wanted, &owned, now);
         self.report(&set, &counts, failure.as_ref(), &key.namespace, now).await?;
         match failure {
             Some(failure) => Err(Error::Partial { message: failure.message }),
@@ -79,21 +66,21 @@ impl ReplicaSets {
     }
 
     /// The pods of the set, after adopting and releasing.
-    async fn gather(&self, set: &Arc<ReplicaSet>, namespace: &str) -> Result<Vec<Arc<Pod>>, Error> {
+    async fn gather(&self, set: &Arc<K>, namespace: &str) -> Result<Vec<Arc<Pod>>, Error> {
         let pods = &self.world.pods;
-        let mut candidates = pods.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+        let mut candidates = pods.controlled_by(&set.uid().unwrap_or_default());
         // Nobody adopts the dead: they would only be counted for nothing.
         candidates.extend(pods.orphans(namespace).into_iter().filter(|pod| pod::is_active(pod)));
-        let selector = claim::selector(&set.spec_selector());
+        let selector = set.selector();
         let claimant =
             Claimant { reference: owner::controlled_by(&**set), selector: &selector, is_deleted: is_deleted(&**set) };
-        let sets: Api<ReplicaSet> = Api::namespaced(self.world.client.clone(), namespace);
+        let sets: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
         let pod_api = Api::namespaced(self.world.client.clone(), namespace);
         claimant.claim(&pod_api, pods, candidates, claim::is_there(&sets, &**set)).await
     }
 
     /// Returns what went wrong in a way that users should know of.
-    async fn apply(&self, set: &ReplicaSet, decision: &Decision, namespace: &str) -> Result<Option<Failure>, Error> {
+    async fn apply(&self, set: &K, decision: &Decision, namespace: &str) -> Result<Option<Failure>, Error> {
         let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), namespace);
         match decision {
             Decision::Nothing => Ok(None),
@@ -103,8 +90,8 @@ impl ReplicaSets {
     }
 
     /// One, then twice as many each time: a template that is refused is refused once, not five hundred times.
-    async fn create(&self, pods: &Api<Pod>, set: &ReplicaSet, count: usize) -> Result<Option<Failure>, Error> {
-        let pod = pod_of(set);
+    async fn create(&self, pods: &Api<Pod>, set: &K, count: usize) -> Result<Option<Failure>, Error> {
+        let pod = template::pod(set, &set.wanted().template);
         let (mut left, mut group) = (count, 1);
         while left > 0 {
             let size = group.min(left);
@@ -120,7 +107,7 @@ impl ReplicaSets {
         Ok(None)
     }
 
-    async fn create_one(&self, pods: &Api<Pod>, set: &ReplicaSet, pod: &Pod) -> Result<Option<Failure>, Error> {
+    async fn create_one(&self, pods: &Api<Pod>, set: &K, pod: &Pod) -> Result<Option<Failure>, Error> {
         match pods.create(&PostParams::default(), pod).await {
             Ok(created) => {
                 self.events.normal(set, "SuccessfulCreate", format!("Created pod: {}", created.name_any()));
@@ -137,12 +124,12 @@ impl ReplicaSets {
         }
     }
 
-    async fn delete(&self, pods: &Api<Pod>, set: &ReplicaSet, doomed: &[Arc<Pod>]) -> Result<Option<Failure>, Error> {
+    async fn delete(&self, pods: &Api<Pod>, set: &K, doomed: &[Arc<Pod>]) -> Result<Option<Failure>, Error> {
         let results = futures::future::join_all(doomed.iter().map(|pod| self.delete_one(pods, set, pod))).await;
         results.into_iter().find_map(Result::transpose).transpose()
     }
 
-    async fn delete_one(&self, pods: &Api<Pod>, set: &ReplicaSet, doomed: &Pod) -> Result<Option<Failure>, Error> {
+    async fn delete_one(&self, pods: &Api<Pod>, set: &K, doomed: &Pod) -> Result<Option<Failure>, Error> {
         let (name, uid) = (doomed.name_any(), doomed.uid().unwrap_or_default());
         match pods.delete(&name, &apply::only(doomed)).await {
             Ok(_) => self.events.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}")),
@@ -158,16 +145,16 @@ impl ReplicaSets {
 
     async fn report(
         &self,
-        set: &Arc<ReplicaSet>,
+        set: &Arc<K>,
         counts: &Counts,
         failure: Option<&Failure>,
         namespace: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
         let mut reported = (**set).clone();
-        reported.status = Some(status::next(set, counts, failure, now));
-        let sets: Api<ReplicaSet> = Api::namespaced(self.world.client.clone(), namespace);
-        apply::update(&sets, &self.world.replica_sets, Part::Status, &**set, &reported).await.map(drop)
+        reported.report(status::next(&**set, counts, failure, now));
+        let sets: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
+        apply::update(&sets, K::cache(&self.world), Part::Status, &**set, &reported).await.map(drop)
     }
 }
 
@@ -176,32 +163,4 @@ impl ReplicaSets {
 struct Failure {
     reason: &'static str,
     message: String,
-}
-
-trait SpecSelector {
-    fn spec_selector(&self) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-}
-
-impl SpecSelector for ReplicaSet {
-    fn spec_selector(&self) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
-        self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default()
-    }
-}
-
-fn pod_of(set: &ReplicaSet) -> Pod {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-    let meta = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", set.name_any())),
-            namespace: set.namespace(),
-            labels: meta.labels,
-            annotations: meta.annotations,
-            finalizers: meta.finalizers,
-            owner_references: Some(vec![owner::controlled_by(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
 }

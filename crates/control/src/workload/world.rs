@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -24,6 +24,9 @@ pub(crate) struct World {
     pub(crate) events: Events,
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
+    pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
+    pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
+    pub(crate) revisions: Arc<Cache<ControllerRevision>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
@@ -48,6 +51,9 @@ impl World {
             events,
             deployments: Cache::new(),
             replica_sets: Cache::new(),
+            replication_controllers: Cache::new(),
+            stateful_sets: Cache::new(),
+            revisions: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
             claims: Cache::new(),
@@ -66,6 +72,9 @@ impl World {
         let client = &self.client;
         self.deployments.follow_all(client, tasks);
         self.replica_sets.follow_all(client, tasks);
+        self.replication_controllers.follow_all(client, tasks);
+        self.stateful_sets.follow_all(client, tasks);
+        self.revisions.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
         self.claims.follow_all(client, tasks);
@@ -86,6 +95,9 @@ impl World {
         tokio::join!(
             self.deployments.synced(),
             self.replica_sets.synced(),
+            self.replication_controllers.synced(),
+            self.stateful_sets.synced(),
+            self.revisions.synced(),
             self.pods.synced(),
             self.nodes.synced(),
             self.claims.synced(),

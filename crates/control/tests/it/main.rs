@@ -4,5 +4,6 @@ mod gateway;
 #[path = "../../examples/cluster/node.rs"]
 mod node;
 mod releases;
+mod sets;
 mod town;
 mod workload;

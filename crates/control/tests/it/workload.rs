@@ -22,13 +22,13 @@ use crate::node;
 const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 
-struct Cluster {
-    client: Client,
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
     _stop: DropGuard,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let server = Server::start(Store::in_memory(), Options::default()).await.unwrap();
         let client =
             |part: &str| Client::new(server.in_process(Identity::system(format!("system:sluice:{part}"))), "default");
@@ -36,17 +36,28 @@ impl Cluster {
         let options = WorkloadOptions { ca_pem: "-----BEGIN CERTIFICATE-----".to_owned() };
         tokio::spawn(workload::run(client("workload"), options, stop.clone()));
         tokio::spawn(node::run(client("node")));
-        Self { client: client("test"), _stop: stop.drop_guard() }
+        let cluster = Self { client: client("test"), _stop: stop.drop_guard() };
+        cluster.found_shop().await;
+        cluster
     }
 
-    fn api<K>(&self) -> Api<K>
+    /// The namespace of the tests, with what pods in it need.
+    async fn found_shop(&self) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        let is_there = |all: &[ServiceAccount]| all.iter().any(|it| it.name_any() == "default");
+        self.expect("a service account", is_there).await;
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), "shop")
     }
 
-    async fn create<K>(&self, object: Value)
+    pub(crate) async fn create<K>(&self, object: Value)
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -59,7 +70,7 @@ impl Cluster {
     }
 
     /// Waits until the objects of a kind look like this.
-    async fn expect<K>(&self, what: &str, holds: impl Fn(&[K]) -> bool)
+    pub(crate) async fn expect<K>(&self, what: &str, holds: impl Fn(&[K]) -> bool)
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -123,10 +134,6 @@ fn pod_addresses(pods: &[Pod]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_lives_and_dies() {
     let cluster = Cluster::start().await;
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
-    cluster.expect::<ServiceAccount>("a service account", |all| all.iter().any(|it| it.name_any() == "default")).await;
     cluster
         .expect::<ConfigMap>("the API's certificate", |all| all.iter().any(|it| it.name_any() == "kube-root-ca.crt"))
         .await;

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use sluice_model::fnv1a;
 
-use super::super::{apply, owner};
+use super::super::owner;
 use super::sizes::Sizes;
 use crate::template::{self, HASH, REVISION};
 
@@ -82,7 +80,7 @@ pub(super) fn annotate_sizes(set: &mut ReplicaSet, sizes: Sizes) {
 pub(super) fn make_new(deployment: &Deployment, revision: i64) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
     let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
-    let hash = template_hash(&spec.template, collisions);
+    let hash = template::digest(&spec.template, collisions);
     let label = |labels: &mut Option<BTreeMap<String, String>>| {
         labels.get_or_insert_default().insert(HASH.to_owned(), hash.clone());
     };
@@ -110,36 +108,9 @@ pub(super) fn make_new(deployment: &Deployment, revision: i64) -> ReplicaSet {
     set
 }
 
-/// The hash of the template's JSON with sorted names, in letters and digits that spell no words.
-fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut text = apply::to_json(template).to_string();
-    if let Some(collisions) = collisions {
-        text.push_str(&collisions.to_string());
-    }
-    fnv1a(text.as_bytes())
-        .to_string()
-        .bytes()
-        .map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()]))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn a_template_has_one_hash_for_ever() {
-        let template = |image: &str| {
-            let spec = json!({"containers": [{"name": "main", "image": image}]});
-            serde_json::from_value(json!({"metadata": {"labels": {"app": "web"}}, "spec": spec})).unwrap()
-        };
-        assert_eq!(template_hash(&template("a:1"), None), "7d74847cf8");
-        assert_ne!(template_hash(&template("a:1"), Some(1)), "7d74847cf8");
-        assert_ne!(template_hash(&template("a:1"), None), template_hash(&template("a:2"), None));
-    }
 
     #[test]
     fn the_history_forgets_its_oldest_numbers() {

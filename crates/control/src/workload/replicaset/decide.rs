@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -34,9 +33,7 @@ impl fmt::Display for Decision {
 }
 
 /// `active` are the pods that count: neither finished nor on their way out.
-pub(super) fn decide(set: &ReplicaSet, active: &[Arc<Pod>]) -> Decision {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let wanted = usize::try_from(wanted).unwrap_or(0);
+pub(super) fn decide(wanted: usize, active: &[Arc<Pod>]) -> Decision {
     match active.len().cmp(&wanted) {
         Ordering::Equal => Decision::Nothing,
         Ordering::Less => Decision::Create(wanted - active.len()),
@@ -101,9 +98,8 @@ mod tests {
         }
     }
 
-    fn check(replicas: i32, pods: &[Arc<Pod>], expected: &str) {
-        let set = serde_json::from_value(json!({"spec": {"replicas": replicas, "selector": {}}})).unwrap();
-        assert_eq!(decide(&set, pods).to_string(), expected);
+    fn check(replicas: usize, pods: &[Arc<Pod>], expected: &str) {
+        assert_eq!(decide(replicas, pods).to_string(), expected);
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
 
 use super::super::time::time;
+use super::keeper::{Keeper, Wanted};
 use super::{Failure, pod};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
@@ -24,13 +26,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn of(set: &ReplicaSet, owned: &[Arc<Pod>], now: Timestamp) -> Self {
-        let spec = set.spec.as_ref();
+    pub(super) fn of(wanted: &Wanted, owned: &[Arc<Pod>], now: Timestamp) -> Self {
         let template_labels =
-            spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
-        let min_ready_seconds = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
-        // The API refuses negative ones.
-        let min_ready = Duration::from_secs(u64::try_from(min_ready_seconds).unwrap_or(0));
+            wanted.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
         let mut counts = Self::default();
         for pod in owned {
             counts.terminating += i32::from(pod::is_terminating(pod));
@@ -43,7 +41,7 @@ impl Counts {
             counts.active += 1;
             counts.fully_labeled += i32::from(is_fully_labeled);
             counts.ready += i32::from(pod::is_ready(pod));
-            match pod::until_available(pod, min_ready, now) {
+            match pod::until_available(pod, wanted.min_ready, now) {
                 Some(Duration::ZERO) => counts.available += 1,
                 Some(wait) => counts.next_available = Some(counts.next_available.map_or(wait, |next| next.min(wait))),
                 None => {}
@@ -53,7 +51,7 @@ impl Counts {
     }
 }
 
-pub(super) fn next(set: &ReplicaSet, counts: &Counts, failure: Option<&Failure>, now: Timestamp) -> ReplicaSetStatus {
+pub(super) fn next<K: Keeper>(set: &K, counts: &Counts, failure: Option<&Failure>, now: Timestamp) -> ReplicaSetStatus {
     let present = |count: i32| (count != 0).then_some(count);
     ReplicaSetStatus {
         replicas: counts.active,
@@ -61,14 +59,14 @@ pub(super) fn next(set: &ReplicaSet, counts: &Counts, failure: Option<&Failure>,
         ready_replicas: present(counts.ready),
         available_replicas: present(counts.available),
         terminating_replicas: Some(counts.terminating),
-        observed_generation: set.metadata.generation,
+        observed_generation: Resource::meta(set).generation,
         conditions: conditions(set, failure, now),
     }
 }
 
-fn conditions(set: &ReplicaSet, failure: Option<&Failure>, now: Timestamp) -> Option<Vec<ReplicaSetCondition>> {
-    let before = set.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let (standing, mut rest): (Vec<_>, Vec<_>) = before.into_iter().partition(|it| it.type_ == REPLICA_FAILURE);
+fn conditions<K: Keeper>(set: &K, failure: Option<&Failure>, now: Timestamp) -> Option<Vec<ReplicaSetCondition>> {
+    let (standing, mut rest): (Vec<_>, Vec<_>) =
+        set.conditions().into_iter().partition(|it| it.type_ == REPLICA_FAILURE);
     match (failure, standing.into_iter().next()) {
         (Some(_), Some(standing)) => rest.push(standing),
         (Some(failure), None) => rest.push(ReplicaSetCondition {
