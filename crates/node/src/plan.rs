@@ -56,6 +56,15 @@ pub(crate) struct ContainerPlan {
     /// `FallbackToLogsOnError`: without last words, a failed container's log tail stands in for them.
     #[serde(default)]
     pub(crate) termination_from_logs: bool,
+    /// Its stdin stays open for whoever attaches, instead of being empty.
+    #[serde(default)]
+    pub(crate) stdin: bool,
+    /// Its stdin ends with the first who attaches.
+    #[serde(default)]
+    pub(crate) stdin_once: bool,
+    /// Its streams are a terminal.
+    #[serde(default)]
+    pub(crate) tty: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

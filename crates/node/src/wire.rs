@@ -2,7 +2,8 @@
 //!
 //! The supervisor greets with [`Message::Hello`]. Each [`Call`] gets one [`Message::Reply`] with its id. After
 //! [`Request::Watch`] the whole [`PodState`] follows at once and on every change; states that the reader is too slow for are
-//! skipped, the newest is always sent. [`PodState`] is also what the supervisor keeps on disk, so that nothing is lost with it.
+//! skipped, the newest is always sent. [`Request::Run`] and [`Request::Attach`] open a session, which has the connection to
+//! itself and ends with it. [`PodState`] is also what the supervisor keeps on disk, so that nothing is lost with it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,43 @@ pub(crate) enum Request {
         command: Vec<String>,
         timeout_ms: u64,
     },
+    /// Runs a command beside a running container, with streams that are handed over.
+    Run {
+        container: String,
+        command: Vec<String>,
+        streams: Streams,
+    },
+    /// Hands over streams of a running container itself.
+    Attach {
+        container: String,
+        streams: Streams,
+    },
+}
+
+/// Which streams a session wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Streams {
+    #[serde(default)]
+    pub(crate) stdin: bool,
+    #[serde(default)]
+    pub(crate) stdout: bool,
+    #[serde(default)]
+    pub(crate) stderr: bool,
+    /// For commands; whether a container has a terminal says its plan.
+    #[serde(default)]
+    pub(crate) tty: bool,
+}
+
+/// What a handed descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum End {
+    Stdin,
+    Stdout,
+    Stderr,
+    /// Takes input and sizes; gives output where no `Stdout` comes with it.
+    Terminal,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +110,10 @@ pub(crate) enum Outcome {
     Done,
     State(PodState),
     Exec(ExecOutcome),
+    /// The descriptors come with this line, in this order. [`Outcome::Exec`] follows under the same id at the end.
+    Opened {
+        ends: Vec<End>,
+    },
     Refused(String),
 }
 

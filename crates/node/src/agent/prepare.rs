@@ -80,6 +80,9 @@ impl Preparation<'_> {
             startup_probe: container.startup_probe.is_some(),
             termination_file: self.dir.termination_file(&container.name),
             termination_from_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+            stdin: container.stdin == Some(true),
+            stdin_once: container.stdin_once == Some(true),
+            tty: container.tty == Some(true),
         }
     }
 

@@ -143,6 +143,9 @@ fn plan(containers: &str, restart_policy: RestartPolicy) -> PodPlan {
             startup_probe: traits.contains(&"startup"),
             termination_file: "/dev/null".into(),
             termination_from_logs: false,
+            stdin: false,
+            stdin_once: false,
+            tty: false,
         }
     });
     PodPlan {

@@ -4,10 +4,9 @@ use std::io;
 
 use super::{
     connection::Connection,
-    driver::Driver as _,
     kernel,
     run::Supervisor,
-    side::{Purpose, Side, Work},
+    side::{Purpose, Side},
 };
 use crate::{
     lifecycle::{Input, Machine},
@@ -15,10 +14,10 @@ use crate::{
     wire::{Call, ExecOutcome, Message, Outcome, Request, WIRE_VERSION},
 };
 
-/// Agents at one time; more are turned away.
-const MAX_CONNECTIONS: usize = 16;
-/// Hooks and probes at one time; more probes are refused.
-const MAX_SIDES: usize = 64;
+/// Agents and sessions at one time; more are turned away.
+const MAX_CONNECTIONS: usize = 80;
+/// Hooks, probes and sessions at one time; more are refused.
+pub(super) const MAX_SIDES: usize = 64;
 
 impl Supervisor {
     pub(super) fn accept(&mut self) {
@@ -90,6 +89,16 @@ impl Supervisor {
                     .err()
                     .map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
             }
+            Request::Run { container, command, streams } => {
+                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
+                let started = self.run_session((connection, call), index, &command, streams);
+                return started.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
+            }
+            Request::Attach { container, streams } => {
+                let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
+                let attached = self.attach((connection, call), index, streams);
+                return attached.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
+            }
         }
         Some(Outcome::Done)
     }
@@ -101,7 +110,7 @@ impl Supervisor {
         if self.sides.len() >= MAX_SIDES {
             return Err(io::Error::other(format!("{MAX_SIDES} commands run in this pod already")));
         }
-        let work = Work::process(self.driver.exec(&self.command(index)?, command)?);
+        let work = self.beside(index, command)?;
         let deadline_ms = Some(kernel::now().mono_ms.saturating_add(timeout_ms));
         self.sides.push(Side { container: index, purpose, work, deadline_ms });
         Ok(())

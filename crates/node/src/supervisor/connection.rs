@@ -1,9 +1,15 @@
 //! One agent at the socket: lines in, lines out, never blocking.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    os::unix::net::UnixStream,
+    io::{self, IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
 };
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::wire::{Call, MAX_LINE_BYTES, Message, Outcome, PodState};
 
@@ -16,12 +22,25 @@ pub(super) struct Connection {
     pub(super) watching: bool,
     /// A state has to be sent as soon as there is room: the newest one by then.
     owes_state: bool,
+    /// It missed something that cannot be sent again.
+    broken: bool,
 }
+
+/// What a session is handed at most: three streams, or a terminal and its output.
+const MAX_ENDS: usize = 3;
 
 impl Connection {
     pub(super) fn new(id: u64, stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { id, stream, incoming: Vec::new(), outgoing: Vec::new(), watching: false, owes_state: false })
+        Ok(Self {
+            id,
+            stream,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            watching: false,
+            owes_state: false,
+            broken: false,
+        })
     }
 
     /// The calls that have arrived; an error means that this connection is over.
@@ -70,6 +89,21 @@ impl Connection {
         self.outgoing.push(b'\n');
     }
 
+    /// Sends a message that hands descriptors over. Whoever has no room for it right now does not get them.
+    pub(super) fn send_with(&mut self, message: &Message, ends: &[OwnedFd]) {
+        let mut line = serde_json::to_vec(message).expect("messages serialise");
+        line.push(b'\n');
+        let borrowed: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ENDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fits = self.outgoing.is_empty() && control.push(SendAncillaryMessage::ScmRights(&borrowed));
+        let sent = fits.then(|| sendmsg(&self.stream, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL));
+        match sent {
+            Some(Ok(length)) => self.outgoing.extend_from_slice(&line[length..]),
+            _ => self.broken = true,
+        }
+    }
+
     pub(super) fn owe_state(&mut self) {
         self.owes_state |= self.watching;
     }
@@ -80,6 +114,9 @@ impl Connection {
 
     /// Writes what fits; an error means that this connection is over.
     pub(super) fn flush(&mut self, state: &PodState) -> io::Result<()> {
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if self.owes_state && self.outgoing.is_empty() {
             self.owes_state = false;
             self.send(&Message::State { state: state.clone() });

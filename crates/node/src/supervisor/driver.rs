@@ -3,19 +3,22 @@
 use std::{
     io,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
-    process::Stdio,
+    process,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::kernel;
+use super::{kernel, stdio::Stdio};
 use crate::plan::Command;
+
+/// What a process on a terminal is told it is, unless its container says.
+const DEFAULT_TERM: &str = "xterm";
 
 pub(crate) trait Driver {
     /// Starts a container. Its end is seen by waiting for its process, which must be our child.
-    fn start(&mut self, command: &Command) -> io::Result<Spawned>;
+    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned>;
     /// Starts a second process inside a running container.
-    fn exec(&mut self, command: &Command, argv: &[String]) -> io::Result<Spawned>;
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned>;
     /// Signals everything in a container, or everything that an `exec` has started.
     fn signal(&mut self, pid: Pid, signal: Signal);
 }
@@ -24,8 +27,6 @@ pub(crate) trait Driver {
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     pub(crate) ticks: u64,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
 }
 
 /// A container is a process group of the machine: no isolation, no privilege, no image.
@@ -33,12 +34,12 @@ pub(crate) struct Spawned {
 pub(crate) struct ProcessDriver;
 
 impl Driver for ProcessDriver {
-    fn start(&mut self, command: &Command) -> io::Result<Spawned> {
-        spawn(command, &command.argv)
+    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
+        spawn(command, &command.argv, stdio)
     }
 
-    fn exec(&mut self, command: &Command, argv: &[String]) -> io::Result<Spawned> {
-        spawn(command, argv)
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+        spawn(command, argv, stdio)
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal) {
@@ -47,32 +48,46 @@ impl Driver for ProcessDriver {
     }
 }
 
-fn spawn(command: &Command, argv: &[String]) -> io::Result<Spawned> {
+fn spawn(command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
     let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
-    let mut process = std::process::Command::new(program);
+    let mut process = process::Command::new(program);
     process
         .args(arguments)
         .env_clear()
         .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&command.dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+        .current_dir(&command.dir);
+    match stdio {
+        Stdio::Pipes { stdin, stdout, stderr } => {
+            process.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)).process_group(0);
+        }
+        Stdio::Terminal(far) => on_terminal(&mut process, far, command)?,
+    }
     if let Some(gid) = command.gid {
         process.gid(gid);
     }
     if let Some(uid) = command.uid {
         process.uid(uid);
     }
-    let mut child = process.spawn().map_err(|error| explain(&error, program, command))?;
+    let child = process.spawn().map_err(|error| explain(&error, program, command))?;
     let pid = Pid::from_child(&child);
-    let pipe = |missing| io::Error::other(format!("{missing} is not a pipe"));
-    let stdout = OwnedFd::from(child.stdout.take().ok_or_else(|| pipe("stdout"))?);
-    let stderr = OwnedFd::from(child.stderr.take().ok_or_else(|| pipe("stderr"))?);
-    kernel::set_nonblocking(&stdout)?;
-    kernel::set_nonblocking(&stderr)?;
-    Ok(Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0), stdout, stderr })
+    Ok(Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) })
+}
+
+fn stream(end: Option<OwnedFd>) -> process::Stdio {
+    end.map_or_else(process::Stdio::null, process::Stdio::from)
+}
+
+/// All three streams are the terminal, which belongs to the process's user and controls its session.
+fn on_terminal(process: &mut process::Command, far: OwnedFd, command: &Command) -> io::Result<()> {
+    if let Some(uid) = command.uid {
+        rustix::fs::fchown(&far, Some(rustix::process::Uid::from_raw(uid)), None)?;
+    }
+    if !command.env.iter().any(|(name, _)| name == "TERM") {
+        process.env("TERM", DEFAULT_TERM);
+    }
+    process.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far);
+    kernel::lead_session_on_stdin(process);
+    Ok(())
 }
 
 /// The kernel says "no such file" for a missing program and a missing directory alike.

@@ -7,8 +7,9 @@ use super::{
     driver::Driver as _,
     kernel,
     output::Output,
-    run::Supervisor,
+    run::{Source, Supervisor},
     side::{Purpose, Side, Work},
+    taps::Tap,
 };
 use crate::{
     lifecycle::Input,
@@ -40,9 +41,10 @@ impl Supervisor {
         self.drop_sides(|side| side.container == index);
         let mut slot = std::mem::take(&mut self.containers[index]);
         if let Some(output) = &mut slot.output {
-            output.close();
+            output.close(&mut taps_of(&mut self.taps, index));
         }
         let (code, signal) = exit_code(status);
+        self.end_taps(index, code);
         let message = self.last_words(index, code, slot.output.as_ref());
         self.feed(Input::Exited { index, code, signal, message });
     }
@@ -60,14 +62,19 @@ impl Supervisor {
     fn side_ended(&mut self, index: usize, status: WaitStatus) {
         let mut side = self.sides.remove(index);
         side.work.drain();
-        self.kill_side(&side);
         let (code, _) = exit_code(status);
+        if let Purpose::Session { connection, call } = side.purpose {
+            // What it has left in the background is left to run until its container ends.
+            return self.reply(connection, call, Outcome::Exec(ExecOutcome::Exited { code, output: String::new() }));
+        }
+        self.kill_side(&side);
         let Work::Process { output, .. } = &side.work else { return };
         let output = String::from_utf8_lossy(output).into_owned();
         match side.purpose {
             Purpose::Probe { connection, call } => {
                 self.reply(connection, call, Outcome::Exec(ExecOutcome::Exited { code, output }));
             }
+            Purpose::Session { .. } => {}
             Purpose::Hook(_) if code == 0 => self.end_hook(&side, Ok(())),
             Purpose::Hook(_) => self.end_hook(&side, Err(format!("exit code {code}: {}", output.trim_end()))),
         }
@@ -89,11 +96,30 @@ impl Supervisor {
         self.accept();
         let _gone = std::fs::remove_file(self.dir.socket());
         let until_ms = kernel::now().mono_ms + FAREWELL_MS;
-        while self.connections.iter().any(Connection::wants_to_write) && kernel::now().mono_ms < until_ms {
-            self.wait_for_something(Some(until_ms));
+        while self.still_owes() && kernel::now().mono_ms < until_ms {
+            for source in self.wait_for_something(Some(until_ms)) {
+                self.say_farewell(source);
+            }
             self.connections.retain_mut(|connection| connection.flush(&self.published).is_ok());
+            self.tend_taps();
         }
     }
+
+    fn still_owes(&self) -> bool {
+        !self.taps.is_empty() || self.connections.iter().any(Connection::wants_to_write)
+    }
+
+    /// Only readers count now, and that they are still there.
+    fn say_farewell(&mut self, source: Source) {
+        if matches!(source, Source::Tap { .. } | Source::Connection { .. }) {
+            self.serve(source);
+        }
+    }
+}
+
+/// The readers that are attached to this run of a container.
+pub(super) fn taps_of(taps: &mut [Tap], index: usize) -> Vec<&mut Tap> {
+    taps.iter_mut().filter(|tap| tap.container == index && !tap.ended).collect()
 }
 
 fn side_pid(side: &Side) -> Option<Pid> {

@@ -70,6 +70,19 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
 }
 
+/// Makes the process the leader of a session of its own, on the terminal that is its stdin.
+#[expect(unsafe_code, reason = "no safe way between fork and exec")]
+pub(super) fn lead_session_on_stdin(process: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let lead = || {
+        rustix::process::setsid()?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        Ok(())
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { process.pre_exec(lead) };
+}
+
 /// Both clocks.
 pub(super) fn now() -> Now {
     let mono = clock_gettime(ClockId::Boottime);

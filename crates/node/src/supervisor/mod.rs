@@ -16,7 +16,10 @@ pub(crate) mod kernel;
 pub(crate) mod log_file;
 mod output;
 mod run;
+mod sessions;
 mod side;
+pub(crate) mod stdio;
+mod taps;
 
 use std::{
     ffi::OsString,

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd, path::Path};
 
 use jiff::Timestamp;
 
-use super::{framing::Framer, log_file::LogFile};
+use super::{framing::Framer, kernel, log_file::LogFile, taps::Tap};
 
 /// Read from one pipe before the others get their turn.
 const MAX_TURN_BYTES: usize = 1 << 20;
@@ -22,19 +22,22 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(directory: &Path, restart_count: u32, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(directory: &Path, restart_count: u32, pipes: [Option<OwnedFd>; 2]) -> io::Result<Self> {
         Ok(Self {
             log: LogFile::create(directory, restart_count)?,
-            pipes: [Some(stdout), Some(stderr)],
+            pipes,
             framers: [Framer::new("stdout"), Framer::new("stderr")],
         })
     }
 
     /// Moves what one pipe holds into the log. A disk that takes no more loses lines, never the container.
-    pub(super) fn drain(&mut self, which: usize) {
+    /// Whoever is attached gets it, too, and not more in one turn than is good for slow ones.
+    pub(super) fn drain(&mut self, which: usize, taps: &mut [&mut Tap]) {
         let (mut buffer, mut framed, mut taken) = (vec![0u8; READ_BYTES], Vec::new(), 0);
+        let now_ms = kernel::now().mono_ms;
+        let most = if taps.is_empty() { MAX_TURN_BYTES } else { READ_BYTES };
         let time = format!("{:.9}", Timestamp::now());
-        while taken < MAX_TURN_BYTES {
+        while taken < most {
             let Some(pipe) = &self.pipes[which] else { break };
             match rustix::io::read(pipe, &mut buffer) {
                 Ok(0) => {
@@ -44,6 +47,7 @@ impl Output {
                 Ok(length) => {
                     taken += length;
                     self.framers[which].push(&buffer[..length], &time, &mut framed);
+                    taps.iter_mut().for_each(|tap| tap.push(which, &buffer[..length], now_ms));
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
@@ -56,9 +60,9 @@ impl Output {
     }
 
     /// The container has ended: takes what is left in the pipes and lets go of them.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, taps: &mut [&mut Tap]) {
         for which in [0, 1] {
-            self.drain(which);
+            self.drain(which, taps);
             let (mut framed, time) = (Vec::new(), format!("{:.9}", Timestamp::now()));
             self.framers[which].finish(&time, &mut framed);
             let _lost = self.log.write(&framed);

@@ -19,16 +19,23 @@ use rustix::{
 use super::{
     connection::Connection,
     driver::{Driver, ProcessDriver},
+    ends::taps_of,
     kernel,
     output::Output,
     side::{Purpose, Side, Work},
+    stdio::{Ends, Stdio, Wanted, pipes, terminal},
+    taps::Tap,
 };
 use crate::{
     lifecycle::{Action, Input, Machine, Moment},
-    plan::{Command, Hook, Launch},
+    plan::{Command, ContainerPlan, Hook, Launch},
     pod_dir::{PodDir, append_private, write_json},
     wire::{ExecOutcome, Exit, Outcome, PodState},
 };
+
+/// The exit code of a command that was killed with its container.
+const KILLED: i32 = 128 + 9;
+
 pub(super) struct Supervisor {
     pub(super) dir: PodDir,
     /// Held, not used: it keeps other supervisors away.
@@ -38,6 +45,7 @@ pub(super) struct Supervisor {
     inputs: VecDeque<Input>,
     pub(super) containers: Vec<Slot>,
     pub(super) sides: Vec<Side>,
+    pub(super) taps: Vec<Tap>,
     pub(super) listener: UnixListener,
     signals: OwnedFd,
     pub(super) connections: Vec<Connection>,
@@ -50,6 +58,8 @@ pub(super) struct Supervisor {
 pub(super) struct Slot {
     pub(super) pid: Option<Pid>,
     pub(super) output: Option<Output>,
+    /// The writing end of its stdin, or its terminal.
+    pub(super) input: Option<OwnedFd>,
 }
 
 /// What a poll was about.
@@ -59,6 +69,7 @@ pub(super) enum Source {
     Listener,
     Container { index: usize, pipe: usize },
     Side { index: usize },
+    Tap { connection: u64 },
     Connection { id: u64 },
 }
 
@@ -80,6 +91,7 @@ impl Supervisor {
             inputs: VecDeque::new(),
             containers,
             sides: Vec::new(),
+            taps: Vec::new(),
             listener,
             signals,
             connections: Vec::new(),
@@ -146,8 +158,13 @@ impl Supervisor {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let spawned = self.driver.start(command)?;
-        let output = match Output::new(&log_dir, restart_count, spawned.stdout, spawned.stderr) {
+        let (near, far) = stdio(plan)?;
+        let spawned = self.driver.start(command, far)?;
+        let (input, pipes) = match near {
+            Ends::Pipes { stdin, stdout, stderr } => (stdin, [stdout, stderr]),
+            Ends::Terminal(near) => (Some(near.try_clone()?), [Some(near), None]),
+        };
+        let output = match Output::new(&log_dir, restart_count, pipes) {
             Ok(output) => output,
             Err(error) => {
                 self.driver.signal(spawned.pid, Signal::KILL);
@@ -157,7 +174,7 @@ impl Supervisor {
                 ));
             }
         };
-        self.containers[index] = Slot { pid: Some(spawned.pid), output: Some(output) };
+        self.containers[index] = Slot { pid: Some(spawned.pid), output: Some(output), input };
         Ok((spawned.pid, spawned.ticks))
     }
 
@@ -182,12 +199,19 @@ impl Supervisor {
         };
         let (work, deadline_ms) = match hook {
             None => return Err(io::Error::other("the plan has no such hook")),
-            Some(Hook::Exec { command }) => (Work::process(self.driver.exec(&self.command(index)?, &command)?), None),
+            Some(Hook::Exec { command }) => (self.beside(index, &command)?, None),
             Some(Hook::Http { address, port, path, headers }) => (Work::http(&address, port, &path, &headers)?, None),
             Some(Hook::Sleep { seconds }) => (Work::Sleep, Some(kernel::now().mono_ms + seconds * 1000)),
         };
         self.sides.push(Side { container: index, purpose: Purpose::Hook(moment), work, deadline_ms });
         Ok(())
+    }
+
+    /// Starts a command whose output is kept for whoever waits for its end.
+    pub(super) fn beside(&mut self, index: usize, argv: &[String]) -> io::Result<Work> {
+        let (near, far) = pipes(Wanted::OUTPUT)?;
+        let spawned = self.driver.exec(&self.command(index)?, argv, far)?;
+        Ok(Work::process(spawned.pid, near))
     }
 
     /// Appends how a container ended, and waits until the disk has it.
@@ -217,10 +241,13 @@ impl Supervisor {
             self.connections.iter_mut().for_each(Connection::owe_state);
         }
         self.connections.retain_mut(|connection| connection.flush(&self.published).is_ok());
+        self.tend_taps();
     }
 
     fn next_wake_ms(&self) -> Option<u64> {
-        self.sides.iter().filter_map(|side| side.deadline_ms).chain(self.machine.wake_at_ms()).min()
+        let (sides, taps) = (self.sides.iter(), self.taps.iter());
+        let deadlines = sides.filter_map(|side| side.deadline_ms).chain(taps.filter_map(Tap::deadline_ms));
+        deadlines.chain(self.machine.wake_at_ms()).min()
     }
 
     pub(super) fn wait_for_something(&self, wake_at_ms: Option<u64>) -> Vec<Source> {
@@ -245,9 +272,15 @@ impl Supervisor {
         ];
         for (index, slot) in self.containers.iter().enumerate() {
             let pipes = slot.output.iter().flat_map(|output| output.pipes.iter().enumerate());
-            sources.extend(pipes.filter_map(|(pipe, fd)| {
+            let full = |pipe| self.taps.iter().any(|tap| tap.container == index && tap.is_full(pipe));
+            sources.extend(pipes.filter(|(pipe, _)| !full(*pipe)).filter_map(|(pipe, fd)| {
                 Some((Source::Container { index, pipe }, fd.as_ref()?.as_fd(), PollFlags::IN))
             }));
+        }
+        for tap in &self.taps {
+            let slow = tap.sinks.iter().flatten().filter(|sink| sink.has_backlog());
+            let source = Source::Tap { connection: tap.connection };
+            sources.extend(slow.map(|sink| (source, sink.pipe.as_fd(), PollFlags::OUT)));
         }
         for (index, side) in self.sides.iter().enumerate() {
             match &side.work {
@@ -266,7 +299,7 @@ impl Supervisor {
         sources
     }
 
-    fn serve(&mut self, source: Source) {
+    pub(super) fn serve(&mut self, source: Source) {
         match source {
             Source::Signals => {
                 while matches!(rustix::io::read(&self.signals, &mut [0u8; 64]), Ok(64)) {}
@@ -275,8 +308,13 @@ impl Supervisor {
             Source::Listener => self.accept(),
             Source::Container { index, pipe } => {
                 if let Some(output) = &mut self.containers[index].output {
-                    output.drain(pipe);
+                    output.drain(pipe, &mut taps_of(&mut self.taps, index));
                 }
+            }
+            Source::Tap { connection } => {
+                let now_ms = kernel::now().mono_ms;
+                let taps = self.taps.iter_mut().filter(|tap| tap.connection == connection);
+                taps.for_each(|tap| tap.flush(now_ms));
             }
             Source::Side { index } => self.serve_side(index),
             Source::Connection { id } => self.serve_connection(id),
@@ -308,6 +346,7 @@ impl Supervisor {
                 Purpose::Probe { connection, call } => {
                     self.reply(connection, call, Outcome::Exec(ExecOutcome::TimedOut));
                 }
+                Purpose::Session { .. } => {}
                 Purpose::Hook(_) => self.end_hook(&side, Ok(())),
             }
         }
@@ -327,12 +366,24 @@ impl Supervisor {
         self.sides = kept;
         for side in Vec::from_iter::<Vec<Side>>(gone) {
             self.kill_side(&side);
-            if let Purpose::Probe { connection, call } = side.purpose {
-                let outcome = ExecOutcome::Failed("the container has ended".to_owned());
-                self.reply(connection, call, Outcome::Exec(outcome));
+            match side.purpose {
+                Purpose::Hook(_) => {}
+                Purpose::Probe { connection, call } => {
+                    let outcome = ExecOutcome::Failed("the container has ended".to_owned());
+                    self.reply(connection, call, Outcome::Exec(outcome));
+                }
+                Purpose::Session { connection, call } => {
+                    let outcome = ExecOutcome::Exited { code: KILLED, output: String::new() };
+                    self.reply(connection, call, Outcome::Exec(outcome));
+                }
             }
         }
     }
+}
+
+/// The streams that a container is started with.
+fn stdio(plan: &ContainerPlan) -> io::Result<(Ends, Stdio)> {
+    if plan.tty { terminal() } else { pipes(Wanted { stdin: plan.stdin, ..Wanted::OUTPUT }) }
 }
 
 #[expect(clippy::print_stderr, reason = "the agent keeps a supervisor's stderr in a file")]

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::driver::Spawned;
+use super::stdio::Ends;
 use crate::lifecycle::Moment;
 
 /// What is kept of a command's output.
@@ -36,6 +36,11 @@ pub(super) enum Purpose {
         connection: u64,
         call: u64,
     },
+    /// A command that somebody talks to, for as long as it likes.
+    Session {
+        connection: u64,
+        call: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -46,8 +51,12 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub(super) fn process(spawned: Spawned) -> Self {
-        Self::Process { pid: spawned.pid, pipes: [Some(spawned.stdout), Some(spawned.stderr)], output: Vec::new() }
+    pub(super) fn process(pid: Pid, ends: Ends) -> Self {
+        let pipes = match ends {
+            Ends::Pipes { stdout, stderr, .. } => [stdout, stderr],
+            Ends::Terminal(near) => [Some(near), None],
+        };
+        Self::Process { pid, pipes, output: Vec::new() }
     }
 
     /// Sends the request; the answer comes by [`Work::read_http`].

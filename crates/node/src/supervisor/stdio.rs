@@ -1,0 +1,65 @@
+//! The standard streams of a process: the far ends are its own, the near ends are ours or an agent's.
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
+};
+
+use super::kernel;
+
+/// The streams that a process is born with.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    /// Without stdin it reads `/dev/null`; what has no reader goes there, too.
+    Pipes { stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
+    /// The far side of a terminal, which becomes the process's controlling one.
+    Terminal(OwnedFd),
+}
+
+/// Our ends, none of which ever blocks.
+#[derive(Debug)]
+pub(crate) enum Ends {
+    Pipes { stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
+    Terminal(OwnedFd),
+}
+
+/// Which streams are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Wanted {
+    /// What a command that nobody talks to needs.
+    pub(crate) const OUTPUT: Self = Self { stdin: false, stdout: true, stderr: true };
+}
+
+/// Pipes for the streams that are wanted.
+pub(crate) fn pipes(wanted: Wanted) -> io::Result<(Ends, Stdio)> {
+    let make = |wanted: bool| -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+        Ok(if wanted { Some(pipe_with(PipeFlags::CLOEXEC)?) } else { None })
+    };
+    let (far_in, near_in) = make(wanted.stdin)?.unzip();
+    let (near_out, far_out) = make(wanted.stdout)?.unzip();
+    let (near_err, far_err) = make(wanted.stderr)?.unzip();
+    for near in [&near_in, &near_out, &near_err].into_iter().flatten() {
+        kernel::set_nonblocking(near)?;
+    }
+    let near = Ends::Pipes { stdin: near_in, stdout: near_out, stderr: near_err };
+    Ok((near, Stdio::Pipes { stdin: far_in, stdout: far_out, stderr: far_err }))
+}
+
+/// A terminal of the machine.
+pub(crate) fn terminal() -> io::Result<(Ends, Stdio)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let near = openpt(flags)?;
+    grantpt(&near)?;
+    unlockpt(&near)?;
+    let far = ioctl_tiocgptpeer(&near, flags)?;
+    kernel::set_nonblocking(&near)?;
+    Ok((Ends::Terminal(near), Stdio::Terminal(far)))
+}
