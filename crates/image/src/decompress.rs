@@ -1,0 +1,167 @@
+//! Layers come plain, gzipped or as zstd; the first bytes tell, whatever the media type claims.
+
+use std::io::{self, BufReader, Cursor, Read};
+
+use crate::limits::{Limits, MAX_ZSTD_WINDOW_LOG};
+
+/// What is read from the source at once.
+const INPUT_BUFFER: usize = 128 << 10;
+
+/// Marks the error that ends a decompression bomb, among all the errors that reading may meet.
+#[derive(Debug, thiserror::Error)]
+#[error("unpacks to more than {limit} bytes out of {input}: limit `{name}`")]
+pub(crate) struct Bomb {
+    name: &'static str,
+    limit: u64,
+    input: u64,
+}
+
+/// Decompresses, and refuses to go on when far more comes out than went in.
+pub(crate) struct Decompressor<R: Read> {
+    inner: Inner<Counting<R>>,
+    out: u64,
+    limits: Limits,
+}
+
+enum Inner<R: Read> {
+    Plain(BufReader<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
+}
+
+impl<R: Read> Decompressor<R> {
+    pub(crate) fn new(mut input: R, limits: Limits) -> io::Result<Self> {
+        let mut magic = [0; 4];
+        let mut filled = 0;
+        while filled < magic.len() {
+            match input.read(&mut magic[filled..])? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let input = Counting { head: Cursor::new(magic[..filled].to_vec()), inner: input, bytes: 0 };
+        let input = BufReader::with_capacity(INPUT_BUFFER, input);
+        let inner = match magic {
+            [0x1f, 0x8b, ..] => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
+                Inner::Zstd(Box::new(decoder))
+            }
+            _ => Inner::Plain(input),
+        };
+        Ok(Self { inner, out: 0, limits })
+    }
+
+    /// Reads the source to its end, past what the decoder needed, and gives it back.
+    pub(crate) fn finish(mut self) -> io::Result<R> {
+        io::copy(&mut self, &mut io::sink())?;
+        let buffered = match self.inner {
+            Inner::Plain(input) => input,
+            Inner::Gzip(decoder) => (*decoder).into_inner(),
+            Inner::Zstd(decoder) => (*decoder).finish(),
+        };
+        let mut counting = buffered.into_inner();
+        io::copy(&mut counting, &mut io::sink())?;
+        Ok(counting.inner)
+    }
+
+    fn consumed(&self) -> u64 {
+        match &self.inner {
+            Inner::Plain(input) => input.get_ref().bytes,
+            Inner::Gzip(decoder) => decoder.get_ref().get_ref().bytes,
+            Inner::Zstd(decoder) => decoder.get_ref().get_ref().bytes,
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let input = self.consumed();
+        let by_ratio = self.limits.ratio_free_bytes.saturating_add(input.saturating_mul(self.limits.ratio));
+        let (name, limit) = match () {
+            () if self.out > self.limits.layer_bytes => ("layer_bytes", self.limits.layer_bytes),
+            () if self.out > by_ratio => ("ratio", by_ratio),
+            () => return Ok(()),
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidData, Bomb { name, limit, input }))
+    }
+}
+
+impl<R: Read> Read for Decompressor<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match &mut self.inner {
+            Inner::Plain(input) => input.read(buffer),
+            Inner::Gzip(decoder) => decoder.read(buffer),
+            Inner::Zstd(decoder) => decoder.read(buffer),
+        }?;
+        self.out += n as u64;
+        self.check()?;
+        Ok(n)
+    }
+}
+
+/// Gives the first bytes back, and counts.
+struct Counting<R> {
+    head: Cursor<Vec<u8>>,
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match self.head.read(buffer)? {
+            0 => self.inner.read(buffer)?,
+            n => n,
+        };
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("written");
+        encoder.finish().expect("finished")
+    }
+
+    fn read(bytes: &[u8], limits: Limits) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        let mut reader = Decompressor::new(bytes, limits).map_err(|e| e.to_string())?;
+        reader.read_to_end(&mut out).map_err(|e| e.to_string())?;
+        assert_eq!(reader.finish().expect("drained"), b"", "all of the source is read");
+        Ok(out)
+    }
+
+    #[test]
+    fn the_first_bytes_tell_the_compression() {
+        let limits = Limits::default();
+        for text in [&b""[..], b"x", b"hello, layers"] {
+            assert_eq!(read(text, limits).as_deref(), Ok(text));
+            assert_eq!(read(&gzip(text), limits).as_deref(), Ok(text));
+            assert_eq!(read(&zstd::encode_all(text, 3).expect("encoded"), limits).as_deref(), Ok(text));
+        }
+        let members = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(read(&members, limits).as_deref(), Ok(&b"one two"[..]), "gzip files may be concatenated");
+        let frames = [zstd::encode_all(&b"a"[..], 1), zstd::encode_all(&b"b"[..], 1)].map(|f| f.expect("encoded"));
+        assert_eq!(read(&frames.concat(), limits).as_deref(), Ok(&b"ab"[..]));
+        let cut = &gzip(b"hello, layers")[..15];
+        read(cut, limits).expect_err("a cut stream is no layer");
+    }
+
+    #[test]
+    fn bombs_end_at_a_named_limit() {
+        let zeros = vec![0; 4 << 20];
+        let limits = Limits { ratio: 10, ratio_free_bytes: 1 << 20, ..Limits::default() };
+        for bomb in [gzip(&zeros), zstd::encode_all(&zeros[..], 3).expect("encoded")] {
+            let error = read(&bomb, limits).expect_err("a bomb");
+            assert!(error.contains("limit `ratio`"), "{error}");
+            let error = read(&bomb, Limits { layer_bytes: 1 << 20, ..Limits::default() }).expect_err("too large");
+            assert!(error.contains("more than 1048576 bytes") && error.contains("limit `layer_bytes`"), "{error}");
+        }
+    }
+}
