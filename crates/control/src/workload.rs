@@ -1,15 +1,18 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
-//! The controllers: `deployment`, `replicaset`, `statefulset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
+//! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
 
 mod account;
 mod apply;
 mod claim;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
 mod history;
 mod namespace;
+mod pods;
+mod portion;
 mod replicaset;
 mod resources;
 mod rollout;
@@ -30,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, error, events, informer, owner, pod, queue, time};
 use account::Accounts;
+use daemonset::DaemonSets;
 use deployment::Deployments;
 use endpoints::ServiceEndpoints;
 use garbage::Garbage;
@@ -69,6 +73,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     replicaset::listen::<ReplicaSet>(&world, &queues.replica_sets);
     replicaset::listen::<ReplicationController>(&world, &queues.replication_controllers);
     statefulset::listen(&world, &queues.stateful_sets);
+    daemonset::listen(&world, &queues.daemon_sets);
     scheduler::listen(&world, &queues.pods);
     strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
@@ -90,6 +95,9 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "statefulset", CONCURRENCY, queues.stateful_sets, StatefulSets::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "daemonset", CONCURRENCY, queues.daemon_sets, DaemonSets::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     // One by one: each takes room that the next must not count on.
@@ -132,6 +140,7 @@ struct Queues {
     replica_sets: Arc<Queue>,
     replication_controllers: Arc<Queue>,
     stateful_sets: Arc<Queue>,
+    daemon_sets: Arc<Queue>,
     pods: Arc<Queue>,
     ending: Arc<Queue>,
     services: Arc<Queue>,

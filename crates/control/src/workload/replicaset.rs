@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use self::decide::{Decision, decide};
@@ -17,9 +16,9 @@ pub(super) use self::keeper::Keeper;
 use self::status::Counts;
 use super::apply::{self, Part};
 use super::claim::{self, Claimant};
-use super::error::{has_cause, message, status_code};
 use super::events::Events;
 use super::informer::{Key, is_deleted};
+use super::pods::{Failure, Pods};
 use super::queue::{Queue, Wake};
 use super::world::World;
 use super::{Error, owner, pod};
@@ -55,7 +54,7 @@ impl<K: Keeper> Keepers<K> {
         let wanted = set.wanted();
         let decision = if is_deleted(&*set) { Decision::Nothing } else { decide(wanted.replicas, &active) };
         tracing::debug!(%key, %decision, kind = K::KIND, "Size decided");
-        let failure = self.apply(&set, &decision, &key.namespace).await?;
+        let failure = self.apply(&set, &decision).await?;
         let now = Timestamp::now();
         let counts = Counts::of(&wanted, &owned, now);
         self.report(&set, &counts, failure.as_ref(), &key.namespace, now).await?;
@@ -80,67 +79,15 @@ impl<K: Keeper> Keepers<K> {
     }
 
     /// Returns what went wrong in a way that users should know of.
-    async fn apply(&self, set: &K, decision: &Decision, namespace: &str) -> Result<Option<Failure>, Error> {
-        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), namespace);
+    async fn apply(&self, set: &K, decision: &Decision) -> Result<Option<Failure>, Error> {
+        let pods = Pods { world: &self.world, events: &self.events, owner: set };
         match decision {
             Decision::Nothing => Ok(None),
-            Decision::Create(count) => self.create(&pods, set, (*count).min(BURST)).await,
-            Decision::Delete(doomed) => self.delete(&pods, set, doomed).await,
-        }
-    }
-
-    /// One, then twice as many each time: a template that is refused is refused once, not five hundred times.
-    async fn create(&self, pods: &Api<Pod>, set: &K, count: usize) -> Result<Option<Failure>, Error> {
-        let pod = template::pod(set, &set.wanted().template);
-        let (mut left, mut group) = (count, 1);
-        while left > 0 {
-            let size = group.min(left);
-            let created = futures::future::join_all((0..size).map(|_| self.create_one(pods, set, &pod))).await;
-            for result in created {
-                if let Some(failure) = result? {
-                    return Ok(Some(failure));
-                }
+            Decision::Create(count) => {
+                pods.create(&vec![template::pod(set, &set.wanted().template); (*count).min(BURST)]).await
             }
-            left -= size;
-            group *= 2;
+            Decision::Delete(doomed) => pods.delete(doomed).await,
         }
-        Ok(None)
-    }
-
-    async fn create_one(&self, pods: &Api<Pod>, set: &K, pod: &Pod) -> Result<Option<Failure>, Error> {
-        match pods.create(&PostParams::default(), pod).await {
-            Ok(created) => {
-                self.events.normal(set, "SuccessfulCreate", format!("Created pod: {}", created.name_any()));
-                self.world.pods.has_seen(&created).await?;
-                Ok(None)
-            }
-            // The set is about to go, too.
-            Err(error) if has_cause(&error, "NamespaceTerminating") => Ok(None),
-            Err(error) => {
-                let message = message(&error);
-                self.events.warning(set, "FailedCreate", format!("Error creating: {message}"));
-                Ok(Some(Failure { reason: "FailedCreate", message }))
-            }
-        }
-    }
-
-    async fn delete(&self, pods: &Api<Pod>, set: &K, doomed: &[Arc<Pod>]) -> Result<Option<Failure>, Error> {
-        let results = futures::future::join_all(doomed.iter().map(|pod| self.delete_one(pods, set, pod))).await;
-        results.into_iter().find_map(Result::transpose).transpose()
-    }
-
-    async fn delete_one(&self, pods: &Api<Pod>, set: &K, doomed: &Pod) -> Result<Option<Failure>, Error> {
-        let (name, uid) = (doomed.name_any(), doomed.uid().unwrap_or_default());
-        match pods.delete(&name, &apply::only(doomed)).await {
-            Ok(_) => self.events.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}")),
-            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
-            Err(error) => {
-                let message = message(&error);
-                self.events.warning(set, "FailedDelete", format!("Error deleting: {message}"));
-                return Ok(Some(Failure { reason: "FailedDelete", message }));
-            }
-        }
-        self.world.pods.has_lost(&Key::of(doomed), &uid).await.map(|()| None)
     }
 
     async fn report(
@@ -156,11 +103,4 @@ impl<K: Keeper> Keepers<K> {
         let sets: Api<K> = Api::namespaced(self.world.client.clone(), namespace);
         apply::update(&sets, K::cache(&self.world), Part::Status, &**set, &reported).await.map(drop)
     }
-}
-
-/// Why pods could not be created or deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Failure {
-    reason: &'static str,
-    message: String,
 }

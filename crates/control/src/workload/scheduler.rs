@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
 use self::fit::Misfit;
+pub(super) use self::fit::{selects, taints, tolerates};
 use super::apply::{self, Part};
 use super::events::Events;
 use super::informer::{Change, Key, is_deleted};

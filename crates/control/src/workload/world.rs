@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
     pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
+    pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
     pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
     pub(crate) pods: Arc<Cache<Pod>>,
@@ -52,6 +53,7 @@ impl World {
             deployments: Cache::new(),
             replica_sets: Cache::new(),
             replication_controllers: Cache::new(),
+            daemon_sets: Cache::new(),
             stateful_sets: Cache::new(),
             revisions: Cache::new(),
             pods: Cache::new(),
@@ -73,6 +75,7 @@ impl World {
         self.deployments.follow_all(client, tasks);
         self.replica_sets.follow_all(client, tasks);
         self.replication_controllers.follow_all(client, tasks);
+        self.daemon_sets.follow_all(client, tasks);
         self.stateful_sets.follow_all(client, tasks);
         self.revisions.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
@@ -96,6 +99,7 @@ impl World {
             self.deployments.synced(),
             self.replica_sets.synced(),
             self.replication_controllers.synced(),
+            self.daemon_sets.synced(),
             self.stateful_sets.synced(),
             self.revisions.synced(),
             self.pods.synced(),

@@ -1,6 +1,6 @@
-//! StatefulSets and ReplicationControllers over a real API, from the first pod to nothing.
+//! StatefulSets, DaemonSets and ReplicationControllers over a real API, from the first pod to nothing.
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ReplicationController};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -92,4 +92,28 @@ async fn a_replication_controller_is_a_replica_set_of_its_time() {
     cluster.expect("three ready pods", |elders| ready(elders, 3)).await;
     elders.delete("db", &DeleteParams::background()).await.unwrap();
     cluster.expect::<Pod>("no pod is left", <[_]>::is_empty).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_set_follows_its_template_and_its_node() {
+    let cluster = Cluster::start().await;
+    let set = json!({"metadata": {"name": "log"},
+        "spec": {"selector": {"matchLabels": {"app": "db"}}, "template": template("log:v1")}});
+    cluster.create::<DaemonSet>(set).await;
+    let images = |pods: &[Pod]| living(pods).rsplit('=').next().unwrap_or_default().to_owned();
+    let available = |sets: &[DaemonSet], count: Option<i32>| {
+        let status = sets.first().and_then(|set| set.status.clone()).unwrap_or_default();
+        status.number_available == count && status.updated_number_scheduled == count
+    };
+    cluster.expect("one pod on the one node", |sets| available(sets, Some(1))).await;
+    let sets = cluster.api::<DaemonSet>();
+    let change = |spec: Value| Patch::Merge(json!({"spec": spec}));
+    sets.patch("log", &PatchParams::default(), &change(json!({"template": template("log:v2")}))).await.unwrap();
+    cluster.expect::<Pod>("the second version", |pods| pods.len() == 1 && images(pods) == "log:v2").await;
+    cluster.expect("the update is complete", |sets| available(sets, Some(1))).await;
+    cluster.expect::<ControllerRevision>("two revisions", |revisions| revisions.len() == 2).await;
+    let elsewhere = json!({"template": {"spec": {"nodeSelector": {"no": "such"}}}});
+    sets.patch("log", &PatchParams::default(), &change(elsewhere)).await.unwrap();
+    cluster.expect::<Pod>("the node is not for it any more", <[_]>::is_empty).await;
+    cluster.expect("nothing is wanted", |sets| available(sets, None)).await;
 }

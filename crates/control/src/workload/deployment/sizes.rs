@@ -3,6 +3,8 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::super::portion::{Rounding, portion};
+
 /// What a Deployment wants of its ReplicaSets together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -39,25 +41,6 @@ impl Sizes {
 pub(super) fn is_rolling(deployment: &Deployment) -> bool {
     let kind = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
     kind != Some("Recreate")
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
-fn portion(amount: &IntOrString, of: i32, rounding: Rounding) -> i32 {
-    let percent = match amount {
-        IntOrString::Int(count) => return *count,
-        IntOrString::String(text) => text.trim_end_matches('%').parse::<i64>().unwrap_or(0),
-    };
-    let hundredths = percent * i64::from(of);
-    let whole = match rounding {
-        Rounding::Up => (hundredths + 99).div_euclid(100),
-        Rounding::Down => hundredths.div_euclid(100),
-    };
-    i32::try_from(whole).unwrap_or(i32::MAX)
 }
 
 /// A ReplicaSet that has pods, for sharing out.

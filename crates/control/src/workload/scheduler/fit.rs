@@ -78,7 +78,7 @@ fn is_cordoned(node: &Node) -> bool {
 }
 
 /// Those that keep pods away. Nobody else taints a node that is not ready, so that counts as one.
-fn taints(node: &Node) -> Vec<Taint> {
+pub(in super::super) fn taints(node: &Node) -> Vec<Taint> {
     let spoken = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).cloned();
     let unready = (!is_ready(node)).then(|| taint("node.kubernetes.io/not-ready", "NoSchedule"));
     spoken.chain(unready).filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute").collect()
@@ -88,7 +88,7 @@ fn taint(key: &str, effect: &str) -> Taint {
     Taint { key: key.to_owned(), effect: effect.to_owned(), ..Taint::default() }
 }
 
-fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+pub(in super::super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|toleration| {
         let key = toleration.key.as_deref().unwrap_or_default();
         let effect = toleration.effect.as_deref().unwrap_or_default();
@@ -98,7 +98,7 @@ fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     })
 }
 
-fn selects(pod: &Pod, node: &Node) -> bool {
+pub(in super::super) fn selects(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let labels = node.labels();
     if spec.node_selector.iter().flatten().any(|(name, value)| labels.get(name) != Some(value)) {
