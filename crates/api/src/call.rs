@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use crate::request::{Accept, Query, Target};
 use crate::server::Server;
 use crate::storage::Key;
+use crate::streams::Upgrade;
 
 /// Everything a verb needs to know of a request.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Call {
     pub(crate) user_agent: String,
     pub(crate) body: Bytes,
     pub(crate) notices: Arc<Notices>,
+    /// Another protocol that the connection is to speak from here on.
+    pub(crate) upgrade: Option<Upgrade>,
 }
 
 impl Call {

@@ -17,6 +17,7 @@ use crate::render;
 use crate::request::{Encoding, Query, Route, negotiate, route};
 use crate::rules;
 use crate::server::{BoxError, Server};
+use crate::streams::Upgrade;
 use crate::verbs::{self, Verb};
 
 /// The largest body of a request.
@@ -84,6 +85,7 @@ where
                 user_agent: text(&parts.headers, "user-agent"),
                 body,
                 notices,
+                upgrade: Upgrade::of(parts),
             };
             if verb.is_long(&call) {
                 return verbs::act(verb, call).await;

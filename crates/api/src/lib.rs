@@ -26,6 +26,7 @@ mod rules;
 mod selection;
 mod server;
 mod storage;
+mod streams;
 mod subresources;
 mod tokens;
 mod verbs;
@@ -39,3 +40,7 @@ pub use listen::{ServeError, serve};
 pub use logs::{LogError, LogOptions, LogStream, PodLogs};
 pub use pki::{Pki, PkiError, write_kubeconfig};
 pub use server::{InProcess, Options, Server};
+pub use streams::{
+    Ending, PodStreams, Port, PortStream, Resize, Session, SessionOptions, Size, StreamError, StreamFuture,
+    StreamReader, StreamWriter,
+};

@@ -80,7 +80,6 @@ pub(crate) enum Refusal {
         current: u64,
     },
     ServiceUnavailable(String),
-    NotImplemented(String),
     /// Faults of the caller that the real server reports as its own, without a reason.
     Unexplained(String),
     Internal(String),
@@ -159,7 +158,6 @@ impl Refusal {
             Self::Invalid { .. } | Self::Unprocessable => 422,
             Self::TooManyRequests { .. } => 429,
             Self::Unexplained(_) | Self::Internal(_) => 500,
-            Self::NotImplemented(_) => 501,
             Self::ServiceUnavailable(_) => 503,
             Self::RevisionTooLarge { .. } => 504,
         }
@@ -181,7 +179,7 @@ impl Refusal {
             Self::UnsupportedMediaType | Self::UnknownBodyFormat(_) => "UnsupportedMediaType",
             Self::Invalid { .. } | Self::Unprocessable => "Invalid",
             Self::TooManyRequests { .. } => "TooManyRequests",
-            Self::Unexplained(_) | Self::NotImplemented(_) => "",
+            Self::Unexplained(_) => "",
             Self::Internal(_) => "InternalError",
             Self::ServiceUnavailable(_) => "ServiceUnavailable",
             Self::RevisionTooLarge { .. } => "Timeout",
@@ -232,7 +230,6 @@ impl Refusal {
             | Self::TooManyRequests { message, .. }
             | Self::Expired { message, .. }
             | Self::ServiceUnavailable(message)
-            | Self::NotImplemented(message)
             | Self::Unexplained(message) => message.clone(),
         }
     }
@@ -281,7 +278,6 @@ impl Refusal {
             | Self::TooLarge(_)
             | Self::Expired { .. }
             | Self::ServiceUnavailable(_)
-            | Self::NotImplemented(_)
             | Self::Unexplained(_) => None,
         }
     }

@@ -22,6 +22,7 @@ use crate::logs::PodLogs;
 use crate::meter::Meter;
 use crate::registry::Registry;
 use crate::storage::Storage;
+use crate::streams::PodStreams;
 use crate::tokens::Tokens;
 
 /// Anything a request body may fail with.
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) meter: Meter,
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
+    pub(crate) streams: Option<Arc<dyn PodStreams>>,
     /// What was before this revision, nobody can have seen from this server: watches start after it.
     pub(crate) first: Revision,
     /// Ends watches and other streams.
@@ -55,6 +57,8 @@ pub struct Options {
     pub admin_token: Option<String>,
     /// Who reads the logs of pods; without, `pods/log` has nothing to say.
     pub logs: Option<Arc<dyn PodLogs>>,
+    /// Who talks to pods; without, there is nobody to run a command.
+    pub streams: Option<Arc<dyn PodStreams>>,
 }
 
 impl Server {
@@ -71,6 +75,7 @@ impl Server {
             meter: Meter::default(),
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
+            streams: options.streams,
             stopping: CancellationToken::new(),
         };
         let server = Self { inner: Arc::new(inner) };

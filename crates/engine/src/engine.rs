@@ -22,6 +22,7 @@ use crate::definitions;
 use crate::logs::NodeLogs;
 use crate::measure::GatewayCounters;
 use crate::options::{Options, StartError};
+use crate::streams::NodeStreams;
 
 /// A running engine.
 pub struct Engine {
@@ -54,8 +55,12 @@ impl Engine {
         let store = open_store(&options.data)?;
         let pki = Pki::open(&options.data.join("pki"), &[api.ip()]).map_err(StartError::other)?;
         let logs = Arc::new(NodeLogs::default());
-        let server_options =
-            sluice_api::Options { admin_token: Some(pki.admin_token.clone()), logs: Some(logs.clone()) };
+        let streams = Arc::new(NodeStreams::default());
+        let server_options = sluice_api::Options {
+            admin_token: Some(pki.admin_token.clone()),
+            logs: Some(logs.clone()),
+            streams: Some(streams.clone()),
+        };
         let server = Server::start(store, server_options).await.map_err(StartError::other)?;
         let tls = pki.server_tls().map_err(StartError::other)?;
         let stop = CancellationToken::new();
@@ -64,7 +69,7 @@ impl Engine {
         let admin = client(&server, "engine");
         definitions::install(&server, &admin).await?;
         let parts = match options.controllers {
-            true => Some(Parts::start(&server, &options, &logs, &pki.ca).await?),
+            true => Some(Parts::start(&server, &options, (&logs, &streams), &pki.ca).await?),
             false => None,
         };
         let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
@@ -125,13 +130,19 @@ impl Engine {
 }
 
 impl Parts {
-    async fn start(server: &Server, options: &Options, logs: &NodeLogs, ca: &str) -> Result<Self, StartError> {
+    async fn start(
+        server: &Server,
+        options: &Options,
+        (logs, streams): (&NodeLogs, &NodeStreams),
+        ca: &str,
+    ) -> Result<Self, StartError> {
         definitions::install_class(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
         let node_options = NodeOptions::new(&options.data, &options.program);
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
+        streams.connect(agent.streams());
         let stop_controllers = CancellationToken::new();
         let mut controllers = JoinSet::new();
         let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };

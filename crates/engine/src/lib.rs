@@ -9,6 +9,7 @@ mod engine;
 mod logs;
 mod measure;
 mod options;
+mod streams;
 
 pub use engine::Engine;
 pub use options::{Options, StartError};

@@ -11,4 +11,7 @@ mod pod_dir;
 pub mod supervisor;
 mod wire;
 
-pub use agent::{Agent, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError};
+pub use agent::{
+    Agent, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError,
+    StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize,
+};

@@ -1,4 +1,4 @@
-//! Streams into pods: checked as far as the API knows; the streams themselves come with the node.
+//! Streams into pods: checked here, carried by `streams`.
 
 use http::Response;
 use serde_json::Value;
@@ -7,18 +7,57 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::object::Object;
 use crate::refusal::Refusal;
+use crate::streams::{self, SessionOptions};
+
+/// Ports that one connection of the old form may name: each has two channels, and a channel's number is a byte.
+const MAX_PORTS: usize = 64;
 
 /// `exec`, `attach`, `portforward`.
 pub(super) fn stream(call: &Call, what: &str) -> Result<Response<Body>, Refusal> {
     let entry = call.server.storage().get(&call.key()).ok_or_else(|| Refusal::not_found(call.kind(), call.name()))?;
-    let pod = entry.value();
-    if what != "portforward" {
-        container(&pod, call.query.text("container"), |_| None)?;
-    }
+    let pod = entry.to_value();
+    let container = match what {
+        "portforward" => String::new(),
+        _ => container(&pod, call.query.text("container"), |_| None)?,
+    };
     if pod.text("/spec/nodeName").is_empty() {
         return Err(Refusal::bad(format!("pod {} does not have a host assigned", call.name())));
     }
-    Err(Refusal::NotImplemented(format!("{what} is not served in this release")))
+    let upgrade = call.upgrade.as_ref().ok_or_else(|| Refusal::bad("Upgrade request required"))?;
+    if what == "portforward" {
+        return Ok(streams::ports(call, upgrade, pod, ports(call)?));
+    }
+    let options = session(call, container, what == "exec")?;
+    Ok(streams::command(call, upgrade, pod, options))
+}
+
+fn session(call: &Call, container: String, exec: bool) -> Result<SessionOptions, Refusal> {
+    let query = &call.query;
+    let (stdin, stdout, tty) = (query.flag("stdin"), query.flag("stdout"), query.flag("tty"));
+    // A terminal has one output.
+    let stderr = query.flag("stderr") && !tty;
+    if !stdin && !stdout && !stderr {
+        return Err(Refusal::bad("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    let words: Vec<String> = query.all("command").map(str::to_owned).collect();
+    if exec && words.is_empty() {
+        return Err(Refusal::bad("you must specify at least one command for the container"));
+    }
+    Ok(SessionOptions { container, command: exec.then_some(words), stdin, stdout, stderr, tty })
+}
+
+/// The ports of the old form.
+fn ports(call: &Call) -> Result<Vec<u16>, Refusal> {
+    let words = call.query.all("ports").flat_map(|text| text.split(','));
+    let read = |word: &str| {
+        let port: Option<u16> = word.parse().ok().filter(|port| *port != 0);
+        port.ok_or_else(|| Refusal::bad(format!("unable to parse {word:?} as a port")))
+    };
+    let ports = words.map(read).collect::<Result<Vec<u16>, Refusal>>()?;
+    match ports.len() {
+        0..=MAX_PORTS => Ok(ports),
+        more => Err(Refusal::bad(format!("{more} ports are more than the {MAX_PORTS} that one connection may have"))),
+    }
 }
 
 /// `proxy` of pods, services and nodes.

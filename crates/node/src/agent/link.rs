@@ -152,7 +152,7 @@ fn launch(exe: &Path, dir: &PodDir) -> Result<(), LinkError> {
 }
 
 /// Socket paths hold about a hundred bytes, data directories any number: goes by way of an open directory where needed.
-async fn open(dir: &PodDir) -> io::Result<UnixStream> {
+pub(super) async fn open(dir: &PodDir) -> io::Result<UnixStream> {
     const MAX_SOCKET_PATH: usize = 100;
     let path = dir.socket();
     if path.as_os_str().len() <= MAX_SOCKET_PATH {

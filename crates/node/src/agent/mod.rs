@@ -2,7 +2,7 @@
 //!
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
 //! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
-//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote.
+//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote; `streams` talks to what runs.
 
 mod addresses;
 mod context;
@@ -22,6 +22,7 @@ mod prepare;
 mod probes;
 mod sources;
 mod status;
+mod streams;
 mod teardown;
 mod tokens;
 mod volumes;
@@ -39,6 +40,7 @@ use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::NodeOptions;
+pub use streams::{Ended, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize};
 
 /// Changes of ConfigMaps, Secrets and images that a slow pod may lag behind before it looks at all of them again.
 const MAX_CHANGES: usize = 256;
@@ -108,6 +110,11 @@ impl Agent {
     /// Reads the logs of this node's pods; cheap to clone.
     pub fn logs(&self) -> LogReader {
         LogReader::new(&self.options.data_dir)
+    }
+
+    /// Talks to what runs in this node's pods; cheap to clone.
+    pub fn streams(&self) -> StreamOpener {
+        StreamOpener::new(&self.options.data_dir)
     }
 
     /// Ends the agent and leaves every pod running: the next agent over the same directory adopts them.

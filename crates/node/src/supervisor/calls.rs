@@ -91,11 +91,17 @@ impl Supervisor {
             }
             Request::Run { container, command, streams } => {
                 let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
+                if self.containers[index].pid.is_none() {
+                    return Some(Outcome::Refused(format!("container `{container}` does not run")));
+                }
                 let started = self.run_session((connection, call), index, &command, streams);
                 return started.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
             }
             Request::Attach { container, streams } => {
                 let Some(index) = find(&self.machine, &container) else { return unknown(&container) };
+                if self.containers[index].pid.is_none() {
+                    return Some(Outcome::Refused(format!("container `{container}` does not run")));
+                }
                 let attached = self.attach((connection, call), index, streams);
                 return attached.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
             }

@@ -29,9 +29,6 @@ impl Supervisor {
         argv: &[String],
         streams: Streams,
     ) -> io::Result<()> {
-        if self.containers[index].pid.is_none() {
-            return Err(io::Error::other("the container does not run"));
-        }
         if self.sides.len() >= MAX_SIDES {
             return Err(io::Error::other(format!("{MAX_SIDES} commands run in this pod already")));
         }
@@ -53,9 +50,6 @@ impl Supervisor {
 
     /// Hands out the streams of a container that runs. The outcome follows when it has ended.
     pub(super) fn attach(&mut self, (connection, call): (u64, u64), index: usize, streams: Streams) -> io::Result<()> {
-        if self.containers[index].pid.is_none() {
-            return Err(io::Error::other("the container does not run"));
-        }
         if self.taps.len() >= MAX_TAPS {
             return Err(io::Error::other(format!("{MAX_TAPS} readers are attached to this pod already")));
         }
