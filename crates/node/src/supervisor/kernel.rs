@@ -83,6 +83,14 @@ pub(super) fn lead_session_on_stdin(process: &mut std::process::Command) {
     unsafe { process.pre_exec(lead) };
 }
 
+/// Drops code that was read in from the process's memory; the kernel brings back what is needed again.
+#[expect(unsafe_code, reason = "no safe madvise")]
+pub(super) fn forget_code(code: std::ops::Range<usize>) {
+    // SAFETY: the range is a private mapping of a file that can be executed and not written. Its pages are therefore what the
+    // file says, and dropping them changes nothing but where the next access finds them.
+    let _kept_then = unsafe { libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED) };
+}
+
 /// Both clocks.
 pub(super) fn now() -> Now {
     let mono = clock_gettime(ClockId::Boottime);

@@ -15,6 +15,7 @@ mod framing;
 pub(crate) mod kernel;
 pub(crate) mod log_file;
 mod output;
+mod rest;
 mod run;
 mod sessions;
 mod side;

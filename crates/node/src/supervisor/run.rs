@@ -22,6 +22,7 @@ use super::{
     ends::taps_of,
     kernel,
     output::Output,
+    rest::Rest,
     side::{Purpose, Side, Work},
     stdio::{Ends, Stdio, Wanted, pipes, terminal},
     taps::Tap,
@@ -51,6 +52,7 @@ pub(super) struct Supervisor {
     pub(super) connections: Vec<Connection>,
     pub(super) next_connection: u64,
     pub(super) published: PodState,
+    rest: Rest,
 }
 
 /// The process of a container, while there is one.
@@ -97,6 +99,7 @@ impl Supervisor {
             connections: Vec::new(),
             next_connection: 0,
             published: PodState { sequence, ..PodState::default() },
+            rest: Rest::default(),
         }
     }
 
@@ -104,7 +107,7 @@ impl Supervisor {
         self.feed(Input::Tick);
         self.publish();
         while !self.machine.finished() {
-            for source in self.wait_for_something(self.next_wake_ms()) {
+            for source in self.wait() {
                 self.serve(source);
             }
             self.expire();
@@ -112,6 +115,14 @@ impl Supervisor {
         }
         self.leave();
         ExitCode::SUCCESS
+    }
+
+    /// Waits until something is to be done, and rests when that takes long.
+    fn wait(&mut self) -> Vec<Source> {
+        let wake_at_ms = self.next_wake_ms();
+        let sources = self.wait_for_something(self.rest.wake_at_ms(wake_at_ms, kernel::now().mono_ms));
+        self.rest.waited(!sources.is_empty(), wake_at_ms, kernel::now().mono_ms);
+        sources
     }
 
     /// Gives the machine an input and does what it says, until it has nothing more to say.
