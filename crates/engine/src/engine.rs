@@ -139,7 +139,7 @@ impl Parts {
         definitions::install_class(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
-        let node_options = NodeOptions::new(&options.data, &options.program);
+        let node_options = NodeOptions { driver: options.driver, ..NodeOptions::new(&options.data, &options.program) };
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
         streams.connect(agent.streams());

@@ -13,3 +13,4 @@ mod streams;
 
 pub use engine::Engine;
 pub use options::{Options, StartError};
+pub use sluice_node::Driver;

@@ -16,6 +16,8 @@ pub struct Options {
     pub controllers: bool,
     /// Whether pods are stopped with the engine or run on.
     pub stop_pods: bool,
+    /// What runs pods that do not say so themselves.
+    pub driver: sluice_node::Driver,
     /// Our own binary: pods' supervisors are started from it.
     pub program: PathBuf,
 }

@@ -5,13 +5,15 @@
 //! through the API, prepares what they need, drives their supervisors, probes them and reports.
 
 mod agent;
+mod confinement;
 mod lifecycle;
+mod netlink;
 mod plan;
 mod pod_dir;
 pub mod supervisor;
 mod wire;
 
 pub use agent::{
-    Agent, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError,
+    Agent, Driver, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError,
     StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize,
 };

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::{Confinement, Sandbox};
+
 /// The newest plan this binary writes and reads.
 pub(crate) const PLAN_VERSION: u32 = 1;
 
@@ -24,6 +26,9 @@ pub(crate) struct PodPlan {
     pub(crate) log_dir: PathBuf,
     /// Init containers and sidecars first, in their order, then the app containers.
     pub(crate) containers: Vec<ContainerPlan>,
+    /// Present when the pod's containers are confined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +102,8 @@ pub(crate) struct Command {
     pub(crate) uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) confinement: Option<Box<Confinement>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,9 +74,33 @@ pub(crate) struct Up {
     /// Stop all pods when the engine stops, instead of letting them run on
     #[arg(long)]
     pub stop_pods: bool,
+    /// What runs pods that name no runtimeClassName: processes of this machine, or containers
+    #[arg(long, value_enum, default_value_t)]
+    pub driver: DriverFlag,
     /// Print the ready line as JSON
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DriverFlag {
+    /// Processes for process images; containers for other images, where the machine can make them
+    #[default]
+    Auto,
+    /// Containers for everything
+    Container,
+    /// Processes for everything
+    Process,
+}
+
+impl From<DriverFlag> for sluice_engine::Driver {
+    fn from(flag: DriverFlag) -> Self {
+        match flag {
+            DriverFlag::Auto => Self::Auto,
+            DriverFlag::Container => Self::Container,
+            DriverFlag::Process => Self::Process,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

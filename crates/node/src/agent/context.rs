@@ -1,16 +1,22 @@
 //! What all pods of a node share.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
 use tokio::sync::{broadcast, watch};
+use tracing::warn;
 
 use super::{
     addresses::AddressPool,
     drain::Gateways,
     events::{Happening, Recorder, reference},
     images::Images,
+    network::PodNet,
     options::NodeOptions,
     sources::Reference,
 };
@@ -21,6 +27,8 @@ pub(super) struct Context {
     pub(super) options: Arc<NodeOptions>,
     pub(super) images: Images,
     pub(super) addresses: AddressPool,
+    pub(super) net: PodNet,
+    pub(super) containers_possible: bool,
     pub(super) recorder: Recorder,
     pub(super) changes: broadcast::Sender<Reference>,
     pub(super) gateways: watch::Receiver<Gateways>,
@@ -31,6 +39,17 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn pod_dir(&self, uid: &str) -> PodDir {
         PodDir::new(self.options.pods_dir().join(uid))
+    }
+
+    /// A pod is gone: its address rests, and its ports of the machine are nobody's.
+    pub(super) async fn release(&self, uid: &str, address: Option<Ipv4Addr>) {
+        if let Some(address) = address {
+            self.addresses.release(address, Timestamp::now());
+            self.net.addresses.release(address, Timestamp::now());
+        }
+        if let Err(error) = self.net.leave(uid).await {
+            warn!(uid, %error, "Ports of the machine not withdrawn");
+        }
     }
 
     pub(super) fn event(&self, pod: &Pod, reason: &str, message: &str) {

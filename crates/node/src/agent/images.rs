@@ -1,6 +1,10 @@
 //! What an image name stands for on this node: a command of this machine.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
@@ -27,6 +31,10 @@ pub(super) struct Image {
     pub(super) arguments: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) dir: Option<String>,
+    /// `USER[:GROUP]`, each a name or a number of the image's own; empty for root.
+    pub(super) user: String,
+    /// Unpacked, bottom first; none for an image that stands for the machine's own files.
+    pub(super) layers: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +55,14 @@ pub(super) struct Images {
 impl Images {
     pub(super) fn resolve(&self, image: &str, exe: &Path) -> Result<Image, UnknownImage> {
         if image == HOST {
-            return Ok(Image { entrypoint: Vec::new(), arguments: Vec::new(), env: Vec::new(), dir: None });
+            return Ok(Image {
+                entrypoint: Vec::new(),
+                arguments: Vec::new(),
+                env: Vec::new(),
+                dir: None,
+                user: String::new(),
+                layers: Vec::new(),
+            });
         }
         if let Some(tag) = demo_tag(image) {
             return Ok(Image {
@@ -55,6 +70,8 @@ impl Images {
                 arguments: Vec::new(),
                 env: vec![("DEMO_VERSION".to_owned(), tag.to_owned())],
                 dir: None,
+                user: String::new(),
+                layers: Vec::new(),
             });
         }
         let registered = self.registered.load();
@@ -64,7 +81,14 @@ impl Images {
             arguments: spec.args.clone(),
             env: Vec::new(),
             dir: spec.dir.clone(),
+            user: String::new(),
+            layers: Vec::new(),
         })
+    }
+
+    /// Whether a name stands for a program of this machine.
+    pub(super) fn is_process(&self, image: &str) -> bool {
+        image == HOST || demo_tag(image).is_some() || self.registered.load().contains_key(image)
     }
 
     /// Follows the ProcessImages and tells the pods when there is another one.

@@ -17,7 +17,10 @@ use tokio::{
 
 use crate::{
     pod_dir::{PodDir, SOCKET, append_private},
-    supervisor::kernel::{boot_id, start_ticks},
+    supervisor::{
+        container::cgroup::Group,
+        kernel::{boot_id, start_ticks},
+    },
     wire::{Call, Condition, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, PodState, Request},
 };
 
@@ -119,7 +122,12 @@ impl Link {
 ///
 /// A process id is trusted only together with the start time that was written down, so that nobody else's process is hit: a
 /// group outlives its first process, but its id is not given away while the group lives.
-pub(super) fn kill_leftovers(state: &PodState) {
+pub(super) fn kill_leftovers(dir: &PodDir, state: &PodState) {
+    // Containers are known by their control group, whatever their processes' ids are now.
+    let uid = dir.path().file_name().unwrap_or_default().to_string_lossy();
+    let group = Group::pod(&uid);
+    group.kill();
+    group.remove();
     if state.boot_id != boot_id() {
         return;
     }

@@ -5,10 +5,16 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::netlink::HostPort;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Memory {
     pub(super) address: Option<Ipv4Addr>,
+    /// The pod runs in containers.
+    pub(super) confined: bool,
+    /// The ports of the machine that lead to it.
+    pub(super) host_ports: Vec<HostPort>,
     /// The number of the newest notice that became an event.
     pub(super) published: u64,
     pub(super) readiness: BTreeMap<String, Readiness>,

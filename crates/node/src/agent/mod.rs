@@ -5,9 +5,11 @@
 //! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote; `streams` talks to what runs.
 
 mod addresses;
+mod confine;
 mod context;
 mod downward;
 mod drain;
+mod driver_choice;
 mod env;
 mod events;
 mod expand;
@@ -15,6 +17,7 @@ mod images;
 mod link;
 mod logs;
 mod memory;
+mod network;
 mod node;
 mod options;
 mod pods;
@@ -34,12 +37,15 @@ use tokio::{
     sync::{broadcast, watch},
     task::JoinSet,
 };
+use tracing::{info, warn};
 
-use self::{addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory};
+use self::{
+    addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory, network::PodNet,
+};
 use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
-pub use options::NodeOptions;
+pub use options::{Driver, NodeOptions};
 pub use streams::{Ended, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize};
 
 /// Changes of ConfigMaps, Secrets and images that a slow pod may lag behind before it looks at all of them again.
@@ -88,8 +94,15 @@ impl Agent {
         watches.spawn(recording);
         watches.spawn(node::keep_alive(client.clone(), options.clone(), stopping.clone()));
 
+        let (addresses, net) = networks(&options);
+        let containers_possible = driver_choice::containers_possible();
+        if !containers_possible && options.driver != Driver::Process {
+            info!("No containers here (they take root and overlayfs): pods run as processes");
+        }
         let context = Context {
-            addresses: addresses(&options),
+            addresses,
+            net,
+            containers_possible,
             host_ip: node::host_ip(),
             allocatable: node::capacity(&options),
             client,
@@ -139,17 +152,30 @@ impl Agent {
             })
             .collect();
         while stops.join_next().await.is_some() {}
+        if let Err(error) = PodNet::open(&options.data_dir).remove().await {
+            warn!(%error, "The pods' network is left behind");
+        }
     }
 }
 
-/// The pool of pod addresses, without those that pods have already.
-fn addresses(options: &NodeOptions) -> AddressPool {
-    let pool = AddressPool::open(options.pod_network, options.data_dir.join("addresses.json"), seed());
+/// The addresses of process pods have this many bits in common.
+const PROCESS_PREFIX_LENGTH: u32 = 10;
+
+/// Where pods get their addresses from, knowing those that pods have already.
+fn networks(options: &NodeOptions) -> (AddressPool, PodNet) {
+    let file = options.data_dir.join("addresses.json");
+    let pool = AddressPool::open(options.pod_network, PROCESS_PREFIX_LENGTH, file, seed());
+    let mut net = PodNet::open(&options.data_dir);
     for pod in std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten() {
         let memory: Option<Memory> = read_json(&PodDir::new(pod.path()).memory()).ok().flatten();
-        memory.and_then(|memory| memory.address).into_iter().for_each(|address| pool.adopt(address));
+        let Some(memory) = memory else { continue };
+        if let Some(address) = memory.address {
+            pool.adopt(address);
+            net.addresses.adopt(address);
+        }
+        net.adopt(&pod.file_name().to_string_lossy(), memory.host_ports);
     }
-    pool
+    (pool, net)
 }
 
 /// Some number that is another one for every agent.

@@ -11,6 +11,18 @@ use rustix::system::uname;
 /// How long a stop waits for the gateways to withdraw a pod, unless told otherwise.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What runs pods that do not say so themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Processes for process images, containers for all other images where the machine can make them.
+    #[default]
+    Auto,
+    /// Containers for everything: process images see the machine's files through a layer of their own.
+    Container,
+    /// Plain processes for everything.
+    Process,
+}
+
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     /// The name of the Node object; the host name by default.
@@ -21,8 +33,9 @@ pub struct NodeOptions {
     pub exe: PathBuf,
     /// The longest a stop waits for the gateways to let go of a pod; not charged to its grace period.
     pub drain_timeout: Duration,
-    /// Pods get their addresses out of this network, prefix length 10.
+    /// Process pods get their addresses out of this network, prefix length 10.
     pub pod_network: Ipv4Addr,
+    pub driver: Driver,
 }
 
 impl NodeOptions {
@@ -33,6 +46,7 @@ impl NodeOptions {
             exe: exe.into(),
             drain_timeout: DRAIN_TIMEOUT,
             pod_network: Ipv4Addr::new(127, 64, 0, 0),
+            driver: Driver::default(),
         }
     }
 

@@ -6,7 +6,6 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
@@ -102,9 +101,8 @@ impl Pods {
             info!(uid, "Ending a pod that the API does not know");
             let (context, dir) = (self.context.clone(), PodDir::new(directory.path()));
             self.tasks.spawn(async move {
-                if let Some(address) = tear_down(&dir, &context.options, Grace::None).await {
-                    context.addresses.release(address, Timestamp::now());
-                }
+                let address = tear_down(&dir, &context.options, Grace::None).await;
+                context.release(&uid, address).await;
             });
         }
     }

@@ -11,10 +11,11 @@ use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Po
 use kube::ResourceExt as _;
 
 use super::{
+    confine::{DEFAULT_PATH, Wish},
     downward::Facts,
     env,
     expand::expand,
-    images::Images,
+    images::{Image, Images},
     options::{NodeOptions, pod_log_dir},
     probes::port,
     sources::Sources,
@@ -22,6 +23,7 @@ use super::{
     volumes,
 };
 use crate::{
+    confinement::{Confinement, Sandbox},
     plan::{Command, ContainerPlan, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
     pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
 };
@@ -40,6 +42,8 @@ pub(super) struct Preparation<'a> {
     pub(super) sources: &'a Sources,
     pub(super) images: &'a Images,
     pub(super) options: &'a NodeOptions,
+    /// Present when the pod runs in containers.
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 impl Preparation<'_> {
@@ -61,6 +65,7 @@ impl Preparation<'_> {
             namespace,
             name,
             uid,
+            sandbox: self.sandbox.clone(),
         }
     }
 
@@ -99,7 +104,7 @@ impl Preparation<'_> {
         let image =
             self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
         let user = user(self.spec, container).map_err(|error| ("CreateContainerConfigError", error))?;
-        let given: Vec<(String, String)> = self.given(container).into_iter().chain(image.env.clone()).collect();
+        let given: Vec<(String, String)> = self.given(container, &image).into_iter().chain(image.env.clone()).collect();
         let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
             .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
         let argv = argv(container, &image.entrypoint, &image.arguments, &env);
@@ -110,17 +115,52 @@ impl Preparation<'_> {
             return Err(("CreateContainerError", message));
         }
         let own = self.work_dir(container, user).map_err(|error| ("CreateContainerError", error.to_string()))?;
+        let own = if self.sandbox.is_some() { PathBuf::from("/") } else { own };
+        let confinement = self
+            .confinement(container, &image, &env)
+            .map_err(|error| ("CreateContainerConfigError", error))?
+            .map(Box::new);
         let dir = container.working_dir.clone().filter(|dir| !dir.is_empty()).or(image.dir).map_or(own, PathBuf::from);
-        Ok(Command { argv, env: env.into_iter().collect(), dir, uid: user.0, gid: user.1 })
+        Ok(Command { argv, env: env.into_iter().collect(), dir, uid: user.0, gid: user.1, confinement })
     }
 
-    /// What every process is told of its place.
-    fn given(&self, container: &Container) -> Vec<(String, String)> {
+    fn confinement(
+        &self,
+        container: &Container,
+        image: &Image,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Option<Confinement>, String> {
+        if self.sandbox.is_none() {
+            return Ok(None);
+        }
+        let wish = Wish {
+            pod: self.pod,
+            spec: self.spec,
+            container,
+            image,
+            dir: self.dir,
+            data_dir: &self.options.data_dir,
+            env,
+            facts: self.facts,
+        };
+        wish.confinement().map(Some)
+    }
+
+    /// What every process is told of its place. An image of its own knows nothing of ours, and is told no more than anywhere.
+    fn given(&self, container: &Container, image: &Image) -> Vec<(String, String)> {
+        if !image.layers.is_empty() {
+            let hostname =
+                self.sandbox.as_ref().map_or_else(|| self.pod.name_any(), |sandbox| sandbox.hostname.clone());
+            return vec![("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOSTNAME".to_owned(), hostname)];
+        }
         let mut env: Vec<(String, String)> =
             INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
         let ip = self.facts.pod_ip.to_string();
         let port = container.ports.iter().flatten().next().map_or(DEFAULT_PORT, |port| port.container_port);
-        let termination = self.dir.termination_file(&container.name).to_string_lossy().into_owned();
+        let termination = match (&self.sandbox, &container.termination_message_path) {
+            (None, _) => self.dir.termination_file(&container.name).to_string_lossy().into_owned(),
+            (Some(_), path) => path.clone().unwrap_or_else(|| "/dev/termination-log".to_owned()),
+        };
         env.extend(
             [
                 ("HOSTNAME", self.pod.name_any()),
@@ -133,7 +173,11 @@ impl Preparation<'_> {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        env.extend(volumes::placements(self.pod, self.dir, container).0);
+        if self.sandbox.is_some() {
+            let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
+            env.push(("PATH".to_owned(), path));
+        }
+        env.extend(volumes::places(self.pod, self.dir, container, self.sandbox.is_some()));
         env
     }
 

@@ -53,7 +53,7 @@ async fn stop(dir: &PodDir, grace_seconds: u64) {
     if let Ok(Some(state)) = read_json::<PodState>(&dir.state())
         && !state.finished
     {
-        kill_leftovers(&state);
+        kill_leftovers(dir, &state);
     }
 }
 

@@ -32,6 +32,27 @@ pub(crate) struct Now {
     pub(crate) wall: Timestamp,
 }
 
+/// How the first process of a container has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub(crate) code: i32,
+    pub(crate) signal: Option<i32>,
+    /// The kernel took it to get memory back.
+    pub(crate) out_of_memory: bool,
+    /// Its last words.
+    pub(crate) message: String,
+}
+
+impl Death {
+    fn reason(&self) -> &'static str {
+        match self.code {
+            _ if self.out_of_memory => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        }
+    }
+}
+
 /// What happened. Containers go by their index in the plan.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -48,9 +69,7 @@ pub(crate) enum Input {
     },
     Exited {
         index: usize,
-        code: i32,
-        signal: Option<i32>,
-        message: String,
+        death: Death,
     },
     HookEnded {
         index: usize,
@@ -258,7 +277,7 @@ impl Machine {
             Input::Tick => {}
             Input::Spawned { index, pid, ticks } => self.spawned(index, pid, ticks, now, out),
             Input::SpawnFailed { index, message } => self.spawn_failed(index, message, now, out),
-            Input::Exited { index, code, signal, message } => self.exited(index, code, signal, message, now, out),
+            Input::Exited { index, death } => self.exited(index, death, now, out),
             Input::HookEnded { index, moment, result } => self.hook_ended(index, moment, result, now, out),
             Input::StartupPassed { index, id } => {
                 if let Life::Running(run) = &mut self.cells[index].life
@@ -318,15 +337,7 @@ impl Machine {
         self.after_exit(index, exit, 0, now, out);
     }
 
-    fn exited(
-        &mut self,
-        index: usize,
-        code: i32,
-        signal: Option<i32>,
-        message: String,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
+    fn exited(&mut self, index: usize, death: Death, now: Now, out: &mut Vec<Action>) {
         let restart_count = self.cells[index].starts.saturating_sub(1);
         let Life::Running(run) = &mut self.cells[index].life else { return };
         if run.post_start_pending {
@@ -338,10 +349,10 @@ impl Machine {
         let exit = Exit {
             id: std::mem::take(&mut run.id),
             restart_count,
-            code,
-            signal,
-            reason: if code == 0 { "Completed" } else { "Error" }.to_owned(),
-            message,
+            code: death.code,
+            signal: death.signal,
+            reason: death.reason().to_owned(),
+            message: death.message,
             started_at: run.started_at,
             finished_at: now.wall,
         };

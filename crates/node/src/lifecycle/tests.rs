@@ -61,10 +61,13 @@ impl World {
                     self.feed(Input::Spawned { index, pid: self.next_pid, ticks: 0 });
                 }
                 Action::Signal { index, .. } if !self.stubborn => {
-                    self.feed(Input::Exited { index, code: 143, signal: Some(15), message: String::new() });
+                    self.feed(Input::Exited {
+                        index,
+                        death: Death { code: 143, signal: Some(15), ..Death::default() },
+                    });
                 }
                 Action::Kill { index } => {
-                    self.feed(Input::Exited { index, code: 137, signal: Some(9), message: String::new() });
+                    self.feed(Input::Exited { index, death: Death { code: 137, signal: Some(9), ..Death::default() } });
                 }
                 _ => {}
             }
@@ -73,7 +76,7 @@ impl World {
 
     fn exit(&mut self, name: &str, code: i32) {
         let index = self.index(name);
-        self.feed(Input::Exited { index, code, signal: None, message: String::new() });
+        self.feed(Input::Exited { index, death: Death { code, ..Death::default() } });
     }
 
     fn hook(&mut self, name: &str, moment: Moment, result: Result<(), &str>) {
@@ -157,11 +160,19 @@ fn plan(containers: &str, restart_policy: RestartPolicy) -> PodPlan {
         grace_seconds: 30,
         log_dir: "/tmp".into(),
         containers: containers.collect(),
+        sandbox: None,
     }
 }
 
 fn ready() -> Launch {
-    Launch::Ready(Command { argv: vec!["true".to_owned()], env: Vec::new(), dir: "/".into(), uid: None, gid: None })
+    Launch::Ready(Command {
+        argv: vec!["true".to_owned()],
+        env: Vec::new(),
+        dir: "/".into(),
+        uid: None,
+        gid: None,
+        confinement: None,
+    })
 }
 
 #[test]

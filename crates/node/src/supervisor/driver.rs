@@ -12,7 +12,7 @@ use super::{kernel, stdio::Stdio};
 use crate::plan::Command;
 
 /// What a process on a terminal is told it is, unless its container says.
-const DEFAULT_TERM: &str = "xterm";
+pub(super) const DEFAULT_TERM: &str = "xterm";
 
 pub(crate) trait Driver {
     /// Starts a container. Its end is seen by waiting for its process, which must be our child.
@@ -21,6 +21,20 @@ pub(crate) trait Driver {
     fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned>;
     /// Signals everything in a container, or everything that an `exec` has started.
     fn signal(&mut self, pid: Pid, signal: Signal);
+    /// The first process of a container is gone: ends and takes away what it leaves behind.
+    fn ended(&mut self, pid: Pid) -> Remains {
+        self.signal(pid, Signal::KILL);
+        Remains::default()
+    }
+    /// The pod is over.
+    fn close(&mut self) {}
+}
+
+/// What only the driver can know of how a container ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// The kernel ended something in it for want of memory.
+    pub(crate) out_of_memory: bool,
 }
 
 #[derive(Debug)]

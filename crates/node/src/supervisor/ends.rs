@@ -4,7 +4,6 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use super::{
     connection::Connection,
-    driver::Driver as _,
     kernel,
     output::Output,
     run::{Source, Supervisor},
@@ -12,7 +11,7 @@ use super::{
     taps::Tap,
 };
 use crate::{
-    lifecycle::Input,
+    lifecycle::{Death, Input},
     wire::{ExecOutcome, Outcome},
 };
 
@@ -37,7 +36,7 @@ impl Supervisor {
 
     fn container_ended(&mut self, index: usize, pid: Pid, status: WaitStatus) {
         // Whatever the first process has left behind ends with it.
-        self.driver.signal(pid, Signal::KILL);
+        let remains = self.driver.ended(pid);
         self.drop_sides(|side| side.container == index);
         let mut slot = std::mem::take(&mut self.containers[index]);
         if let Some(output) = &mut slot.output {
@@ -46,7 +45,8 @@ impl Supervisor {
         let (code, signal) = exit_code(status);
         self.end_taps(index, code);
         let message = self.last_words(index, code, slot.output.as_ref());
-        self.feed(Input::Exited { index, code, signal, message });
+        let out_of_memory = remains.out_of_memory && signal == Some(Signal::KILL.as_raw());
+        self.feed(Input::Exited { index, death: Death { code, signal, out_of_memory, message } });
     }
 
     fn last_words(&self, index: usize, code: i32, output: Option<&Output>) -> String {
@@ -93,6 +93,7 @@ impl Supervisor {
                 let _reaped = rustix::process::waitpid(Some(stray), WaitOptions::empty());
             }
         }
+        self.driver.close();
         self.accept();
         let _gone = std::fs::remove_file(self.dir.socket());
         let until_ms = kernel::now().mono_ms + FAREWELL_MS;

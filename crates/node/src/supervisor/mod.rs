@@ -9,6 +9,7 @@
 
 mod calls;
 mod connection;
+pub(crate) mod container;
 pub(crate) mod driver;
 mod ends;
 mod framing;
@@ -35,6 +36,10 @@ use rustix::{
     fs::{FlockOperation, flock},
 };
 
+use self::{
+    container::ContainerDriver,
+    driver::{Driver, ProcessDriver},
+};
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
@@ -97,6 +102,8 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
     let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
     hold(&lock)?;
+    // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
+    let driver = driver(&dir, &plan)?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {
@@ -112,7 +119,16 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
         Some(saved) => Machine::resume(plan, boot_id, saved, now),
         None => Machine::new(plan, boot_id),
     };
-    Ok(Some(run::Supervisor::new(dir, lock, machine, sequence, listener, signals)))
+    Ok(Some(run::Supervisor::new(dir, lock, driver, machine, sequence, listener, signals)))
+}
+
+fn driver(dir: &PodDir, plan: &PodPlan) -> Result<Box<dyn Driver>, SetupError> {
+    Ok(match &plan.sandbox {
+        None => Box::new(ProcessDriver),
+        Some(sandbox) => {
+            Box::new(ContainerDriver::new(dir.path(), plan, sandbox).map_err(system("make the pod's sandbox"))?)
+        }
+    })
 }
 
 /// A supervisor that was killed just now may still hold its lock while the kernel takes it apart.

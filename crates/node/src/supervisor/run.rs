@@ -2,11 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
     },
     process::ExitCode,
 };
@@ -18,7 +18,7 @@ use rustix::{
 
 use super::{
     connection::Connection,
-    driver::{Driver, ProcessDriver},
+    driver::Driver,
     ends::taps_of,
     kernel,
     output::Output,
@@ -34,6 +34,7 @@ use crate::{
     wire::{ExecOutcome, Exit, Outcome, PodState},
 };
 
+const ANYBODYS_FILE: u32 = 0o666;
 /// The exit code of a command that was killed with its container.
 const KILLED: i32 = 128 + 9;
 
@@ -41,7 +42,7 @@ pub(super) struct Supervisor {
     pub(super) dir: PodDir,
     /// Held, not used: it keeps other supervisors away.
     _lock: File,
-    pub(super) driver: ProcessDriver,
+    pub(super) driver: Box<dyn Driver>,
     pub(super) machine: Machine,
     inputs: VecDeque<Input>,
     pub(super) containers: Vec<Slot>,
@@ -79,6 +80,7 @@ impl Supervisor {
     pub(super) fn new(
         dir: PodDir,
         lock: File,
+        driver: Box<dyn Driver>,
         machine: Machine,
         sequence: u64,
         listener: UnixListener,
@@ -88,7 +90,7 @@ impl Supervisor {
         Self {
             dir,
             _lock: lock,
-            driver: ProcessDriver,
+            driver,
             machine,
             inputs: VecDeque::new(),
             containers,
@@ -168,6 +170,10 @@ impl Supervisor {
         match std::fs::remove_file(&plan.termination_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+        if command.confinement.is_some() {
+            // It is mounted into the container, so it must be there, for whoever the container runs as.
+            File::create(&plan.termination_file)?.set_permissions(fs::Permissions::from_mode(ANYBODYS_FILE))?;
         }
         let (near, far) = stdio(plan)?;
         let spawned = self.driver.start(command, far)?;

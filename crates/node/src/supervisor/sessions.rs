@@ -8,7 +8,6 @@ use std::{io, os::fd::OwnedFd};
 
 use super::{
     calls::MAX_SIDES,
-    driver::Driver as _,
     kernel,
     run::Supervisor,
     side::{Purpose, Side, Work},

@@ -5,7 +5,7 @@ mod story;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
-use sluice_engine::{Engine, Options};
+use sluice_engine::{Driver, Engine, Options};
 
 use super::up::{engine_runtime, failed};
 use crate::exit::Exit;
@@ -27,6 +27,7 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
             kubeconfig: None,
             controllers: true,
             stop_pods: true,
+            driver: Driver::default(),
             program: std::env::current_exe()?,
         })
         .await

@@ -24,6 +24,7 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         kubeconfig: flags.kubeconfig.map(absolute).transpose()?,
         controllers: !flags.no_controllers,
         stop_pods: flags.stop_pods,
+        driver: flags.driver.into(),
         program: std::env::current_exe()?,
     };
     engine_runtime()?.block_on(async {

@@ -122,6 +122,15 @@ pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec
     (env, elsewhere)
 }
 
+/// The same for any pod: in a container, a volume lies where the manifest mounts it.
+pub(super) fn places(pod: &Pod, dir: &PodDir, container: &Container, confined: bool) -> Vec<(String, String)> {
+    if !confined {
+        return placements(pod, dir, container).0;
+    }
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts.map(|mount| (variable(&mount.name), mount.mount_path.clone())).collect()
+}
+
 fn variable(volume: &str) -> String {
     let name = volume.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     format!("SLUICE_VOLUME_{}", name.collect::<String>())

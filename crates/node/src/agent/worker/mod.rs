@@ -61,6 +61,10 @@ pub(super) enum SyncError {
     #[error(transparent)]
     Address(#[from] super::addresses::Exhausted),
     #[error(transparent)]
+    Network(#[from] super::network::NetworkError),
+    #[error("{0}")]
+    Driver(String),
+    #[error(transparent)]
     Mount(#[from] super::volumes::MountError),
     #[error("the pod has no spec")]
     NoSpec,
@@ -230,6 +234,12 @@ impl Worker {
             SyncError::Mount(error) => {
                 debug!(pod, %error, "Volumes not ready");
                 self.context.warning(&self.pod, None, "FailedMount", &error.to_string());
+            }
+            SyncError::Driver(error) => self.context.warning(&self.pod, None, "FailedCreatePodSandBox", error),
+            SyncError::Network(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                let message = format!("{error}: {cause}");
+                self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &message);
             }
             SyncError::Address(error) => {
                 self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string());

@@ -1,6 +1,6 @@
 //! Brings a pod up: adopts the supervisor that runs, resumes one that was lost, or starts the first.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -9,11 +9,15 @@ use tracing::{debug, info};
 use super::{SyncError, Worker};
 use crate::{
     agent::{
+        confine::{hostname, write_etc},
+        driver_choice::{self, Kind},
         link::{Link, kill_leftovers},
+        network::host_ports,
         prepare::Preparation,
         sources::{Sources, references},
         volumes,
     },
+    confinement::Sandbox,
     plan::{Launch, PodPlan},
     pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
     wire::PodState,
@@ -39,7 +43,8 @@ impl Worker {
             Ok(link) => {
                 debug!(pod = self.pod.name_any(), "Adopted");
                 self.hold(link);
-                return Ok(());
+                // The agent before us may have ended before it said where the pod's ports lead.
+                return self.connect().await;
             }
             Err(error) => debug!(pod = self.pod.name_any(), %error, "No supervisor"),
         }
@@ -49,19 +54,20 @@ impl Worker {
                 self.state = Some(Arc::new(saved));
                 return Ok(());
             }
-            kill_leftovers(&saved);
+            kill_leftovers(&self.dir, &saved);
             let message = "the pod's supervisor was lost: what ran under it was ended and starts again";
             self.context.warning(&self.pod, None, "SupervisorLost", message);
         }
+        self.connect().await?;
         self.launch().await
     }
 
     async fn begin(&mut self) -> Result<(), SyncError> {
         make_dir(self.dir.path(), PASSAGE_DIR)?;
         if self.memory.address.is_none() {
-            self.memory.address = Some(self.context.addresses.allocate(Timestamp::now())?);
-            self.remember()?;
+            self.settle()?;
         }
+        self.connect().await?;
         let sources = self.write_volumes().await?;
         let plan = self.make_plan(&sources).ok_or(SyncError::NoSpec)?;
         write_json(&self.dir.plan(), &plan)?;
@@ -70,6 +76,51 @@ impl Worker {
         self.plan = Some(plan);
         self.stale = false;
         self.launch().await
+    }
+
+    /// Decides once and for all what the pod runs as, and where it is reached.
+    fn settle(&mut self) -> Result<(), SyncError> {
+        let spec = self.pod.spec.as_ref().ok_or(SyncError::NoSpec)?;
+        let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let images = &self.context.images;
+        let all_known = containers.all(|container| images.is_process(container.image.as_deref().unwrap_or_default()));
+        let (driver, possible) = (self.context.options.driver, self.context.containers_possible);
+        let kind = driver_choice::choose(driver, spec, all_known, possible).map_err(SyncError::Driver)?;
+        let now = Timestamp::now();
+        self.memory.confined = kind == Kind::Container;
+        let address = match (kind, self.context.host_ip) {
+            (Kind::Process, _) => self.context.addresses.allocate(now)?,
+            (Kind::Container, IpAddr::V4(host)) if spec.host_network == Some(true) => host,
+            (Kind::Container, _) => self.context.net.addresses.allocate(now)?,
+        };
+        if kind == Kind::Container && spec.host_network != Some(true) {
+            self.memory.host_ports = host_ports(spec, address);
+        }
+        self.memory.address = Some(address);
+        self.remember()
+    }
+
+    /// A container pod needs a network to be connected to, and its ports of the machine must lead to it.
+    async fn connect(&self) -> Result<(), SyncError> {
+        let on_the_host = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if self.memory.confined && !on_the_host {
+            self.context.net.join(&self.pod.uid().unwrap_or_default(), self.memory.host_ports.clone()).await?;
+        }
+        Ok(())
+    }
+
+    fn sandbox(&self) -> Option<Sandbox> {
+        let spec = self.pod.spec.as_ref().filter(|_| self.memory.confined)?;
+        let uid = self.pod.uid().unwrap_or_default();
+        let address = self.memory.address.filter(|_| spec.host_network != Some(true));
+        let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+        Some(Sandbox {
+            hostname: hostname(&self.pod, spec),
+            network: address.map(|address| self.context.net.of_pod(&uid, address)),
+            host_ipc: spec.host_ipc == Some(true),
+            host_pid: spec.host_pid == Some(true),
+            sysctls: sysctls.map(|setting| (setting.name.clone(), setting.value.clone())).collect(),
+        })
     }
 
     async fn launch(&mut self) -> Result<(), SyncError> {
@@ -103,6 +154,9 @@ impl Worker {
         let facts = self.facts().ok_or(SyncError::NoSpec)?;
         self.tokens.refresh(&self.context.client, &self.pod, Timestamp::now()).await?;
         volumes::write(&self.pod, &self.dir, &facts, &sources, &self.tokens)?;
+        if let Some(sandbox) = self.sandbox() {
+            write_etc(&self.pod, &self.dir, &facts, &sandbox)?;
+        }
         Ok(sources)
     }
 
@@ -116,6 +170,7 @@ impl Worker {
             sources,
             images: &self.context.images,
             options: &self.context.options,
+            sandbox: self.sandbox(),
         };
         Some(preparation.plan())
     }
@@ -147,6 +202,9 @@ impl Worker {
 
     /// A process has no mount namespace: says where its volumes really lie, and that some wishes are not met.
     fn tell_placements(&self) {
+        if self.memory.confined {
+            return;
+        }
         for container in
             self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
         {

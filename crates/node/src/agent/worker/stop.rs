@@ -134,16 +134,15 @@ impl Worker {
             other => drop(other?),
         }
         info!(pod = self.pod.name_any(), "Ended");
-        self.clean_up();
+        self.clean_up().await;
         Ok(Next::Done)
     }
 
-    fn clean_up(&mut self) {
+    async fn clean_up(&mut self) {
         self.probing.clear();
         teardown::remove(&self.dir, &self.context.options, self.plan.as_ref());
-        if let Some(address) = self.memory.address.take() {
-            self.context.addresses.release(address, Timestamp::now());
-        }
+        let address = self.memory.address.take();
+        self.context.release(&self.pod.uid().unwrap_or_default(), address).await;
     }
 
     /// The object is gone without us, as after a forced delete.
@@ -151,8 +150,7 @@ impl Worker {
         self.probing.clear();
         self.link = None;
         let address = teardown::tear_down(&self.dir, &self.context.options, Grace::None).await;
-        if let Some(address) = address.or(self.memory.address.take()) {
-            self.context.addresses.release(address, Timestamp::now());
-        }
+        let address = address.or(self.memory.address.take());
+        self.context.release(&self.pod.uid().unwrap_or_default(), address).await;
     }
 }

@@ -1,0 +1,396 @@
+//! From a pod's object to how its containers are confined: security, limits, mounts. Pure but for the files that stand in for
+//! the machine's own (`/etc/hosts` and its kin), which are written beside.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext, VolumeMount};
+use kube::ResourceExt as _;
+use sluice_model::quantity::Quantity;
+
+use super::{downward::Facts, expand::expand, images::Image};
+use crate::{
+    confinement::{CPU_PERIOD_US, Confinement, MemoryDisk, Mount, Resources, Root, Sandbox},
+    pod_dir::PodDir,
+};
+
+/// What a container may do unless the manifest says otherwise.
+const USUAL_CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+const MIN_CPU_SHARES: i64 = 2;
+const SHARES_PER_CPU: i64 = 1024;
+const MIN_QUOTA_US: i64 = 1000;
+/// Tasks of one container, unless the machine says less: a fork bomb ends here.
+const MAX_PIDS: i64 = 4096;
+const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
+/// Where programs are looked for when neither image nor manifest says.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a confinement is made from.
+pub(super) struct Wish<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) spec: &'a PodSpec,
+    pub(super) container: &'a Container,
+    pub(super) image: &'a Image,
+    pub(super) dir: &'a PodDir,
+    /// The engine's data, which no container looks into.
+    pub(super) data_dir: &'a Path,
+    pub(super) env: &'a std::collections::BTreeMap<String, String>,
+    pub(super) facts: &'a Facts,
+}
+
+impl Wish<'_> {
+    pub(super) fn confinement(&self) -> Result<Confinement, String> {
+        let own = self.container.security_context.as_ref();
+        let pods = self.spec.security_context.as_ref();
+        let privileged = own.and_then(|own| own.privileged) == Some(true);
+        let profile = own
+            .and_then(|own| own.seccomp_profile.as_ref())
+            .or_else(|| pods?.seccomp_profile.as_ref())
+            .map_or("RuntimeDefault", |profile| profile.type_.as_str());
+        if profile == "Localhost" {
+            return Err(
+                "seccomp profiles of the machine are not supported: use RuntimeDefault or Unconfined".to_owned()
+            );
+        }
+        let capabilities = capabilities(own)?;
+        let groups = pods.map(|pods| pods.supplemental_groups.iter().flatten().chain(&pods.fs_group).copied());
+        let root = match self.image.layers.is_empty() {
+            true => Root::Machine,
+            false => Root::Layers(self.image.layers.clone()),
+        };
+        Ok(Confinement {
+            container: self.container.name.clone(),
+            hidden: if root == Root::Machine { vec![self.data_dir.to_owned()] } else { Vec::new() },
+            root,
+            read_only_root: own.and_then(|own| own.read_only_root_filesystem) == Some(true),
+            mounts: self.mounts()?,
+            image_user: self.image.user.clone(),
+            non_root: own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true),
+            groups: groups.into_iter().flatten().filter_map(|group| u32::try_from(group).ok()).collect(),
+            no_new_privileges: no_new_privileges(own, privileged, &capabilities),
+            capabilities,
+            privileged,
+            seccomp: profile == "RuntimeDefault",
+            resources: resources(self.container),
+            oom_score_adj: Some(oom_score_adj(self.pod, self.container, self.facts)),
+        })
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, String> {
+        let mut mounts = Vec::new();
+        let own = [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
+        for (target, name) in own {
+            mounts.push(plain(etc(self.dir).join(name), target.into(), false));
+        }
+        let words = self.container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+        let words = words.unwrap_or(DEFAULT_TERMINATION_PATH);
+        mounts.push(plain(self.dir.termination_file(&self.container.name), words.into(), false));
+        for mount in self.container.volume_mounts.iter().flatten() {
+            mounts.push(self.volume(mount)?);
+        }
+        Ok(mounts)
+    }
+
+    fn volume(&self, mount: &VolumeMount) -> Result<Mount, String> {
+        if mount.mount_propagation.as_deref() == Some("Bidirectional") {
+            return Err(format!("volume \"{}\": mountPropagation Bidirectional is not supported", mount.name));
+        }
+        let volume = self.spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+        let volume = volume.ok_or_else(|| format!("volume \"{}\" not found", mount.name))?;
+        let content = volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.projected.is_some()
+            || volume.downward_api.is_some();
+        let memory = volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref() == Some("Memory"));
+        let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
+            (_, Some(expression)) if !expression.is_empty() => {
+                Some(expand(expression, |name| self.env.get(name).cloned()))
+            }
+            (path, _) => path.clone().filter(|path| !path.is_empty()),
+        };
+        Ok(Mount {
+            source: volume
+                .host_path
+                .as_ref()
+                .map_or_else(|| self.dir.volumes().join(&volume.name), |host| PathBuf::from(&host.path)),
+            sub_path: sub_path.map(PathBuf::from),
+            target: PathBuf::from(&mount.mount_path),
+            read_only: content || mount.read_only == Some(true),
+            memory: memory
+                .map(|empty| MemoryDisk { limit_bytes: empty.size_limit.as_ref().and_then(|limit| bytes(&limit.0)) }),
+        })
+    }
+}
+
+/// Where a pod's own versions of the machine's files lie.
+fn etc(dir: &PodDir) -> PathBuf {
+    dir.path().join("etc")
+}
+
+fn plain(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
+    Mount { source, sub_path: None, target, read_only, memory: None }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    text.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.value()).ok())
+}
+
+/// The usual ones, less what is dropped, and what is added.
+fn capabilities(own: Option<&SecurityContext>) -> Result<Vec<String>, String> {
+    let wish = own.and_then(|own| own.capabilities.as_ref());
+    let short = |list: &Option<Vec<String>>| -> Vec<String> {
+        let names = list.iter().flatten().map(|name| name.to_uppercase());
+        names.map(|name| name.strip_prefix("CAP_").unwrap_or(&name).to_owned()).collect()
+    };
+    let (added, dropped) = wish.map(|wish| (short(&wish.add), short(&wish.drop))).unwrap_or_default();
+    if let Some(unknown) = added.iter().find(|name| *name != "ALL" && !KNOWN_CAPABILITIES.contains(&name.as_str())) {
+        return Err(format!("unknown capability \"{unknown}\" to add"));
+    }
+    let all = added.iter().any(|name| name == "ALL");
+    let none = dropped.iter().any(|name| name == "ALL");
+    let mut kept: Vec<String> = match (all, none) {
+        (true, _) => KNOWN_CAPABILITIES.map(str::to_owned).to_vec(),
+        (false, true) => Vec::new(),
+        (false, false) => USUAL_CAPABILITIES.map(str::to_owned).to_vec(),
+    };
+    kept.retain(|name| !dropped.contains(name));
+    kept.extend(added.into_iter().filter(|name| name != "ALL"));
+    kept.sort();
+    kept.dedup();
+    Ok(kept.into_iter().map(|name| format!("CAP_{name}")).collect())
+}
+
+const KNOWN_CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+/// On unless the manifest asks for more: a program that needs `setuid` says `allowPrivilegeEscalation: true`.
+fn no_new_privileges(own: Option<&SecurityContext>, privileged: bool, capabilities: &[String]) -> bool {
+    match own.and_then(|own| own.allow_privilege_escalation) {
+        Some(allowed) => !allowed,
+        None => !privileged && !capabilities.iter().any(|name| name == "CAP_SYS_ADMIN"),
+    }
+}
+
+fn resources(container: &Container) -> Resources {
+    let (cpu_request, cpu_limit) = (amount(container, "cpu", false), amount(container, "cpu", true));
+    let shares = cpu_request.or(cpu_limit).map(|cpu| (cpu.milli_value() * SHARES_PER_CPU / 1000).max(MIN_CPU_SHARES));
+    let period = CPU_PERIOD_US.cast_signed();
+    Resources {
+        cpu_shares: shares.map(i64::unsigned_abs),
+        cpu_quota_us: cpu_limit.map(|cpu| (cpu.milli_value() * period / 1000).max(MIN_QUOTA_US)),
+        memory_bytes: amount(container, "memory", true).map(Quantity::value).filter(|bytes| *bytes > 0),
+        pids: Some(MAX_PIDS),
+    }
+}
+
+fn amount(container: &Container, resource: &str, limit: bool) -> Option<Quantity> {
+    let resources = container.resources.as_ref()?;
+    let amounts = if limit { resources.limits.as_ref() } else { resources.requests.as_ref() };
+    amounts?.get(resource)?.0.parse().ok()
+}
+
+/// Whom the kernel takes first when memory runs out: those who asked for least.
+fn oom_score_adj(pod: &Pod, container: &Container, facts: &Facts) -> i32 {
+    match pod.status.as_ref().and_then(|status| status.qos_class.as_deref()) {
+        Some("Guaranteed") => -997,
+        Some("BestEffort") => 1000,
+        _ => {
+            let capacity = facts.allocatable.get("memory").and_then(|memory| memory.0.parse::<Quantity>().ok());
+            let capacity = capacity.map_or(1, Quantity::value).max(1);
+            let request = amount(container, "memory", false).map_or(0, Quantity::value);
+            let share = i32::try_from(1000 * i128::from(request) / i128::from(capacity)).unwrap_or(1000);
+            (1000 - share).clamp(2, 999)
+        }
+    }
+}
+
+/// Writes what the pod's containers see as `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+pub(super) fn write_etc(pod: &Pod, dir: &PodDir, facts: &Facts, sandbox: &Sandbox) -> std::io::Result<()> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    let etc = etc(dir);
+    std::fs::create_dir_all(&etc)?;
+    let machine = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let hosts = match sandbox.network.is_some() {
+        true => hosts(spec, facts, &sandbox.hostname),
+        false => machine("/etc/hosts"),
+    };
+    std::fs::write(etc.join("hosts"), hosts)?;
+    std::fs::write(etc.join("hostname"), format!("{}\n", sandbox.hostname))?;
+    std::fs::write(etc.join("resolv.conf"), resolv_conf(spec, &machine("/etc/resolv.conf")))
+}
+
+fn hosts(spec: &PodSpec, facts: &Facts, hostname: &str) -> String {
+    let mut text =
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+        fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
+            .to_owned();
+    text.push_str(&format!("{}\t{hostname}\n", facts.pod_ip));
+    let aliases = spec.host_aliases.iter().flatten();
+    let aliases: Vec<String> = aliases
+        .map(|alias| {
+            format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"))
+        })
+        .collect();
+    if !aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+        text.extend(aliases);
+    }
+    text
+}
+
+/// The machine's own resolver, with what the pod adds; `dnsPolicy: None` has nothing but that.
+fn resolv_conf(spec: &PodSpec, machine: &str) -> String {
+    let config = spec.dns_config.as_ref();
+    let mut lines: Vec<String> = match spec.dns_policy.as_deref() {
+        Some("None") => Vec::new(),
+        _ => machine
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+            .map(str::to_owned)
+            .collect(),
+    };
+    if let Some(config) = config {
+        lines.extend(config.nameservers.iter().flatten().map(|server| format!("nameserver {server}")));
+        let searches: Vec<String> = config.searches.iter().flatten().cloned().collect();
+        if !searches.is_empty() {
+            lines.push(format!("search {}", searches.join(" ")));
+        }
+        for option in config.options.iter().flatten() {
+            let name = option.name.clone().unwrap_or_default();
+            lines.push(
+                option.value.as_ref().map_or(format!("options {name}"), |value| format!("options {name}:{value}")),
+            );
+        }
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// The name that a pod's containers call themselves.
+pub(super) fn hostname(pod: &Pod, spec: &PodSpec) -> String {
+    /// The kernel takes no more.
+    const MAX_HOSTNAME: usize = 63;
+    let name = spec.hostname.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| pod.name_any());
+    name.chars().take(MAX_HOSTNAME).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(value: serde_json::Value) -> SecurityContext {
+        serde_json::from_value(value).expect("a security context")
+    }
+
+    #[test]
+    fn capabilities_are_the_usual_ones_with_additions_and_without_the_dropped() {
+        let names = |value| capabilities(Some(&context(value))).map(|names| names.join(" "));
+        let check = |value, expected: &str| assert_eq!(names(value).as_deref(), Ok(expected));
+        assert_eq!(capabilities(None).expect("names").len(), USUAL_CAPABILITIES.len());
+        check(serde_json::json!({"capabilities": {"drop": ["ALL"]}}), "");
+        check(serde_json::json!({"capabilities": {"drop": ["all"], "add": ["net_admin"]}}), "CAP_NET_ADMIN");
+        check(
+            serde_json::json!({"capabilities": {"drop": ["ALL"], "add": ["CAP_CHOWN", "KILL", "KILL"]}}),
+            "CAP_CHOWN CAP_KILL",
+        );
+        let all = names(serde_json::json!({"capabilities": {"add": ["ALL"], "drop": ["CHOWN"]}})).expect("names");
+        assert_eq!(all.split(' ').count(), KNOWN_CAPABILITIES.len() - 1);
+        assert!(names(serde_json::json!({"capabilities": {"add": ["FLY"]}})).expect_err("unknown").contains("FLY"));
+    }
+
+    #[test]
+    fn privileges_grow_only_where_somebody_said_so() {
+        let check = |value, privileged, names: &[&str], expected| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(no_new_privileges(Some(&context(value)), privileged, &names), expected);
+        };
+        check(serde_json::json!({}), false, &["CAP_CHOWN"], true);
+        check(serde_json::json!({"allowPrivilegeEscalation": true}), false, &[], false);
+        check(serde_json::json!({"allowPrivilegeEscalation": false}), false, &[], true);
+        check(serde_json::json!({}), true, &[], false);
+        check(serde_json::json!({}), false, &["CAP_SYS_ADMIN"], false);
+    }
+
+    #[test]
+    fn requests_become_shares_and_limits_quotas() {
+        let check = |resources: serde_json::Value, expected: (Option<u64>, Option<i64>, Option<i64>)| {
+            let container = serde_json::from_value(serde_json::json!({"name": "c", "resources": resources}));
+            let found = super::resources(&container.expect("a container"));
+            assert_eq!((found.cpu_shares, found.cpu_quota_us, found.memory_bytes), expected);
+        };
+        check(serde_json::json!({}), (None, None, None));
+        check(serde_json::json!({"requests": {"cpu": "100m"}}), (Some(102), None, None));
+        check(serde_json::json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "5m"}}), (Some(2), Some(1000), None));
+        check(
+            serde_json::json!({"limits": {"cpu": "2", "memory": "64Mi"}}),
+            (Some(2048), Some(200_000), Some(64 << 20)),
+        );
+    }
+
+    #[test]
+    fn names_are_looked_up_where_the_pod_says() {
+        let spec = |value| serde_json::from_value::<PodSpec>(value).expect("a spec");
+        let machine = "# comment\nnameserver 192.0.2.1\nsearch home\n";
+        let plain = spec(serde_json::json!({"containers": []}));
+        assert_eq!(resolv_conf(&plain, machine), "nameserver 192.0.2.1\nsearch home\n");
+        let own = spec(serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
+            "nameservers": ["192.0.2.9"], "searches": ["a.b", "c"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+        }}));
+        let expected = "nameserver 192.0.2.9\nsearch a.b c\noptions ndots:2\noptions edns0\n";
+        assert_eq!(resolv_conf(&own, machine), expected);
+    }
+}

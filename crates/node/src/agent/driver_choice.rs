@@ -1,0 +1,63 @@
+//! Which driver runs a pod: what the pod asks for, what the node was told, what its images need, what the machine can do.
+
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::options::Driver;
+
+/// What a pod is run by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Process,
+    Container,
+}
+
+/// Whether this process may make containers: namespaces, mounts and a network take root with everything that belongs to it.
+pub(super) fn containers_possible() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::SETPCAP;
+    let held = rustix::thread::capabilities(None).is_ok_and(|held| held.effective.contains(needed));
+    let overlay = std::fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\toverlay"));
+    rustix::process::geteuid().is_root() && held && overlay
+}
+
+/// `all_known` says that each image of the pod is a process image of this node.
+pub(super) fn choose(driver: Driver, spec: &PodSpec, all_known: bool, possible: bool) -> Result<Kind, String> {
+    let asked = match (spec.runtime_class_name.as_deref(), driver) {
+        (Some("process"), _) | (None, Driver::Process) => Kind::Process,
+        (Some("container"), _) | (None, Driver::Container) => Kind::Container,
+        (Some(other), _) => {
+            return Err(format!("RuntimeClass \"{other}\" is not one of this node's: use process or container"));
+        }
+        // Process images are programs of this machine and stay what they were.
+        (None, Driver::Auto) if all_known || !possible => Kind::Process,
+        (None, Driver::Auto) => Kind::Container,
+    };
+    if asked == Kind::Container && !possible {
+        return Err(
+            "this node runs no containers: it takes root with CAP_SYS_ADMIN, and overlayfs in the kernel".to_owned()
+        );
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_runs_as_it_asks_then_as_the_node_says_then_as_its_images_need() {
+        let check = |class: Option<&str>, driver, all_known, possible, expected| {
+            let spec = PodSpec { runtime_class_name: class.map(str::to_owned), ..PodSpec::default() };
+            assert_eq!(choose(driver, &spec, all_known, possible).ok(), expected, "{class:?} {driver:?}");
+        };
+        check(None, Driver::Auto, true, true, Some(Kind::Process));
+        check(None, Driver::Auto, false, true, Some(Kind::Container));
+        check(None, Driver::Auto, false, false, Some(Kind::Process));
+        check(None, Driver::Container, true, true, Some(Kind::Container));
+        check(None, Driver::Container, true, false, None);
+        check(None, Driver::Process, false, true, Some(Kind::Process));
+        check(Some("container"), Driver::Process, true, true, Some(Kind::Container));
+        check(Some("process"), Driver::Container, true, true, Some(Kind::Process));
+        check(Some("gvisor"), Driver::Auto, true, true, None);
+    }
+}

@@ -1,0 +1,245 @@
+//! The network of this node's container pods: one bridge, one private network, one table of our own in the packet filter.
+//!
+//! Nothing of it exists before the first container pod, and nothing after the agent has stopped all pods.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::{Deserialize, Serialize};
+use sluice_model::fnv1a;
+use tokio::sync::Mutex;
+
+use super::addresses::AddressPool;
+use crate::{
+    confinement::PodNetwork,
+    netlink::{HostPort, Links, Table, replace},
+    pod_dir::{read_json, write_json},
+};
+
+const PREFIX_LENGTH: u8 = 24;
+/// Networks are chosen out of this one, the private space that networks of containers usually come from.
+const CHOICE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
+const CHOICE_PREFIX_LENGTH: u32 = 10;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub(super) struct NetworkError {
+    what: String,
+    source: io::Error,
+}
+
+/// What was chosen once for a data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Chosen {
+    network: Ipv4Addr,
+    /// The name of the bridge and of the table.
+    name: String,
+}
+
+#[derive(Debug)]
+pub(super) struct PodNet {
+    chosen: Chosen,
+    file: PathBuf,
+    pub(super) addresses: AddressPool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    up: bool,
+    /// By pod.
+    host_ports: BTreeMap<String, Vec<HostPort>>,
+}
+
+impl PodNet {
+    /// Remembers what was chosen for this data directory, or chooses; the machine is not touched yet.
+    pub(super) fn open(data_dir: &Path) -> Self {
+        let file = data_dir.join("network.json");
+        let chosen = read_json(&file).ok().flatten().unwrap_or_else(|| {
+            let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+            let seed = fnv1a(data_dir.as_os_str().as_encoded_bytes());
+            Chosen { network: choose(&routes, seed), name: format!("sluice{seed:08x}") }
+        });
+        let addresses =
+            AddressPool::open(chosen.network, u32::from(PREFIX_LENGTH), data_dir.join("pod-addresses.json"), 0);
+        let net = Self { chosen, file, addresses, state: Mutex::new(State::default()) };
+        net.addresses.adopt(net.gateway());
+        net
+    }
+
+    /// Takes note of a pod that runs already.
+    pub(super) fn adopt(&mut self, uid: &str, host_ports: Vec<HostPort>) {
+        self.state.get_mut().host_ports.insert(uid.to_owned(), host_ports);
+    }
+
+    fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.chosen.network) | 1)
+    }
+
+    /// The pod's end of it.
+    pub(super) fn of_pod(&self, uid: &str, address: Ipv4Addr) -> PodNetwork {
+        PodNetwork {
+            bridge: self.chosen.name.clone(),
+            port: format!("sl{:08x}{:04x}", fnv1a(uid.as_bytes()), fnv1a(address.to_string().as_bytes()) & 0xffff),
+            address,
+            prefix_length: PREFIX_LENGTH,
+            gateway: self.gateway(),
+        }
+    }
+
+    /// Lets requests to ports of the machine reach a pod, and makes sure that there is a network at all.
+    pub(super) async fn join(&self, uid: &str, host_ports: Vec<HostPort>) -> Result<(), NetworkError> {
+        let mut state = self.state.lock().await;
+        if !state.up {
+            write_json(&self.file, &self.chosen).map_err(failed("remember the pods' network"))?;
+            self.bring_up()?;
+        }
+        let news = state.host_ports.get(uid).map_or(!host_ports.is_empty(), |known| *known != host_ports);
+        if news {
+            state.host_ports.insert(uid.to_owned(), host_ports);
+        }
+        if news || !state.up {
+            self.publish(&state)?;
+        }
+        state.up = true;
+        Ok(())
+    }
+
+    /// The pod is gone.
+    pub(super) async fn leave(&self, uid: &str) -> Result<(), NetworkError> {
+        let mut state = self.state.lock().await;
+        match state.host_ports.remove(uid).is_some_and(|ports| !ports.is_empty()) && state.up {
+            true => self.publish(&state),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the bridge and the table away, if this data directory ever had any.
+    pub(super) async fn remove(&self) -> Result<(), NetworkError> {
+        let mut state = self.state.lock().await;
+        if !self.file.exists() {
+            return Ok(());
+        }
+        *state = State::default();
+        replace(&self.chosen.name, None).map_err(failed("remove the pods' packet filter table"))?;
+        let removed = Links::open().and_then(|mut links| links.remove(&self.chosen.name));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove the pods' bridge")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn bring_up(&self) -> Result<(), NetworkError> {
+        let name = &self.chosen.name;
+        let mut links = Links::open().map_err(failed("configure the network"))?;
+        // A bridge that takes its address from a pod's cable would change it with every pod.
+        let [a, b, c, d] = fnv1a(name.as_bytes()).to_be_bytes();
+        links.add_bridge(name, [2, 0, a, b, c, d]).map_err(failed("make the pods' bridge"))?;
+        let index = links.find(name).map_err(failed("find the pods' bridge"))?;
+        links.add_address(index, self.gateway(), PREFIX_LENGTH).map_err(failed("give the pods' bridge an address"))?;
+        set("net/ipv4/ip_forward", "1").map_err(failed("switch on ip_forward"))?;
+        // 127.0.0.1:hostPort is a destination like any other.
+        set(&format!("net/ipv4/conf/{name}/route_localnet"), "1").map_err(failed("switch on route_localnet"))
+    }
+
+    fn publish(&self, state: &State) -> Result<(), NetworkError> {
+        let table = Table {
+            name: self.chosen.name.clone(),
+            network: self.chosen.network,
+            prefix_length: PREFIX_LENGTH,
+            host_ports: state.host_ports.values().flatten().cloned().collect(),
+        };
+        replace(&self.chosen.name, Some(&table)).map_err(failed("replace the pods' packet filter table"))
+    }
+}
+
+fn failed(what: &str) -> impl FnOnce(io::Error) -> NetworkError {
+    let what = what.to_owned();
+    move |source| NetworkError { what, source }
+}
+
+fn set(name: &str, value: &str) -> io::Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    // Somebody else may have set it where we may not.
+    if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) { Ok(()) } else { fs::write(path, value) }
+}
+
+/// The ports of the machine that a pod asks for.
+pub(super) fn host_ports(spec: &PodSpec, pod: Ipv4Addr) -> Vec<HostPort> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let mapped = ports.filter_map(|port| {
+        Some(HostPort {
+            protocol: HostPort::protocol(port.protocol.as_deref().unwrap_or("TCP"))?,
+            port: u16::try_from(port.host_port?).ok().filter(|port| *port != 0)?,
+            address: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            pod,
+            pod_port: u16::try_from(port.container_port).ok()?,
+        })
+    });
+    mapped.collect()
+}
+
+/// A network that no route of the machine leads to; another data directory begins its search elsewhere.
+fn choose(routes: &str, seed: u32) -> Ipv4Addr {
+    let taken: Vec<(u32, u32)> = routes.lines().skip(1).filter_map(route).collect();
+    let count = 1u32 << (u32::from(PREFIX_LENGTH) - CHOICE_PREFIX_LENGTH);
+    let candidate = |number: u32| u32::from(CHOICE) | ((number % count) << (32 - u32::from(PREFIX_LENGTH)));
+    let mask = u32::MAX << (32 - u32::from(PREFIX_LENGTH));
+    let free = |network: &u32| !taken.iter().any(|(to, wide)| (network ^ to) & (mask & wide) == 0);
+    let candidates = (0..count).map(|step| candidate(seed.wrapping_add(step)));
+    Ipv4Addr::from(candidates.clone().find(free).unwrap_or_else(|| candidate(seed)))
+}
+
+/// Destination and mask of a route, which the kernel writes as they lie in memory. The default route leads everywhere and
+/// says nothing.
+fn route(line: &str) -> Option<(u32, u32)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let number = |place: usize| {
+        u32::from_str_radix(fields.get(place)?, 16).ok().map(|raw| u32::from_be_bytes(raw.to_ne_bytes()))
+    };
+    number(1).zip(number(7)).filter(|(_, mask)| *mask != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_nobody_elses() {
+        let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n";
+        let text = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+        let route = |to, mask| format!("eth0\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n", text(to), text(mask));
+        assert_eq!(choose(header, 0), Ipv4Addr::new(10, 64, 0, 0));
+        assert_eq!(choose(header, 0x1234), Ipv4Addr::new(10, 64 + 0x12, 0x34, 0));
+        let one = header.to_owned() + &route([0; 4], [0; 4]) + &route([10, 64, 0, 0], [255, 255, 255, 0]);
+        assert_eq!(choose(&one, 0), Ipv4Addr::new(10, 64, 1, 0));
+        let wide = header.to_owned() + &route([10, 64, 0, 0], [255, 255, 0, 0]);
+        assert_eq!(choose(&wide, 0), Ipv4Addr::new(10, 65, 0, 0));
+        let narrow = header.to_owned() + &route([10, 64, 0, 128], [255, 255, 255, 128]);
+        assert_eq!(choose(&narrow, 0), Ipv4Addr::new(10, 64, 1, 0));
+    }
+
+    #[test]
+    fn ports_of_the_machine_are_those_of_the_manifest() {
+        let spec = serde_json::from_value(serde_json::json!({"containers": [
+            {"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
+            {"name": "b", "ports": [{"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"}]},
+        ]}));
+        let pod = Ipv4Addr::new(10, 64, 0, 2);
+        let found = host_ports(&spec.expect("a spec"), pod);
+        let port = |protocol, port, address: [u8; 4], pod_port| HostPort {
+            protocol: HostPort::protocol(protocol).expect("a protocol"),
+            port,
+            address: address.into(),
+            pod,
+            pod_port,
+        };
+        assert_eq!(found, [port("TCP", 8080, [0; 4], 80), port("UDP", 53, [192, 0, 2, 1], 53)]);
+    }
+}

@@ -1,0 +1,123 @@
+//! What separates a container from the machine: the part of the plan that only the container driver reads.
+//!
+//! Like all of the plan it only ever grows, and absent fields mean what the older side did.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What the containers of a pod share. A pod without one runs as plain processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sandbox {
+    pub(crate) hostname: String,
+    /// `None`: the pod uses the machine's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<PodNetwork>,
+    #[serde(default)]
+    pub(crate) host_ipc: bool,
+    #[serde(default)]
+    pub(crate) host_pid: bool,
+    /// `net.*` and `kernel.shm*` settings of the pod's own namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sysctls: Vec<(String, String)>,
+}
+
+/// One end of a cable to the node's bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PodNetwork {
+    pub(crate) bridge: String,
+    /// The name of the machine's end.
+    pub(crate) port: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix_length: u8,
+    pub(crate) gateway: Ipv4Addr,
+}
+
+/// How one container is confined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Confinement {
+    /// The container's name, by which a later command finds it.
+    pub(crate) container: String,
+    pub(crate) root: Root,
+    #[serde(default)]
+    pub(crate) read_only_root: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<Mount>,
+    /// The user that the image names, which only its own `/etc/passwd` can tell; ids of the manifest stand in the command.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) image_user: String,
+    /// `runAsNonRoot`: a user that turns out to be root is refused.
+    #[serde(default)]
+    pub(crate) non_root: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<u32>,
+    /// By name, such as `CAP_CHOWN`.
+    #[serde(default)]
+    pub(crate) capabilities: Vec<String>,
+    #[serde(default)]
+    pub(crate) no_new_privileges: bool,
+    #[serde(default)]
+    pub(crate) privileged: bool,
+    /// The default filter of system calls.
+    #[serde(default)]
+    pub(crate) seccomp: bool,
+    #[serde(default)]
+    pub(crate) resources: Resources,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) oom_score_adj: Option<i32>,
+    /// Directories of the machine that a container never sees into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hidden: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Root {
+    /// The machine's own files, under a layer that takes every change and goes with the container.
+    Machine,
+    /// The unpacked layers of an image, bottom first.
+    Layers(Vec<PathBuf>),
+}
+
+/// A file or directory of the node, seen in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Mount {
+    pub(crate) source: PathBuf,
+    /// Below `source`, never leaving it whatever links a container has made there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sub_path: Option<PathBuf>,
+    pub(crate) target: PathBuf,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    /// In memory instead of on disk: the source is only the name of the place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryDisk>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MemoryDisk {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_bytes: Option<u64>,
+}
+
+/// What a container may use; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Resources {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// Microseconds of processor time in each [`CPU_PERIOD_US`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_quota_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pids: Option<i64>,
+}
+
+pub(crate) const CPU_PERIOD_US: u64 = 100_000;

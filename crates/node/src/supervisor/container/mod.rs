@@ -1,0 +1,277 @@
+//! Containers: a command in namespaces, files and control groups of its own, by libcontainer.
+//!
+//! `namespaces` makes what a pod's containers share, `rootfs` lays out their files, `spec` says it all in OCI's words,
+//! `executor` takes the last steps inside with the filter of `seccomp`, `cgroup` ends and counts. libcontainer allocates
+//! between clone and exec, which only a process with one thread may do: the supervisor is one.
+
+pub(crate) mod cgroup;
+mod executor;
+mod namespaces;
+mod rootfs;
+mod seccomp;
+mod spec;
+mod users;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use libcontainer::{
+    container::{Container, builder::ContainerBuilder},
+    syscall::syscall::SyscallType,
+};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use self::{
+    cgroup::Group,
+    executor::{Launcher, capability_set},
+    namespaces::Shared,
+    rootfs::Files,
+    spec::{Place, User},
+};
+use super::{
+    driver::{DEFAULT_TERM, Driver, Remains, Spawned},
+    kernel,
+    stdio::Stdio,
+};
+use crate::{
+    confinement::{Confinement, Sandbox},
+    plan::{Command, PodPlan},
+};
+
+/// Confined containers, all of one pod.
+pub(crate) struct ContainerDriver {
+    sandbox: Sandbox,
+    group: Group,
+    files: Files,
+    shared: Shared,
+    /// Where libcontainer keeps its own records.
+    records: PathBuf,
+    /// By name.
+    running: BTreeMap<String, Running>,
+}
+
+struct Running {
+    pid: Pid,
+    user: User,
+    container: Container,
+}
+
+impl ContainerDriver {
+    /// Leaves the machine's mount namespace for one of its own, and takes away what a predecessor has left.
+    pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox) -> io::Result<Self> {
+        let group = Group::pod(&plan.uid);
+        group.kill();
+        group.remove();
+        let records = pod.join("run/oci");
+        let _none = fs::remove_dir_all(&records);
+        fs::create_dir_all(&records)?;
+        let files = Files::new(pod)?;
+        let shared = Shared::make(sandbox)?;
+        Ok(Self { sandbox: sandbox.clone(), group, files, shared, records, running: BTreeMap::new() })
+    }
+
+    fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
+        let (root, binds) = self.files.build(confinement)?;
+        let user = users::resolve(command, confinement, &root)?;
+        let bundle = self.files.bundle(&confinement.container);
+        let shared_memory = self.files.shared_memory();
+        let place = Place {
+            root: &root,
+            binds,
+            shared_memory: Some(&shared_memory).filter(|_| !self.sandbox.host_ipc).map(PathBuf::as_path),
+            namespaces: self.namespaces(),
+            cgroup: &self.group.container(&confinement.container).absolute(),
+            unified_cgroups: cgroup::unified_only(),
+            devices: if confinement.privileged { machine_devices() } else { Vec::new() },
+        };
+        let specification = spec::container(command, confinement, &user, &place);
+        fs::write(bundle.join("config.json"), specification.to_string())?;
+        let builder = self.builder(confinement, stdio)?.as_init(&bundle).with_systemd(false).with_detach(true);
+        let mut container = builder.build().map_err(explain)?;
+        let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
+        let started = pid.ok_or_else(|| io::Error::other("the container has no process")).and_then(|pid| {
+            if let Some(adjustment) = confinement.oom_score_adj {
+                // Lowering it takes a capability that even root may lack; the container runs as well without.
+                let _best_effort =
+                    fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), adjustment.to_string());
+            }
+            container.start().map_err(explain)?;
+            Ok(pid)
+        });
+        match started {
+            Ok(pid) => Ok(Running { pid, user, container }),
+            Err(error) => {
+                let _gone = container.delete(true);
+                Err(error)
+            }
+        }
+    }
+
+    fn builder(&self, confinement: &Confinement, stdio: Stdio) -> io::Result<ContainerBuilder> {
+        let kept = if confinement.privileged {
+            spec::ALL_CAPABILITIES.map(str::to_owned).to_vec()
+        } else {
+            confinement.capabilities.clone()
+        };
+        let filters = match confinement.seccomp && !confinement.privileged {
+            true => seccomp::programs(&kept)?,
+            false => Vec::new(),
+        };
+        let terminal = matches!(stdio, Stdio::Terminal(_));
+        let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal };
+        let [stdin, stdout, stderr] = streams(stdio)?;
+        let builder = ContainerBuilder::new(confinement.container.clone(), SyscallType::default())
+            .with_root_path(self.records.clone())
+            .map_err(explain)?
+            .with_executor(launcher)
+            .with_stdin(stdin)
+            .with_stdout(stdout)
+            .with_stderr(stderr);
+        Ok(builder)
+    }
+
+    fn namespaces(&self) -> Vec<(&'static str, String)> {
+        let mut namespaces = self.shared.paths();
+        namespaces.push(("mount", String::new()));
+        namespaces.push(("cgroup", String::new()));
+        if !self.sandbox.host_pid {
+            namespaces.push(("pid", String::new()));
+        }
+        namespaces
+    }
+
+    fn name_of(&self, pid: Pid) -> Option<String> {
+        self.running.iter().find(|(_, running)| running.pid == pid).map(|(name, _)| name.clone())
+    }
+}
+
+impl Driver for ContainerDriver {
+    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
+        let confinement = confinement(command)?;
+        let group = self.group.container(&confinement.container);
+        match self.create(command, confinement, stdio) {
+            Ok(running) => {
+                let pid = running.pid;
+                self.running.insert(confinement.container.clone(), running);
+                Ok(spawned(pid))
+            }
+            Err(error) => {
+                group.kill();
+                group.remove();
+                let _none = fs::remove_dir_all(self.records.join(&confinement.container));
+                self.files.remove(&confinement.container);
+                Err(error)
+            }
+        }
+    }
+
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+        let confinement = confinement(command)?;
+        let running =
+            self.running.get(&confinement.container).ok_or_else(|| io::Error::other("the container does not run"))?;
+        let mut process = spec::process(command, confinement, &running.user, argv);
+        if let (Stdio::Terminal(_), Some(environment)) = (&stdio, process["env"].as_array_mut())
+            && !command.env.iter().any(|(name, _)| name == "TERM")
+        {
+            environment.push(format!("TERM={DEFAULT_TERM}").into());
+        }
+        let file = self.files.bundle(&confinement.container).join("exec.json");
+        fs::write(&file, process.to_string())?;
+        let builder = self.builder(confinement, stdio)?.as_tenant().with_detach(true).with_process(Some(&file));
+        let pid = builder.build().map_err(explain)?;
+        Pid::from_raw(pid.as_raw()).map(spawned).ok_or_else(|| io::Error::other("the command has no process"))
+    }
+
+    /// Its first process gets a container's signals; what cannot be refused is for all of them.
+    fn signal(&mut self, pid: Pid, signal: Signal) {
+        let Some(name) = self.name_of(pid) else {
+            // Commands lead groups of their own.
+            let _gone = kill_process_group(pid, signal);
+            return;
+        };
+        let _gone = kill_process(pid, signal);
+        if signal == Signal::KILL {
+            self.group.container(&name).kill();
+        }
+    }
+
+    fn ended(&mut self, pid: Pid) -> Remains {
+        let Some(name) = self.name_of(pid) else { return Remains::default() };
+        let group = self.group.container(&name);
+        group.kill();
+        let remains = Remains { out_of_memory: group.oom_kills() > 0 };
+        if let Some(mut running) = self.running.remove(&name) {
+            let _gone = running.container.delete(true);
+        }
+        group.remove();
+        self.files.remove(&name);
+        remains
+    }
+
+    fn close(&mut self) {
+        self.group.kill();
+        self.group.remove();
+    }
+}
+
+fn confinement(command: &Command) -> io::Result<&Confinement> {
+    command
+        .confinement
+        .as_deref()
+        .ok_or_else(|| io::Error::other("the plan does not say how the container is confined"))
+}
+
+fn spawned(pid: Pid) -> Spawned {
+    Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) }
+}
+
+/// stdin, stdout and stderr of a process. They are copies at high numbers: libcontainer closes them after use.
+fn streams(stdio: Stdio) -> io::Result<[OwnedFd; 3]> {
+    let null = || -> io::Result<OwnedFd> { Ok(fs::File::options().read(true).write(true).open("/dev/null")?.into()) };
+    let or_null = |stream: Option<OwnedFd>| stream.map_or_else(null, Ok);
+    match stdio {
+        Stdio::Pipes { stdin, stdout, stderr } => Ok([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?]),
+        Stdio::Terminal(far) => Ok([far.try_clone()?, far.try_clone()?, far]),
+    }
+}
+
+/// The innermost cause: the layers around it say only where in libcontainer it was met.
+fn explain(error: impl std::error::Error) -> io::Error {
+    let mut innermost: &dyn std::error::Error = &error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    let text = innermost.to_string();
+    // What our own executor said, without the steps on which it came back.
+    let text = text.find("cannot start `").map_or(text.as_str(), |start| &text[start..]);
+    io::Error::other(text.to_owned())
+}
+
+/// The nodes of the machine's `/dev`, for a container that may use them all.
+fn machine_devices() -> Vec<serde_json::Value> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
+    let devices = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_char_device() => "c",
+            kind if kind.is_block_device() => "b",
+            _ => return None,
+        };
+        let name = entry.file_name();
+        // The container has its own terminals.
+        if name == "ptmx" || name == "console" {
+            return None;
+        }
+        let number = metadata.rdev();
+        Some(serde_json::json!({
+            "path": entry.path(), "type": kind, "major": rustix::fs::major(number), "minor": rustix::fs::minor(number),
+            "fileMode": metadata.mode() & 0o777, "uid": metadata.uid(), "gid": metadata.gid(),
+        }))
+    });
+    devices.collect()
+}

@@ -1,0 +1,342 @@
+//! The files of a container, put together in the supervisor's own mount namespace: nobody else sees these mounts, and they
+//! are gone with the supervisor and its containers however these end.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind_recursive, mount_change, move_mount,
+        unmount,
+    },
+    thread::UnshareFlags,
+};
+
+use super::spec::Bind;
+use crate::confinement::{Confinement, MemoryDisk, Mount, Root};
+
+/// What the containers of a pod that run on the machine's own files may change in them; they are in memory.
+const MACHINE_SCRATCH: &str = "mode=755,size=1G";
+/// `/dev/shm` of a pod.
+const SHARED_MEMORY: &str = "mode=1777,size=64M";
+/// Disks of the machine that are laid under a container on the machine's own files, beside the root.
+const MAX_MACHINE_DISKS: usize = 32;
+/// File systems that are machinery or another container's, and nothing that a program is read from.
+const MACHINERY: [&str; 24] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fuse.lxcfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+    "nfsd",
+];
+
+/// Where the files of a pod's containers are put together.
+#[derive(Debug)]
+pub(super) struct Files {
+    pod: PathBuf,
+}
+
+impl Files {
+    /// From here on, what this process mounts is its own affair. The process must have one thread.
+    #[expect(unsafe_code, reason = "unshare can break what other threads rely on")]
+    pub(super) fn new(pod: &Path) -> io::Result<Self> {
+        // SAFETY: the supervisor has one thread, and its descriptors stay as they are.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+        // Mounts of the machine still arrive here, ours never leave.
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+        let files = Self { pod: pod.to_owned() };
+        memory_disk(&files.shared_memory(), SHARED_MEMORY)?;
+        memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
+        Ok(files)
+    }
+
+    pub(super) fn shared_memory(&self) -> PathBuf {
+        self.pod.join("run/shm")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.pod.join("run/scratch")
+    }
+
+    /// Everything about one container lies below it.
+    pub(super) fn bundle(&self, container: &str) -> PathBuf {
+        self.pod.join("containers").join(container).join("bundle")
+    }
+
+    /// Lays out a root file system and the sources of its mounts, afresh.
+    pub(super) fn build(&self, confinement: &Confinement) -> io::Result<(PathBuf, Vec<Bind>)> {
+        self.remove(&confinement.container);
+        let bundle = self.bundle(&confinement.container);
+        let root = bundle.join("root");
+        fs::create_dir_all(&root)?;
+        match &confinement.root {
+            Root::Machine => self.machine(&confinement.container, &root)?,
+            Root::Layers(layers) => {
+                let changes = Changes::below(&bundle)?;
+                overlay(layers, &changes, &root)?;
+            }
+        }
+        let sources = bundle.join("mounts");
+        let binds = confinement.mounts.iter().enumerate();
+        let binds: io::Result<Vec<Bind>> = binds
+            .map(|(number, mount)| {
+                let source = self.source(mount, &sources.join(number.to_string()))?;
+                Ok(Bind { source, target: mount.target.clone(), read_only: mount.read_only })
+            })
+            .collect();
+        Ok((root, binds?))
+    }
+
+    /// Takes away what [`Files::build`] has made. The mounts go when nobody uses them any more.
+    pub(super) fn remove(&self, container: &str) {
+        let bundle = self.bundle(container);
+        // The kernel lists them in the order in which they were made.
+        for point in mounts_below(&bundle).into_iter().rev() {
+            let _gone = unmount(&point, UnmountFlags::DETACH);
+        }
+        for leftover in [bundle, self.scratch().join(container)] {
+            let _none = fs::remove_dir_all(leftover);
+        }
+    }
+
+    /// The machine's own disks, each under a layer of its own.
+    fn machine(&self, container: &str, root: &Path) -> io::Result<()> {
+        let scratch = self.scratch().join(container);
+        overlay(&[PathBuf::from("/")], &Changes::below(&scratch.join("0"))?, root)?;
+        let own = self.pod.parent().and_then(Path::parent).unwrap_or(&self.pod);
+        for (number, disk) in machine_disks(own).into_iter().take(MAX_MACHINE_DISKS).enumerate() {
+            let point = root.join(disk.strip_prefix("/").unwrap_or(&disk));
+            if point.is_dir() {
+                let changes = Changes::below(&scratch.join((number + 1).to_string()))?;
+                // A disk that cannot be the lower half of an overlay stays out: its directory is empty then.
+                let _absent = overlay(&[disk], &changes, &point);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the content of a mount lies. What a container could have replaced by a link is looked up once, beneath its
+    /// volume, and held by a mount of its own from then on.
+    fn source(&self, wanted: &Mount, held: &Path) -> io::Result<PathBuf> {
+        let base = match wanted.memory {
+            None => wanted.source.clone(),
+            Some(disk) => self.memory_volume(&wanted.source, disk)?,
+        };
+        let Some(sub_path) = &wanted.sub_path else { return Ok(base) };
+        let found = self.beneath(&base, sub_path)?;
+        hold(&found, held)?;
+        Ok(held.to_owned())
+    }
+
+    fn memory_volume(&self, name: &Path, disk: MemoryDisk) -> io::Result<PathBuf> {
+        let place = self.pod.join("run/memory").join(name.file_name().unwrap_or_default());
+        if !mounts_below(&place).contains(&place) {
+            let size = disk.limit_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+            memory_disk(&place, &format!("mode=1777{size}"))?;
+        }
+        Ok(place)
+    }
+
+    /// Opens `path` below `base`, made first if it is not there, without ever following a link out of `base`.
+    fn beneath(&self, base: &Path, path: &Path) -> io::Result<OwnedFd> {
+        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let directory = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        let root = rustix::fs::open(base, directory, Mode::empty())?;
+        match openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags) {
+            Err(rustix::io::Errno::NOENT) => {}
+            found => return found.map_err(|error| named(path, &error.into())),
+        }
+        let mut here = root.try_clone()?;
+        let mut walked = PathBuf::new();
+        for part in path.components() {
+            let std::path::Component::Normal(part) = part else { continue };
+            walked.push(part);
+            match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(named(path, &error.into())),
+            }
+            here =
+                openat2(&root, &walked, directory, Mode::empty(), flags).map_err(|error| named(path, &error.into()))?;
+        }
+        Ok(here)
+    }
+}
+
+/// Reads a file of a container's root, such as its `/etc/passwd`, following links only inside.
+pub(super) fn read_inside(root: &Path, path: &str) -> io::Result<String> {
+    let directory = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(&directory, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), flags)?;
+    io::read_to_string(io::Read::take(fs::File::from(file), MAX_USER_FILE_BYTES))
+}
+
+/// Images are foreign: a list of users beyond this is cut.
+const MAX_USER_FILE_BYTES: u64 = 1 << 20;
+
+/// The two directories in which an overlay keeps changes.
+struct Changes {
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Changes {
+    fn below(directory: &Path) -> io::Result<Self> {
+        let changes = Self { upper: directory.join("upper"), work: directory.join("work") };
+        fs::create_dir_all(&changes.upper)?;
+        fs::create_dir_all(&changes.work)?;
+        Ok(changes)
+    }
+}
+
+/// Layers bottom first, as images list them.
+fn overlay(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::Result<()> {
+    match overlay_by_steps(layers, changes, target) {
+        // Kernels before 6.8 do not know layers one by one.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => overlay_at_once(layers, changes, target),
+        other => Ok(other?),
+    }
+}
+
+fn overlay_by_steps(layers: &[PathBuf], changes: &Changes, target: &Path) -> rustix::io::Result<()> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "sluice")?;
+    for layer in layers.iter().rev() {
+        fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path())?;
+    }
+    fsconfig_set_string(context.as_fd(), "upperdir", changes.upper.as_path())?;
+    fsconfig_set_string(context.as_fd(), "workdir", changes.work.as_path())?;
+    fsconfig_create(context.as_fd())?;
+    let made = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    move_mount(made.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn overlay_at_once(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::Result<()> {
+    let escape = |path: &Path| path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
+    let lower: Vec<String> = layers.iter().rev().map(|layer| escape(layer)).collect();
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), escape(&changes.upper), escape(&changes.work));
+    let options = std::ffi::CString::new(options)?;
+    Ok(mount("sluice", target, "overlay", MountFlags::empty(), options.as_c_str())?)
+}
+
+fn memory_disk(place: &Path, options: &str) -> io::Result<()> {
+    fs::create_dir_all(place)?;
+    let options = std::ffi::CString::new(options)?;
+    Ok(mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+}
+
+/// Mounts an open file or directory onto a place that only we know.
+fn hold(found: &OwnedFd, place: &Path) -> io::Result<()> {
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode);
+    match kind {
+        rustix::fs::FileType::Directory => fs::create_dir_all(place)?,
+        _ => {
+            fs::create_dir_all(place.parent().unwrap_or(place))?;
+            fs::File::create(place)?;
+        }
+    }
+    let source = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(mount_bind_recursive(source, place)?)
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("subPath `{}` cannot be used: {error}", path.display()))
+}
+
+/// Mount points at or below a directory, in the order in which they were made.
+fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines().filter_map(mount_point).filter(|point| point.starts_with(directory)).collect()
+}
+
+fn mount_point(line: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(unescape(line.split(' ').nth(4)?)))
+}
+
+/// The machine's disks other than its root, without machinery and without what lies in `own`.
+fn machine_disks(own: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    select_disks(&text, own)
+}
+
+fn select_disks(mountinfo: &str, own: &Path) -> Vec<PathBuf> {
+    let disks = mountinfo.lines().filter_map(|line| {
+        let kind = line.split_once(" - ")?.1.split(' ').next()?;
+        let point = mount_point(line)?;
+        let machinery = ["/proc", "/sys", "/dev", "/run"].iter().any(|place| point.starts_with(place));
+        let wanted = !MACHINERY.contains(&kind) && !machinery && point != Path::new("/") && !point.starts_with(own);
+        wanted.then_some(point)
+    });
+    disks.collect()
+}
+
+/// The kernel writes blanks and backslashes in paths as octal numbers.
+fn unescape(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_what_programs_are_read_from() {
+        let mountinfo = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            23 22 0:21 / /proc rw - proc proc rw\n\
+            24 22 254:1 / /home rw shared:1 - ext4 /dev/vdb rw\n\
+            25 22 0:30 / /run/user rw - tmpfs tmpfs rw\n\
+            26 22 0:31 / /data/pods/1/run rw - tmpfs tmpfs rw\n\
+            27 22 0:32 / /mnt/my\\040disk rw - xfs /dev/vdc rw\n\
+            28 22 0:33 / /var/lib/other rw - overlay overlay rw\n";
+        assert_eq!(
+            select_disks(mountinfo, Path::new("/data")),
+            [PathBuf::from("/home"), PathBuf::from("/mnt/my disk")]
+        );
+    }
+
+    #[test]
+    fn a_link_in_a_volume_leads_nowhere_else() {
+        let volume = tempfile::tempdir().expect("a directory");
+        fs::create_dir(volume.path().join("data")).expect("a directory");
+        std::os::unix::fs::symlink("/etc", volume.path().join("etc")).expect("a link");
+        std::os::unix::fs::symlink("../../../..", volume.path().join("up")).expect("a link");
+        let files = Files { pod: volume.path().to_owned() };
+        let lead = |path: &str| {
+            let found = files.beneath(volume.path(), Path::new(path))?;
+            fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+        };
+        assert_eq!(lead("data").expect("a directory"), volume.path().join("data"));
+        assert_eq!(lead("up").expect("the volume itself"), volume.path());
+        assert_eq!(lead("../data").expect("a directory"), volume.path().join("data"));
+        assert_eq!(lead("new/below").expect("a new directory"), volume.path().join("new/below"));
+        // `/etc` means the volume's own, which is not there.
+        assert!(lead("etc/passwd").is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! The OCI runtime specification of a container, as JSON. Pure.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{
+    confinement::{CPU_PERIOD_US, Confinement, Resources},
+    plan::Command,
+};
+
+/// Who a container's processes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+/// What the driver has made ready for a container.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) root: &'a Path,
+    /// Absolute sources and where they show up, in order.
+    pub(super) binds: Vec<Bind>,
+    pub(super) shared_memory: Option<&'a Path>,
+    /// Kinds of namespaces and where they are held; an empty path makes a new one.
+    pub(super) namespaces: Vec<(&'static str, String)>,
+    pub(super) cgroup: &'a str,
+    /// The one hierarchy of cgroup v2, which can be shown read-only.
+    pub(super) unified_cgroups: bool,
+    pub(super) devices: Vec<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bind {
+    pub(super) source: std::path::PathBuf,
+    pub(super) target: std::path::PathBuf,
+    pub(super) read_only: bool,
+}
+
+/// What of `/proc` and `/sys` tells about the machine rather than the container.
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+pub(super) const ALL_CAPABILITIES: [&str; 41] = [
+    "CAP_AUDIT_CONTROL",
+    "CAP_AUDIT_READ",
+    "CAP_AUDIT_WRITE",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_KILL",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MKNOD",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_RAW",
+    "CAP_PERFMON",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYSLOG",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_WAKE_ALARM",
+];
+
+pub(super) fn container(command: &Command, confinement: &Confinement, user: &User, place: &Place<'_>) -> Value {
+    let namespaces = place.namespaces.iter().map(|(kind, path)| match path.as_str() {
+        "" => json!({ "type": kind }),
+        path => json!({ "type": kind, "path": path }),
+    });
+    let mut linux = json!({
+        "namespaces": namespaces.collect::<Vec<_>>(),
+        "cgroupsPath": place.cgroup,
+        "resources": resources(&confinement.resources, confinement.privileged),
+        // Nothing that a container mounts reaches the machine.
+        "rootfsPropagation": "slave",
+    });
+    if confinement.privileged {
+        linux["devices"] = Value::Array(place.devices.clone());
+    } else {
+        linux["readonlyPaths"] = json!(READ_ONLY);
+        let hidden = confinement.hidden.iter().map(|path| path.to_string_lossy().into_owned());
+        linux["maskedPaths"] = MASKED.iter().map(|path| (*path).to_owned()).chain(hidden).collect();
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": place.root, "readonly": confinement.read_only_root },
+        "process": process(command, confinement, user, &command.argv),
+        "mounts": mounts(confinement, place),
+        "linux": linux,
+    })
+}
+
+/// A process of a container: its first, or a later one.
+pub(super) fn process(command: &Command, confinement: &Confinement, user: &User, argv: &[String]) -> Value {
+    let held = held_capabilities(confinement);
+    json!({
+        "terminal": false,
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
+        "args": argv,
+        "env": command.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "cwd": command.dir,
+        "capabilities": { "bounding": held, "effective": held, "permitted": held, "inheritable": [], "ambient": [] },
+        "noNewPrivileges": confinement.no_new_privileges,
+    })
+}
+
+/// What a process holds until its filter is in place. Without `no_new_privs` the kernel takes a filter only from somebody
+/// with `CAP_SYS_ADMIN`, and takes capabilities out of the bounding set only for somebody with `CAP_SETPCAP`: both are held
+/// for the moment, and given up just before the program starts.
+fn held_capabilities(confinement: &Confinement) -> Vec<String> {
+    if confinement.privileged {
+        return ALL_CAPABILITIES.map(str::to_owned).to_vec();
+    }
+    let mut held = confinement.capabilities.clone();
+    for needed in ["CAP_SYS_ADMIN", "CAP_SETPCAP"] {
+        if !held.iter().any(|name| name == needed) {
+            held.push(needed.to_owned());
+        }
+    }
+    held
+}
+
+fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
+    let sys = if confinement.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys] }),
+    ];
+    if place.unified_cgroups {
+        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                            "options": ["nosuid", "noexec", "nodev", "relatime", sys] }));
+    }
+    if let Some(shared) = place.shared_memory {
+        mounts.push(json!({ "destination": "/dev/shm", "type": "bind", "source": shared, "options": ["rbind", "rw"] }));
+    }
+    mounts.extend(place.binds.iter().map(|bind| {
+        let access = if bind.read_only { "ro" } else { "rw" };
+        json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": ["rbind", access] })
+    }));
+    mounts
+}
+
+fn resources(resources: &Resources, privileged: bool) -> Value {
+    let mut cpu = json!({});
+    if let Some(shares) = resources.cpu_shares {
+        cpu["shares"] = json!(shares);
+    }
+    if let Some(quota) = resources.cpu_quota_us {
+        cpu["quota"] = json!(quota);
+        cpu["period"] = json!(CPU_PERIOD_US);
+    }
+    let mut all = json!({ "cpu": cpu, "devices": [{ "allow": privileged, "access": "rwm" }] });
+    if let Some(limit) = resources.memory_bytes {
+        all["memory"] = json!({ "limit": limit });
+    }
+    if let Some(limit) = resources.pids {
+        all["pids"] = json!({ "limit": limit });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confinement::Root;
+
+    fn confinement() -> Confinement {
+        let value = json!({
+            "container": "web", "root": "machine", "capabilities": ["CAP_CHOWN"], "seccomp": true, "hidden": ["/data"],
+            "resources": { "cpuShares": 102, "cpuQuotaUs": 20000, "memoryBytes": 1024, "pids": 7 },
+        });
+        serde_json::from_value(value).expect("a confinement")
+    }
+
+    fn command() -> Command {
+        serde_json::from_value(json!({ "argv": ["/bin/web", "-v"], "env": [["A", "1"]], "dir": "/srv" }))
+            .expect("a command")
+    }
+
+    fn place() -> Place<'static> {
+        let bind = Bind { source: "/pods/1/hosts".into(), target: "/etc/hosts".into(), read_only: true };
+        Place {
+            root: Path::new("/pods/1/root"),
+            binds: vec![bind],
+            shared_memory: Some(Path::new("/pods/1/shm")),
+            namespaces: vec![("pid", String::new()), ("network", "/proc/9/fd/4".to_owned())],
+            cgroup: "/sluice/pod1/web",
+            unified_cgroups: false,
+            devices: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_container_gets_its_limits_and_no_more_capabilities_than_it_may_keep() {
+        let user = User { uid: 7, gid: 8, groups: vec![9] };
+        let confinement = confinement();
+        assert_eq!(confinement.root, Root::Machine);
+        let spec = container(&command(), &confinement, &user, &place());
+        assert_eq!(
+            spec["linux"]["resources"],
+            json!({
+                "cpu": { "shares": 102, "quota": 20000, "period": 100_000 }, "memory": { "limit": 1024 },
+                "pids": { "limit": 7 }, "devices": [{ "allow": false, "access": "rwm" }],
+            })
+        );
+        assert_eq!(
+            spec["linux"]["namespaces"],
+            json!([{ "type": "pid" }, { "type": "network", "path": "/proc/9/fd/4" }])
+        );
+        assert_eq!(spec["process"]["user"], json!({ "uid": 7, "gid": 8, "additionalGids": [9] }));
+        assert_eq!(spec["process"]["env"], json!(["A=1"]));
+        assert_eq!(spec["process"]["capabilities"]["bounding"], json!(["CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_SETPCAP"]));
+        let masked = spec["linux"]["maskedPaths"].as_array().expect("paths");
+        assert!(masked.contains(&json!("/data")) && masked.contains(&json!("/proc/kcore")), "{masked:?}");
+        let mounts = spec["mounts"].as_array().expect("mounts");
+        assert!(mounts.iter().any(|mount| mount["destination"] == "/sys" && mount["options"][3] == "ro"));
+        assert_eq!(mounts.last().expect("a bind")["options"], json!(["rbind", "ro"]));
+    }
+
+    #[test]
+    fn a_privileged_container_sees_the_machine_as_it_is() {
+        let user = User { uid: 0, gid: 0, groups: Vec::new() };
+        let confinement = Confinement { privileged: true, ..confinement() };
+        let spec = container(&command(), &confinement, &user, &place());
+        assert_eq!(spec["linux"]["maskedPaths"], Value::Null);
+        assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], true);
+        assert_eq!(spec["process"]["capabilities"]["bounding"].as_array().map(Vec::len), Some(ALL_CAPABILITIES.len()));
+    }
+}

@@ -1,0 +1,91 @@
+//! Who a container runs as: ids of the manifest, or a name that only the image's own files can explain.
+
+use std::{io, path::Path};
+
+use super::{rootfs::read_inside, spec::User};
+use crate::{confinement::Confinement, plan::Command};
+
+pub(super) fn resolve(command: &Command, confinement: &Confinement, root: &Path) -> io::Result<User> {
+    let read = |path| read_inside(root, path).unwrap_or_default();
+    let user = choose(command, confinement, &read("/etc/passwd"), &read("/etc/group")).map_err(io::Error::other)?;
+    if confinement.non_root && user.uid == 0 {
+        return Err(io::Error::other("container has runAsNonRoot and image will run as root"));
+    }
+    Ok(user)
+}
+
+/// `USER[:GROUP]` of the image, each a name or a number, under what the manifest says.
+fn choose(command: &Command, confinement: &Confinement, passwd: &str, group: &str) -> Result<User, String> {
+    let (user, named_group) = confinement.image_user.split_once(':').unwrap_or((&confinement.image_user, ""));
+    let wanted = command.uid.map_or_else(|| user.to_owned(), |uid| uid.to_string());
+    let entry = passwd.lines().map(fields).find(|entry| {
+        let key = if wanted.parse::<u32>().is_ok() { 2 } else { 0 };
+        entry.get(key) == Some(&wanted.as_str())
+    });
+    let number = |entry: &[&str], place: usize| entry.get(place).and_then(|text| text.parse::<u32>().ok());
+    let uid = match (wanted.as_str(), &entry) {
+        ("", _) => 0,
+        (_, Some(entry)) => number(entry, 2).unwrap_or(0),
+        (text, None) => {
+            text.parse().map_err(|_| format!("unable to find user {text}: no matching entries in passwd file"))?
+        }
+    };
+    let primary = match (command.gid, named_group) {
+        (Some(gid), _) => gid,
+        (None, "") => entry.as_ref().and_then(|entry| number(entry, 3)).unwrap_or(0),
+        (None, name) => match name.parse() {
+            Ok(gid) => gid,
+            Err(_) => group
+                .lines()
+                .map(fields)
+                .find(|line| line.first() == Some(&name))
+                .and_then(|line| number(&line, 2))
+                .ok_or_else(|| format!("unable to find group {name}: no matching entries in group file"))?,
+        },
+    };
+    let own_name = entry.as_ref().and_then(|entry| entry.first().copied()).unwrap_or_default();
+    let memberships = group.lines().map(fields).filter(|line| {
+        !own_name.is_empty() && line.get(3).is_some_and(|members| members.split(',').any(|member| member == own_name))
+    });
+    let mut groups: Vec<u32> =
+        memberships.filter_map(|line| number(&line, 2)).chain(confinement.groups.clone()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(User { uid, gid: primary, groups })
+}
+
+fn fields(line: &str) -> Vec<&str> {
+    line.trim_end().split(':').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnginx:x:101:102:web:/:/bin/false\n";
+    const GROUP: &str = "root:x:0:\nweb:x:102:\nssl:x:103:nginx,other\n";
+
+    fn check(image_user: &str, uid: Option<u32>, expected: Result<(u32, u32, &[u32]), &str>) {
+        let command = serde_json::json!({ "argv": ["a"], "env": [], "dir": "/", "uid": uid });
+        let confinement =
+            serde_json::json!({ "container": "c", "root": "machine", "imageUser": image_user, "groups": [7] });
+        let command = serde_json::from_value(command).expect("a command");
+        let confinement = serde_json::from_value(confinement).expect("a confinement");
+        let found = choose(&command, &confinement, PASSWD, GROUP);
+        let expected = expected.map(|(uid, gid, groups)| User { uid, gid, groups: groups.to_vec() });
+        assert_eq!(found, expected.map_err(str::to_owned), "{image_user} {uid:?}");
+    }
+
+    #[test]
+    fn names_are_the_images_own() {
+        check("", None, Ok((0, 0, &[7])));
+        check("nginx", None, Ok((101, 102, &[7, 103])));
+        check("nginx:ssl", None, Ok((101, 103, &[7, 103])));
+        check("1000", None, Ok((1000, 0, &[7])));
+        check("1000:5", None, Ok((1000, 5, &[7])));
+        check("101", None, Ok((101, 102, &[7, 103])));
+        check("nginx", Some(33), Ok((33, 0, &[7])));
+        check("nobody", None, Err("unable to find user nobody: no matching entries in passwd file"));
+        check("nginx:none", None, Err("unable to find group none: no matching entries in group file"));
+    }
+}
