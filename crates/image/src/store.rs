@@ -32,8 +32,9 @@ use crate::reference::Reference;
 use crate::unpack::{Rights, UnpackError};
 
 pub use collect::{Collected, Policy};
+pub(crate) use files::Lock;
 pub use index::Record;
-pub(crate) use layers::chain_ids;
+pub(crate) use layers::{Pending, chain_ids};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

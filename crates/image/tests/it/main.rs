@@ -1,0 +1,4 @@
+//! Pulls from a registry in this process that can misbehave in every way that registries do.
+
+mod pull;
+mod registry;
