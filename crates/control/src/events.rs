@@ -84,6 +84,13 @@ impl Events {
         self.note(reference(about), Severity::Warning, reason, message.into());
     }
 
+    pub(crate) fn about<K>(&self, about: &K, severity: Severity, reason: &'static str, message: String)
+    where
+        K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        self.note(reference(about), severity, reason, message);
+    }
+
     /// In the newer form, which names the action.
     pub(crate) fn acted<K>(&self, about: &K, reason: &'static str, action: &'static str, message: String)
     where

@@ -1,15 +1,18 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
-//! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `endpoints`, `garbage`, `namespace`, `scheduler`.
+//! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`, `cronjob`, `endpoints`, `garbage`,
+//! `namespace`, `scheduler`.
 
 mod account;
 mod apply;
 mod claim;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
 mod history;
+mod job;
 mod namespace;
 mod pods;
 mod portion;
@@ -33,11 +36,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, error, events, informer, owner, pod, queue, time};
 use account::Accounts;
+use cronjob::CronJobs;
 use daemonset::DaemonSets;
 use deployment::Deployments;
 use endpoints::ServiceEndpoints;
 use garbage::Garbage;
 use informer::Key;
+use job::{Jobs, Untracked};
 use namespace::Namespaces;
 use queue::{CONCURRENCY, Queue, Wake};
 use replicaset::Keepers;
@@ -74,6 +79,8 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     replicaset::listen::<ReplicationController>(&world, &queues.replication_controllers);
     statefulset::listen(&world, &queues.stateful_sets);
     daemonset::listen(&world, &queues.daemon_sets);
+    cronjob::listen(&world, &queues.cron_jobs);
+    job::listen(&world, &queues.jobs, &queues.untracked);
     scheduler::listen(&world, &queues.pods);
     strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
@@ -98,6 +105,15 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "daemonset", CONCURRENCY, queues.daemon_sets, DaemonSets::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "cronjob", CONCURRENCY, queues.cron_jobs, CronJobs::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "job", CONCURRENCY, queues.jobs, Jobs::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "job-tracking", CONCURRENCY, queues.untracked, Untracked::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     // One by one: each takes room that the next must not count on.
@@ -141,6 +157,9 @@ struct Queues {
     replication_controllers: Arc<Queue>,
     stateful_sets: Arc<Queue>,
     daemon_sets: Arc<Queue>,
+    cron_jobs: Arc<Queue>,
+    jobs: Arc<Queue>,
+    untracked: Arc<Queue>,
     pods: Arc<Queue>,
     ending: Arc<Queue>,
     services: Arc<Queue>,

@@ -9,6 +9,7 @@ mod hash;
 pub mod image;
 pub mod quantity;
 pub mod rollout;
+pub mod schedule;
 pub mod selector;
 
 pub use hash::fnv1a;

@@ -90,6 +90,21 @@ impl Claimant<'_> {
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
+        self.claim_with(None, api, cache, candidates, is_there).await
+    }
+
+    /// The same; what is adopted gets this finalizer, what is released loses it.
+    pub(crate) async fn claim_with<K>(
+        &self,
+        finalizer: Option<&str>,
+        api: &Api<K>,
+        cache: &Cache<K>,
+        candidates: Vec<Arc<K>>,
+        is_there: impl Future<Output = Result<bool, Error>>,
+    ) -> Result<Vec<Arc<K>>, Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         let mut claimed = Vec::new();
         let mut is_there = Some(is_there);
         for object in candidates {
@@ -101,32 +116,44 @@ impl Claimant<'_> {
                     {
                         return Err(Error::Stale { what: "the owner" });
                     }
-                    claimed.extend(self.adopt(api, cache, &object).await?);
+                    claimed.extend(self.adopt(finalizer, api, cache, &object).await?);
                 }
-                Claim::Release => self.release(api, cache, &object).await?,
+                Claim::Release => self.release(finalizer, api, cache, &object).await?,
                 Claim::Ignore => {}
             }
         }
         Ok(claimed)
     }
 
-    async fn adopt<K>(&self, api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<Option<Arc<K>>, Error>
+    async fn adopt<K>(
+        &self,
+        finalizer: Option<&str>,
+        api: &Api<K>,
+        cache: &Cache<K>,
+        object: &K,
+    ) -> Result<Option<Arc<K>>, Error>
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let mut adopted = object.clone();
         adopted.meta_mut().owner_references.get_or_insert_default().push(self.reference.clone());
+        if let Some(finalizer) = finalizer.filter(|it| !object.finalizers().iter().any(|has| has == it)) {
+            adopted.finalizers_mut().push(finalizer.to_owned());
+        }
         let written = apply::update(api, cache, Part::Main, object, &adopted).await?;
         Ok(written.filter(|written| !is_deleted(written)).map(Arc::new))
     }
 
-    async fn release<K>(&self, api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<(), Error>
+    async fn release<K>(&self, finalizer: Option<&str>, api: &Api<K>, cache: &Cache<K>, object: &K) -> Result<(), Error>
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let mut released = object.clone();
         let references = released.meta_mut().owner_references.get_or_insert_default();
         references.retain(|reference| reference.uid != self.reference.uid);
+        if let Some(finalizer) = finalizer.filter(|it| object.finalizers().iter().any(|has| has == it)) {
+            released.finalizers_mut().retain(|it| it != finalizer);
+        }
         apply::update(api, cache, Part::Main, object, &released).await.map(drop)
     }
 }

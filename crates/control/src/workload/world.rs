@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
     pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    pub(crate) cron_jobs: Arc<Cache<CronJob>>,
+    pub(crate) jobs: Arc<Cache<Job>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
@@ -56,6 +59,8 @@ impl World {
             daemon_sets: Cache::new(),
             stateful_sets: Cache::new(),
             revisions: Cache::new(),
+            cron_jobs: Cache::new(),
+            jobs: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
             claims: Cache::new(),
@@ -78,6 +83,8 @@ impl World {
         self.daemon_sets.follow_all(client, tasks);
         self.stateful_sets.follow_all(client, tasks);
         self.revisions.follow_all(client, tasks);
+        self.cron_jobs.follow_all(client, tasks);
+        self.jobs.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
         self.claims.follow_all(client, tasks);
@@ -102,6 +109,8 @@ impl World {
             self.daemon_sets.synced(),
             self.stateful_sets.synced(),
             self.revisions.synced(),
+            self.cron_jobs.synced(),
+            self.jobs.synced(),
             self.pods.synced(),
             self.nodes.synced(),
             self.claims.synced(),

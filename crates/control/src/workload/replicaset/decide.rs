@@ -4,13 +4,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::pod;
-
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Decision {
@@ -39,35 +36,13 @@ pub(super) fn decide(wanted: usize, active: &[Arc<Pod>]) -> Decision {
         Ordering::Less => Decision::Create(wanted - active.len()),
         Ordering::Greater => {
             let mut ranked = active.to_vec();
-            ranked.sort_by(|a, b| dispensability(a).cmp(&dispensability(b)).then_with(|| a.uid().cmp(&b.uid())));
+            ranked.sort_by(|a, b| {
+                pod::dispensability(a).cmp(&pod::dispensability(b)).then_with(|| a.uid().cmp(&b.uid()))
+            });
             ranked.truncate(active.len() - wanted);
             Decision::Delete(ranked)
         }
     }
-}
-
-/// The smallest goes first. Upstream also spreads over nodes; here is one.
-fn dispensability(pod: &Pod) -> impl Ord + use<> {
-    let is_assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref().unwrap_or_default() != "");
-    let phase = match pod::phase(pod) {
-        "Pending" => 0,
-        "Running" => 2,
-        _ => 1,
-    };
-    let cost = pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse::<i32>().ok()).unwrap_or(0);
-    let restarts = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let restarts = restarts.map(|container| container.restart_count).max().unwrap_or(0);
-    let created = pod.creation_timestamp().map(|time| time.0);
-    let newest_first = |time: Option<Timestamp>| std::cmp::Reverse(time);
-    (
-        is_assigned,
-        phase,
-        pod::is_ready(pod),
-        cost,
-        newest_first(pod::ready_since(pod)),
-        -restarts,
-        newest_first(created),
-    )
 }
 
 #[cfg(test)]
@@ -75,6 +50,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::pod::DELETION_COST;
 
     fn pod(name: &str, extra: Value) -> Arc<Pod> {
         let mut pod = json!({
