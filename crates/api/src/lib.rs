@@ -11,6 +11,7 @@ mod endpoints;
 mod expiry;
 mod go_json;
 mod identity;
+mod inner_wire;
 mod listen;
 mod logs;
 mod meter;

@@ -18,6 +18,7 @@ use crate::definitions::{self, Serving};
 use crate::dispatch;
 use crate::endpoints::Documents;
 use crate::identity::Identity;
+use crate::inner_wire;
 use crate::logs::PodLogs;
 use crate::meter::Meter;
 use crate::registry::Registry;
@@ -144,6 +145,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (server, user) = (self.server.clone(), self.user.clone());
+        if request.headers().contains_key(http::header::UPGRADE) {
+            return Box::pin(async move { Ok(inner_wire::answer(server, user, request.into_parts().0).await) });
+        }
         Box::pin(async move { Ok(dispatch::answer(&server, Ok(user), request).await) })
     }
 }

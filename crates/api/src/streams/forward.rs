@@ -130,3 +130,85 @@ async fn forward(wanted: Wanted, node: &dyn PodStreams, pod: &Value) {
     }
     error.end().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::seam::{PortStream, Session, SessionOptions, StreamError, StreamFuture};
+    use super::super::spdy::testing::Client;
+    use super::*;
+
+    /// Every port says what it is told, but for number 9.
+    struct Echo;
+
+    impl PodStreams for Echo {
+        fn open<'a>(&'a self, _: &'a Value, _: &'a SessionOptions) -> StreamFuture<'a, Result<Session, StreamError>> {
+            unreachable!("nothing is run here")
+        }
+
+        fn connect<'a>(&'a self, _: &'a Value, port: u16) -> StreamFuture<'a, Result<PortStream, StreamError>> {
+            Box::pin(async move {
+                if port == 9 {
+                    return Err(StreamError::Failed("nobody listens".into()));
+                }
+                let (near, far) = tokio::io::duplex(64);
+                tokio::spawn(async move {
+                    let (mut read, mut write) = tokio::io::split(far);
+                    let mut all = Vec::new();
+                    // Answers only at the end: each half is closed by itself.
+                    let _end = read.read_to_end(&mut all).await;
+                    let _end = write.write_all(&all).await;
+                });
+                Ok(Box::new(near) as PortStream)
+            })
+        }
+    }
+
+    fn client() -> Client {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let pod = json!({"metadata": {"name": "web", "namespace": "ns", "uid": "u"}});
+        tokio::spawn(by_spdy(far, Arc::new(Echo), Arc::new(pod)));
+        Client::new(near)
+    }
+
+    fn pair_of(kind: &'static str, port: &'static str, request: &'static str) -> [(&'static str, &'static str); 3] {
+        [("streamtype", kind), ("port", port), ("requestid", request)]
+    }
+
+    #[tokio::test]
+    async fn each_connection_has_its_own_pair_of_streams() {
+        let mut client = client();
+        client.open(1, &pair_of("error", "80", "0")).await;
+        client.open(3, &pair_of("error", "80", "1")).await;
+        client.open(5, &pair_of("data", "80", "1")).await;
+        client.open(7, &pair_of("data", "80", "0")).await;
+        client.data(5, b"one", true).await;
+        client.data(7, b"two", true).await;
+        assert_eq!(client.whole(5).await, b"one");
+        assert_eq!(client.whole(7).await, b"two");
+        assert_eq!(client.whole(1).await, b"");
+        assert_eq!(client.whole(3).await, b"");
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_told_on_the_error_stream() {
+        let mut client = client();
+        client.open(1, &pair_of("error", "9", "0")).await;
+        client.open(3, &pair_of("data", "9", "0")).await;
+        let said = client.whole(1).await;
+        assert_eq!(String::from_utf8_lossy(&said), "error forwarding port 9 to pod web_ns, uid u: nobody listens");
+        assert_eq!(client.whole(3).await, b"");
+    }
+
+    #[tokio::test]
+    async fn streams_that_are_no_pair_are_told_so() {
+        let mut client = client();
+        client.open(1, &pair_of("data", "80", "0")).await;
+        client.open(3, &pair_of("data", "80", "0")).await;
+        assert!(client.whole(1).await.starts_with(b"a connection needs"));
+        client.open(2, &pair_of("data", "80", "1")).await;
+        assert!(client.is_refused(2).await);
+    }
+}

@@ -120,8 +120,11 @@ where
         wire: wire.clone(),
     };
     let session = async {
-        // The first, empty message says that the connection stands.
-        lines.stdout.as_ref().or(lines.stderr.as_ref()).unwrap_or(&lines.error).say("").await;
+        // The first, empty message says that the connection stands. Clients of version 5 know without, and those before
+        // kubectl 1.33 complain about what comes before they have made up their streams.
+        if dialect.version < Version::V5 {
+            lines.stdout.as_ref().or(lines.stderr.as_ref()).unwrap_or(&lines.error).say("").await;
+        }
         drop(wire);
         converse(node.open(pod, options).await, lines, options, dialect.version).await;
     };

@@ -5,6 +5,7 @@ mod custom;
 mod deletes;
 mod lists;
 mod speed;
+mod streams;
 mod tls;
 mod town;
 mod watches;

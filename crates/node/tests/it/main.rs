@@ -6,6 +6,7 @@ mod agent;
 mod cluster;
 mod pod;
 mod shop;
+mod streams;
 mod supervisor;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    supervisor::trials().into_iter().chain(agent::trials()).collect()
+    supervisor::trials().into_iter().chain(agent::trials()).chain(streams::trials()).collect()
 }
 
 /// Lists test functions under their own names.

@@ -145,6 +145,13 @@ pub(super) fn go_away(last: u32) -> Vec<u8> {
     control(7, 0, &[last.to_be_bytes(), 0u32.to_be_bytes()].concat())
 }
 
+/// As clients open a stream.
+#[cfg(test)]
+pub(super) fn open(deflater: &mut Deflater, id: u32, flags: u8, headers: &Headers) -> Vec<u8> {
+    let block = deflater.write(headers);
+    control(1, flags, &[&id.to_be_bytes()[..], &[0; 6], &block].concat())
+}
+
 fn control(kind: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = (0x8000 | VERSION).to_be_bytes().to_vec();
     out.extend_from_slice(&kind.to_be_bytes());
@@ -162,11 +169,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn open(deflater: &mut Deflater, id: u32, flags: u8, headers: &Headers) -> Vec<u8> {
-        let block = deflater.write(headers);
-        control(1, flags, &[&id.to_be_bytes()[..], &[0; 6], &block].concat())
-    }
 
     fn decode(pieces: &[Vec<u8>]) -> Result<Vec<Frame>, SpdyError> {
         let mut decoder = Decoder::default();

@@ -3,5 +3,7 @@
 mod connection;
 mod frame;
 mod headers;
+#[cfg(test)]
+pub(super) mod testing;
 
 pub(super) use connection::{Connection, Opened, serve};
