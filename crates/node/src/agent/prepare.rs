@@ -103,7 +103,8 @@ impl Preparation<'_> {
         let name = container.image.as_deref().unwrap_or_default();
         let image =
             self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
-        let user = user(self.spec, container).map_err(|error| ("CreateContainerConfigError", error))?;
+        let named = !image.user.is_empty();
+        let user = user(self.spec, container, named).map_err(|error| ("CreateContainerConfigError", error))?;
         let given: Vec<(String, String)> = self.given(container, &image).into_iter().chain(image.env.clone()).collect();
         let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
             .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
@@ -114,8 +115,12 @@ impl Preparation<'_> {
             );
             return Err(("CreateContainerError", message));
         }
-        let own = self.work_dir(container, user).map_err(|error| ("CreateContainerError", error.to_string()))?;
-        let own = if self.sandbox.is_some() { PathBuf::from("/") } else { own };
+        let own = match self.sandbox {
+            None => self.work_dir(container, user),
+            // Its own files are elsewhere; only its last words lie here.
+            Some(_) => fs::create_dir_all(self.dir.container(&container.name)).map(|()| PathBuf::from("/")),
+        };
+        let own = own.map_err(|error| ("CreateContainerError", error.to_string()))?;
         let confinement = self
             .confinement(container, &image, &env)
             .map_err(|error| ("CreateContainerConfigError", error))?
@@ -225,14 +230,15 @@ impl Preparation<'_> {
     }
 }
 
-/// The ids to run under: those of the manifest if we may give them, our own otherwise.
-fn user(spec: &PodSpec, container: &Container) -> Result<(Option<u32>, Option<u32>), String> {
+/// The ids to run under: those of the manifest if we may give them, our own otherwise. An image that names a user is judged
+/// where its files are.
+fn user(spec: &PodSpec, container: &Container, named: bool) -> Result<(Option<u32>, Option<u32>), String> {
     let (own, pods) = (container.security_context.as_ref(), spec.security_context.as_ref());
     let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
     let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
     let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
     let we_are_root = rustix::process::geteuid().is_root();
-    if non_root && (uid == Some(0) || (uid.is_none() && we_are_root)) {
+    if non_root && (uid == Some(0) || (uid.is_none() && we_are_root && !named)) {
         return Err("container has runAsNonRoot and image will run as root".to_owned());
     }
     if !we_are_root {
@@ -245,7 +251,7 @@ fn user(spec: &PodSpec, container: &Container) -> Result<(Option<u32>, Option<u3
 /// Those who run in a pod and are not us.
 pub(super) fn other_users(spec: &PodSpec) -> BTreeSet<u32> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.filter_map(|container| user(spec, container).ok()?.0).filter(|uid| *uid != 0).collect()
+    containers.filter_map(|container| user(spec, container, false).ok()?.0).filter(|uid| *uid != 0).collect()
 }
 
 /// `command` replaces the image's program and its arguments, `args` only the latter.

@@ -99,6 +99,9 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
         .map_err(file("read", &dir.plan()))?
         .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
         .ok_or(SetupError::Plan { path: dir.plan() })?;
+    if plan.sandbox.is_some() {
+        container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
+    }
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
     let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
     hold(&lock)?;

@@ -12,6 +12,8 @@ mod seccomp;
 mod spec;
 mod users;
 
+pub(super) use rootfs::seclude;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -61,7 +63,7 @@ struct Running {
 }
 
 impl ContainerDriver {
-    /// Leaves the machine's mount namespace for one of its own, and takes away what a predecessor has left.
+    /// Takes away what a predecessor has left, and makes what the pod's containers share.
     pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox) -> io::Result<Self> {
         let group = Group::pod(&plan.uid);
         group.kill();

@@ -3,7 +3,10 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -11,8 +14,8 @@ use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind_recursive, mount_change, move_mount,
-        unmount,
+        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount, move_mount, unmount,
     },
     thread::UnshareFlags,
 };
@@ -61,13 +64,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// From here on, what this process mounts is its own affair. The process must have one thread.
-    #[expect(unsafe_code, reason = "unshare can break what other threads rely on")]
+    /// The process must be [`seclude`]d.
     pub(super) fn new(pod: &Path) -> io::Result<Self> {
-        // SAFETY: the supervisor has one thread, and its descriptors stay as they are.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-        // Mounts of the machine still arrive here, ours never leave.
-        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         let files = Self { pod: pod.to_owned() };
         memory_disk(&files.shared_memory(), SHARED_MEMORY)?;
         memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
@@ -184,6 +182,37 @@ impl Files {
         }
         Ok(here)
     }
+}
+
+/// Goes on in a mount namespace of its own, from a copy of our program's file that nobody can write to.
+///
+/// What this process mounts from then on is its own affair. And a container can get hold of the program that is about to become
+/// its own (`/proc/self/exe`): through that link it must not be able to change the file that the whole node runs. Returns once
+/// this is so; before that, the program starts over with the same arguments. The process must have one thread.
+#[expect(unsafe_code, reason = "unshare can break what other threads rely on")]
+pub(in crate::supervisor) fn seclude(pod: &Path) -> io::Result<()> {
+    let copy = pod.join("run/sluice");
+    let program = fs::read_link("/proc/self/exe")?;
+    if program == copy {
+        return Ok(());
+    }
+    // SAFETY: the supervisor has one thread, and its descriptors stay as they are.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // Mounts of the machine still arrive here, ours never leave.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    fs::create_dir_all(pod.join("run"))?;
+    fs::File::create(&copy)?;
+    if program.is_file() {
+        mount_bind(&program, &copy)?;
+    } else {
+        // Replaced by a newer one since the engine was started: what runs is still there, but has no name.
+        fs::copy("/proc/self/exe", &copy)?;
+        mount_bind(&copy, &copy)?;
+    }
+    mount_remount(&copy, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    Err(std::process::Command::new(&copy).arg0(name).args(arguments).exec())
 }
 
 /// Reads a file of a container's root, such as its `/etc/passwd`, following links only inside.
