@@ -69,6 +69,8 @@ pub(crate) enum Refusal {
     TooManyRequests {
         message: String,
         causes: Vec<Value>,
+        /// When to ask again, if the answer is to say so.
+        retry_seconds: u32,
     },
     Expired {
         message: String,
@@ -253,8 +255,16 @@ impl Refusal {
                 }
                 Some(details)
             }
-            Self::ApplyConflict { causes, .. } | Self::TooManyRequests { causes, .. } => {
-                Some(json!({"causes": causes}))
+            Self::ApplyConflict { causes, .. } => Some(json!({"causes": causes})),
+            Self::TooManyRequests { causes, retry_seconds, .. } => {
+                let mut details = json!({});
+                if !causes.is_empty() {
+                    details["causes"] = json!(causes);
+                }
+                if *retry_seconds > 0 {
+                    details["retryAfterSeconds"] = json!(retry_seconds);
+                }
+                Some(details)
             }
             Self::Internal(why) => Some(json!({"causes": [{"message": why}]})),
             Self::VerbNotSupported { group, resource, .. } => {

@@ -1,7 +1,7 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
-//! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`, `cronjob`, `endpoints`, `garbage`,
-//! `namespace`, `scheduler`.
+//! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`, `cronjob`, `disruption`, `endpoints`,
+//! `garbage`, `namespace`, `scheduler`.
 
 mod account;
 mod apply;
@@ -9,6 +9,7 @@ mod claim;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod history;
@@ -39,6 +40,7 @@ use account::Accounts;
 use cronjob::CronJobs;
 use daemonset::DaemonSets;
 use deployment::Deployments;
+use disruption::Budgets;
 use endpoints::ServiceEndpoints;
 use garbage::Garbage;
 use informer::Key;
@@ -79,6 +81,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     replicaset::listen::<ReplicationController>(&world, &queues.replication_controllers);
     statefulset::listen(&world, &queues.stateful_sets);
     daemonset::listen(&world, &queues.daemon_sets);
+    disruption::listen(&world, &queues.budgets);
     cronjob::listen(&world, &queues.cron_jobs);
     job::listen(&world, &queues.jobs, &queues.untracked);
     scheduler::listen(&world, &queues.pods);
@@ -108,6 +111,9 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "cronjob", CONCURRENCY, queues.cron_jobs, CronJobs::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "disruption", CONCURRENCY, queues.budgets, Budgets::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "job", CONCURRENCY, queues.jobs, Jobs::new(shared()), |it, key| {
@@ -159,6 +165,7 @@ struct Queues {
     daemon_sets: Arc<Queue>,
     cron_jobs: Arc<Queue>,
     jobs: Arc<Queue>,
+    budgets: Arc<Queue>,
     untracked: Arc<Queue>,
     pods: Arc<Queue>,
     ending: Arc<Queue>,

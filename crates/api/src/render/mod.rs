@@ -110,8 +110,13 @@ pub(crate) fn refusal(refusal: &Refusal, encoding: Encoding) -> Response<Body> {
     }
     let code = StatusCode::from_u16(refusal.code()).expect("every refusal has a valid code");
     let mut response = value(encoding, code, &refusal.status());
-    if matches!(refusal, Refusal::TooManyRequests { .. } | Refusal::RevisionTooLarge { .. }) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let retry_seconds = match refusal {
+        Refusal::TooManyRequests { retry_seconds, .. } => Some((*retry_seconds).max(1)),
+        Refusal::RevisionTooLarge { .. } => Some(1),
+        _ => None,
+    };
+    if let Some(seconds) = retry_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

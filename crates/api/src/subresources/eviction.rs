@@ -15,6 +15,12 @@ use crate::rules;
 use crate::storage::{Key, scope};
 use crate::verbs::{self, judge_fields};
 
+const OVER_BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+/// When to ask again after a budget that is not counted yet.
+const UNCOUNTED_RETRY_SECONDS: u32 = 10;
+/// A budget that changes under so many attempts is left to the client's next one.
+const ATTEMPTS: usize = 20;
+
 pub(super) async fn evict(call: &Call) -> Result<Response<Body>, Refusal> {
     // The former version means the same.
     let kind = crate::builtin::body("policy", "v1", "Eviction");
@@ -66,23 +72,72 @@ async fn charge_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Re
             return Err(Refusal::Unexplained(why.into()));
         }
     };
-    let value = budget.value();
-    let status = &value["status"];
+    let mut budget = budget.clone();
+    for _ in 0..ATTEMPTS {
+        let value = budget.value();
+        if !is_ready(pod) && spares_unready(&value) {
+            return Ok(());
+        }
+        let charged = charge(&value, pod.name())?;
+        if dry_run {
+            return Ok(());
+        }
+        let key = Key(budget.key.to_string());
+        if storage.replace(&key, budget.revision, &charged).await?.is_some() {
+            return Ok(());
+        }
+        // Somebody else took one, or counted anew.
+        budget = storage.get(&key).ok_or_else(|| Refusal::not_found(&kind, value.name()))?;
+    }
+    Err(Refusal::TooManyRequests { message: OVER_BUDGET.into(), causes: Vec::new(), retry_seconds: 0 })
+}
+
+/// An unready pod serves nobody: by its policy a budget lets it go always, or while it is kept itself.
+fn spares_unready(budget: &Value) -> bool {
+    let number = |field: &str| budget["status"][field].as_i64().unwrap_or(0);
+    let is_kept = number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+    budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || is_kept
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// The budget with one disruption less, or why there is none.
+fn charge(budget: &Value, pod_name: &str) -> Result<Value, Refusal> {
+    let status = &budget["status"];
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
-    let current = value["metadata"]["generation"].as_i64().unwrap_or(0) <= number("observedGeneration");
-    if !current || number("disruptionsAllowed") <= 0 {
-        return Err(over_budget(value.name(), number("desiredHealthy"), number("currentHealthy"), current));
+    let name = budget.name();
+    if number("observedGeneration") < budget["metadata"]["generation"].as_i64().unwrap_or(0) {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(over_budget(&why, UNCOUNTED_RETRY_SECONDS));
     }
-    if dry_run {
-        return Ok(());
+    let allowed = number("disruptionsAllowed");
+    if allowed <= 0 {
+        return Err(over_budget(&why_none(budget), 0));
     }
-    let mut charged = budget.to_value();
-    charged["status"]["disruptionsAllowed"] = json!(number("disruptionsAllowed") - 1);
-    charged["status"]["disruptedPods"][pod.name()] = json!(random::now());
-    let key = Key(budget.key.to_string());
-    match storage.replace(&key, budget.revision, &charged).await? {
-        Some(_) => Ok(()),
-        None => Err(over_budget(value.name(), number("desiredHealthy"), number("currentHealthy"), true)),
+    let mut charged = budget.clone();
+    charged["status"]["disruptionsAllowed"] = json!(allowed - 1);
+    charged["status"]["disruptedPods"][pod_name] = json!(random::now());
+    Ok(charged)
+}
+
+fn why_none(budget: &Value) -> String {
+    let (name, status) = (budget.name(), &budget["status"]);
+    let (needs, has) = (&status["desiredHealthy"], &status["currentHealthy"]);
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let failed = conditions.find(|it| it["type"] == "DisruptionAllowed" && it["reason"] == "SyncFailed");
+    if let Some(failed) = failed {
+        let why = failed["message"].as_str().unwrap_or_default();
+        return format!(
+            "The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
+        );
+    }
+    if has.as_i64() <= needs.as_i64() {
+        format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
+    } else {
+        format!("The disruption budget {name} does not allow evicting pods currently")
     }
 }
 
@@ -91,16 +146,9 @@ fn covers(budget: &Value, pod: &Value) -> bool {
     !selector.is_null() && Selector::from_object(selector).is_ok_and(|s| s.matches_labels(&pod["metadata"]["labels"]))
 }
 
-fn over_budget(name: &str, needs: i64, has: i64, current: bool) -> Refusal {
-    let message = match (current, needs >= has) {
-        (true, true) => format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"),
-        (true, false) => format!("The disruption budget {name} does not allow evicting pods currently"),
-        (false, _) => format!("The disruption budget {name} is still being processed by the server."),
-    };
-    Refusal::TooManyRequests {
-        message: "Cannot evict pod as it would violate the pod's disruption budget.".into(),
-        causes: vec![json!({"reason": "DisruptionBudget", "message": message})],
-    }
+fn over_budget(why: &str, retry_seconds: u32) -> Refusal {
+    let causes = vec![json!({"reason": "DisruptionBudget", "message": why})];
+    Refusal::TooManyRequests { message: OVER_BUDGET.into(), causes, retry_seconds }
 }
 
 fn disrupted(live: &Value) -> Value {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
     pub(crate) cron_jobs: Arc<Cache<CronJob>>,
     pub(crate) jobs: Arc<Cache<Job>>,
+    pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
@@ -61,6 +63,7 @@ impl World {
             revisions: Cache::new(),
             cron_jobs: Cache::new(),
             jobs: Cache::new(),
+            budgets: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
             claims: Cache::new(),
@@ -85,6 +88,7 @@ impl World {
         self.revisions.follow_all(client, tasks);
         self.cron_jobs.follow_all(client, tasks);
         self.jobs.follow_all(client, tasks);
+        self.budgets.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
         self.claims.follow_all(client, tasks);
@@ -111,6 +115,7 @@ impl World {
             self.revisions.synced(),
             self.cron_jobs.synced(),
             self.jobs.synced(),
+            self.budgets.synced(),
             self.pods.synced(),
             self.nodes.synced(),
             self.claims.synced(),
