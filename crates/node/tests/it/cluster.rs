@@ -9,7 +9,7 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use sluice_node::{Agent, NodeOptions};
+use sluice_node::{Agent, Driver, NodeOptions};
 
 use crate::pod::PATIENCE;
 
@@ -45,6 +45,8 @@ impl Cluster {
         let client = Client::new(server.in_process(sluice_api::Identity::system("tester")), "default");
         let exe = std::env::current_exe().expect("our own path");
         let mut options = NodeOptions::new(directory, exe);
+        // Whoever runs these tests as root gets no network of containers that nobody takes down.
+        options.driver = Driver::Process;
         options.node_name = "here".to_owned();
         adjust(&mut options);
         let mut cluster = Self { client, agent: None, options, _directory: None };
