@@ -4,6 +4,7 @@
 //! `garbage`, `namespace`, `scheduler`.
 
 mod account;
+mod aggregation;
 mod apply;
 mod claim;
 mod cronjob;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, error, events, informer, owner, pod, queue, time};
 use account::Accounts;
+use aggregation::Aggregations;
 use cronjob::CronJobs;
 use daemonset::DaemonSets;
 use deployment::Deployments;
@@ -82,6 +84,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     statefulset::listen(&world, &queues.stateful_sets);
     daemonset::listen(&world, &queues.daemon_sets);
     disruption::listen(&world, &queues.budgets);
+    aggregation::listen(&world, &queues.aggregations);
     cronjob::listen(&world, &queues.cron_jobs);
     job::listen(&world, &queues.jobs, &queues.untracked);
     scheduler::listen(&world, &queues.pods);
@@ -114,6 +117,9 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "disruption", CONCURRENCY, queues.budgets, Budgets::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "aggregation", CONCURRENCY, queues.aggregations, Aggregations::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "job", CONCURRENCY, queues.jobs, Jobs::new(shared()), |it, key| {
@@ -165,6 +171,7 @@ struct Queues {
     daemon_sets: Arc<Queue>,
     cron_jobs: Arc<Queue>,
     jobs: Arc<Queue>,
+    aggregations: Arc<Queue>,
     budgets: Arc<Queue>,
     untracked: Arc<Queue>,
     pods: Arc<Queue>,

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
     pub(crate) cron_jobs: Arc<Cache<CronJob>>,
     pub(crate) jobs: Arc<Cache<Job>>,
+    pub(crate) cluster_roles: Arc<Cache<ClusterRole>>,
     pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
@@ -63,6 +65,7 @@ impl World {
             revisions: Cache::new(),
             cron_jobs: Cache::new(),
             jobs: Cache::new(),
+            cluster_roles: Cache::new(),
             budgets: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
@@ -88,6 +91,7 @@ impl World {
         self.revisions.follow_all(client, tasks);
         self.cron_jobs.follow_all(client, tasks);
         self.jobs.follow_all(client, tasks);
+        self.cluster_roles.follow_all(client, tasks);
         self.budgets.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
@@ -115,6 +119,7 @@ impl World {
             self.revisions.synced(),
             self.cron_jobs.synced(),
             self.jobs.synced(),
+            self.cluster_roles.synced(),
             self.budgets.synced(),
             self.pods.synced(),
             self.nodes.synced(),
