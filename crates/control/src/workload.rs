@@ -1,7 +1,7 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
 //! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`, `cronjob`, `disruption`, `endpoints`,
-//! `garbage`, `namespace`, `scheduler`.
+//! `garbage`, `namespace`, `scheduler`, `volumes`.
 
 mod account;
 mod aggregation;
@@ -24,6 +24,7 @@ mod rollout;
 mod scheduler;
 mod statefulset;
 mod strays;
+mod volumes;
 mod world;
 
 use std::pin::Pin;
@@ -53,6 +54,7 @@ use replicaset::Keepers;
 use scheduler::Scheduler;
 use statefulset::StatefulSets;
 use strays::Strays;
+use volumes::{Claims, Protection, Volumes};
 use world::World;
 
 /// What the controllers are told from outside.
@@ -88,6 +90,8 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     cronjob::listen(&world, &queues.cron_jobs);
     job::listen(&world, &queues.jobs, &queues.untracked);
     scheduler::listen(&world, &queues.pods);
+    volumes::listen(&world, &queues.claims, &queues.volumes);
+    volumes::listen_for_protection(&world, &queues.protected);
     strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
     let gone = endpoints::listen(&world, &queues.services);
@@ -126,6 +130,16 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         Box::pin(async move { it.reconcile(key).await })
     });
     run_controller(tasks, "job-tracking", CONCURRENCY, queues.untracked, Untracked::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    // One by one: two claims may want one volume.
+    run_controller(tasks, "claims", 1, queues.claims, Claims::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "volumes", CONCURRENCY, queues.volumes, Volumes::new(shared()), |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    run_controller(tasks, "protection", CONCURRENCY, queues.protected, Protection::new(shared()), |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     // One by one: each takes room that the next must not count on.
@@ -174,6 +188,9 @@ struct Queues {
     aggregations: Arc<Queue>,
     budgets: Arc<Queue>,
     untracked: Arc<Queue>,
+    claims: Arc<Queue>,
+    volumes: Arc<Queue>,
+    protected: Arc<Queue>,
     pods: Arc<Queue>,
     ending: Arc<Queue>,
     services: Arc<Queue>,

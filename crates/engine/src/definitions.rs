@@ -1,4 +1,4 @@
-//! What an engine's API serves beyond the built-in kinds: our own definitions, those of the Gateway API, and our class.
+//! What an engine's API serves beyond the built-in kinds: our own definitions, those of the Gateway API, and our classes.
 
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -7,9 +7,12 @@ use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 use sluice_api::Server;
 use sluice_gateway::{CONTROLLER_NAME, GATEWAY_CLASS};
+use sluice_node::PROVISIONER;
 
 use crate::options::StartError;
 
+/// Claims that name no class get this one.
+const STORAGE_CLASS: &str = "local-path";
 /// The field manager of these objects.
 const MANAGER: &str = "sluice-engine";
 /// Names the content of what was applied, so that an unchanged start writes nothing.
@@ -33,17 +36,28 @@ pub(crate) async fn install(server: &Server, client: &Client) -> Result<(), Star
     server.install_definitions(MANAGER, &missing).await.map_err(StartError::other)
 }
 
-/// The class that Gateways of ours name.
-pub(crate) async fn install_class(client: &Client) -> Result<(), StartError> {
-    let classes: Api<DynamicObject> =
-        Api::all_with(client.clone(), &resource("gateway.networking.k8s.io", "v1", "GatewayClass"));
-    let class = with_content(json!({
+/// The class that Gateways of ours name, and the one of volumes below the data directory, which claims get by default.
+pub(crate) async fn install_classes(client: &Client) -> Result<(), StartError> {
+    let gateways = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
         "metadata": {"name": GATEWAY_CLASS}, "spec": {"controllerName": CONTROLLER_NAME},
-    }));
-    match classes.get_metadata_opt(name(&class)).await? {
-        Some(stored) if is_content(&stored, &class) => Ok(()),
-        _ => apply(&classes, &class).await,
+    });
+    let volumes = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    install_one(client, &resource("gateway.networking.k8s.io", "v1", "GatewayClass"), gateways).await?;
+    install_one(client, &resource("storage.k8s.io", "v1", "StorageClass"), volumes).await
+}
+
+/// One that its user changed stays as it is, until this version knows another.
+async fn install_one(client: &Client, resource: &ApiResource, object: Value) -> Result<(), StartError> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+    let object = with_content(object);
+    match api.get_metadata_opt(name(&object)).await? {
+        Some(stored) if is_content(&stored, &object) => Ok(()),
+        _ => apply(&api, &object).await,
     }
 }
 

@@ -136,7 +136,7 @@ impl Parts {
         (logs, streams): (&NodeLogs, &NodeStreams),
         ca: &str,
     ) -> Result<Self, StartError> {
-        definitions::install_class(&client(server, "engine")).await?;
+        definitions::install_classes(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
         let node_options = NodeOptions { driver: options.driver, ..NodeOptions::new(&options.data, &options.program) };

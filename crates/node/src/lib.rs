@@ -14,6 +14,6 @@ pub mod supervisor;
 mod wire;
 
 pub use agent::{
-    Agent, Driver, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, StartError,
-    StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize,
+    Agent, Driver, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, PROVISIONER,
+    StartError, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize,
 };

@@ -7,6 +7,7 @@ mod priority;
 mod protection;
 mod service_account;
 mod services;
+mod storage_class;
 
 use serde_json::Value;
 
@@ -26,6 +27,9 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<(), Refusa
     namespace::must_be_live(call, object)?;
     namespace::complete(kind, object);
     protection::add(kind, object);
+    if kind.is("", "PersistentVolumeClaim") {
+        storage_class::admit(call, object);
+    }
     if kind.is("", "Pod") {
         service_account::admit(call, object).await?;
         priority::admit(call, object)?;

@@ -1,6 +1,7 @@
 //! Finds a node for each pod that has none. Made for one machine: it takes the first node that fits, prefers none, and
 //! drives no pod away for another.
 
+mod claims;
 mod fit;
 mod requests;
 
@@ -9,10 +10,11 @@ use std::sync::Arc;
 
 use http::Request;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, PersistentVolumeClaim, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
+use self::claims::Claims;
 use self::fit::Misfit;
 pub(super) use self::fit::{selects, taints, tolerates};
 use super::apply::{self, Part};
@@ -21,7 +23,7 @@ use super::informer::{Change, Key, is_deleted};
 use super::queue::{Queue, Wake};
 use super::time::time;
 use super::world::World;
-use super::{Error, pod};
+use super::{Error, pod, volumes};
 
 const NAME: &str = "default-scheduler";
 const SCHEDULED: &str = "PodScheduled";
@@ -43,6 +45,13 @@ pub(super) fn listen(world: &World, queue: &Arc<Queue>) {
         if makes_room {
             add_waiting(&to, &pods.all());
         }
+    });
+    let (to, pods) = (Arc::clone(queue), Arc::clone(&world.pods));
+    world.claims.listen(move |change: Change<'_, PersistentVolumeClaim>| {
+        let Some(claim) = change.new else { return };
+        let mut waiting = pods.in_namespace(&claim.namespace().unwrap_or_default());
+        waiting.retain(|pod| volumes::claims_of(pod).any(|name| name == claim.name_any()));
+        add_waiting(&to, &waiting);
     });
     let (to, pods) = (Arc::clone(queue), Arc::clone(&world.pods));
     world.nodes.listen(move |change: Change<'_, Node>| {
@@ -84,16 +93,24 @@ impl Scheduler {
         let nodes = self.world.nodes.all();
         let on_node = self.pods_by_node();
         let mut misfits: Vec<Misfit> = Vec::new();
-        let blocked = self.missing_claim(&pod);
+        let claims = claims::of(&self.world, &pod);
         for node in nodes.iter().filter(|node| !is_deleted(&***node)) {
             let neighbours = on_node.get(&node.name_any()).map(Vec::as_slice).unwrap_or_default();
             match fit::check(&pod, node, neighbours) {
-                Ok(()) if blocked.is_none() => return self.bind(&pod, &node.name_any()).await,
-                Ok(()) => {}
+                Ok(()) => match &claims {
+                    Claims::Ready => return self.bind(&pod, &node.name_any()).await,
+                    Claims::Following(claims) => {
+                        return claims::select_node(&self.world, claims, &node.name_any()).await.map(|()| None);
+                    }
+                    Claims::Missing(_) => {}
+                },
                 Err(mut reasons) => misfits.append(&mut reasons),
             }
         }
-        let message = blocked.unwrap_or_else(|| fit::explain(nodes.len(), &misfits));
+        let message = match claims {
+            Claims::Missing(reason) => format!("0/{} nodes are available: {reason}. not found", nodes.len()),
+            Claims::Ready | Claims::Following(_) => fit::explain(nodes.len(), &misfits),
+        };
         tracing::debug!(%key, message, "Pod waits");
         self.refuse(&pod, message).await
     }
@@ -106,24 +123,6 @@ impl Scheduler {
             }
         }
         by_node
-    }
-
-    /// Claims that are not there, or not bound, hold a pod back whatever the node.
-    fn missing_claim(&self, pod: &Pod) -> Option<String> {
-        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        for claim in volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
-            let nodes = self.world.nodes.all().len();
-            let key = Key::new(pod.namespace().unwrap_or_default(), &claim.claim_name);
-            let reason = match self.world.claims.get(&key) {
-                None => format!("persistentvolumeclaim \"{}\" not found", claim.claim_name),
-                Some(claim) if claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound") => {
-                    "pod has unbound immediate PersistentVolumeClaims".to_owned()
-                }
-                Some(_) => continue,
-            };
-            return Some(format!("0/{nodes} nodes are available: {reason}. not found"));
-        }
-        None
     }
 
     async fn bind(&self, pod: &Pod, node: &str) -> Result<Wake, Error> {

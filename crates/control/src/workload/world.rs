@@ -5,11 +5,13 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -38,6 +40,8 @@ pub(crate) struct World {
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
+    pub(crate) volumes: Arc<Cache<PersistentVolume>>,
+    pub(crate) classes: Arc<Cache<StorageClass>>,
     pub(crate) services: Arc<Cache<Service>>,
     pub(crate) slices: Arc<Cache<EndpointSlice>>,
     pub(crate) endpoints: Arc<Cache<Endpoints>>,
@@ -70,6 +74,8 @@ impl World {
             pods: Cache::new(),
             nodes: Cache::new(),
             claims: Cache::new(),
+            volumes: Cache::new(),
+            classes: Cache::new(),
             services: Cache::new(),
             slices: Cache::new(),
             endpoints: Cache::new(),
@@ -96,6 +102,8 @@ impl World {
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
         self.claims.follow_all(client, tasks);
+        self.volumes.follow_all(client, tasks);
+        self.classes.follow_all(client, tasks);
         self.services.follow_all(client, tasks);
         self.slices.follow_all(client, tasks);
         self.endpoints.follow_all(client, tasks);
@@ -124,6 +132,8 @@ impl World {
             self.pods.synced(),
             self.nodes.synced(),
             self.claims.synced(),
+            self.volumes.synced(),
+            self.classes.synced(),
             self.services.synced(),
             self.slices.synced(),
             self.endpoints.synced(),

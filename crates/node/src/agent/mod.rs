@@ -2,7 +2,8 @@
 //!
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
 //! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
-//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote; `streams` talks to what runs.
+//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote; `streams` talks to what runs;
+//! `provisioner` makes directories for claims.
 
 mod addresses;
 mod confine;
@@ -23,6 +24,7 @@ mod options;
 mod pods;
 mod prepare;
 mod probes;
+mod provisioner;
 mod sources;
 mod status;
 mod streams;
@@ -46,6 +48,7 @@ use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::{Driver, NodeOptions};
+pub use provisioner::PROVISIONER;
 pub use streams::{Ended, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize};
 
 /// Changes of ConfigMaps, Secrets and images that a slow pod may lag behind before it looks at all of them again.
@@ -75,7 +78,9 @@ impl Agent {
     /// Registers the node, adopts the pods that already run, and follows the API from then on.
     pub async fn start(client: kube::Client, options: NodeOptions) -> Result<Self, StartError> {
         let options = Arc::new(options);
-        for (path, mode) in [(options.pods_dir(), PASSAGE_DIR), (options.logs_dir(), PRIVATE_DIR)] {
+        for (path, mode) in
+            [(options.pods_dir(), PASSAGE_DIR), (options.volumes_dir(), PASSAGE_DIR), (options.logs_dir(), PRIVATE_DIR)]
+        {
             make_dir(&path, mode).map_err(|source| StartError::Directory { path, source })?;
         }
         node::register(&client, &options)
@@ -91,6 +96,7 @@ impl Agent {
         watches.spawn(images.clone().follow(client.clone(), changes.clone()));
         watches.spawn(sources::announce_changes(client.clone(), changes.clone()));
         watches.spawn(drain::follow(client.clone(), gateways_in));
+        watches.spawn(provisioner::follow(client.clone(), options.clone()));
         watches.spawn(recording);
         watches.spawn(node::keep_alive(client.clone(), options.clone(), stopping.clone()));
 

@@ -27,7 +27,7 @@ pub enum Driver {
 pub struct NodeOptions {
     /// The name of the Node object; the host name by default.
     pub node_name: String,
-    /// `pods/` and `logs/` lie below it.
+    /// `pods/`, `volumes/` and `logs/` lie below it.
     pub data_dir: PathBuf,
     /// The binary that answers to `pod-supervisor` and `demo-shop`.
     pub exe: PathBuf,
@@ -52,6 +52,11 @@ impl NodeOptions {
 
     pub(crate) fn pods_dir(&self) -> PathBuf {
         self.data_dir.join("pods")
+    }
+
+    /// Of claims: they outlive pods.
+    pub(crate) fn volumes_dir(&self) -> PathBuf {
+        self.data_dir.join("volumes")
     }
 
     pub(crate) fn logs_dir(&self) -> PathBuf {

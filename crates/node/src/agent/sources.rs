@@ -1,21 +1,23 @@
-//! What pods refer to: ConfigMaps and Secrets, fetched when needed, and word of their changes.
+//! What pods refer to: ConfigMaps, Secrets and claims, fetched when needed, and word of their changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use kube::{
     Api, Client, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
 use tokio::sync::broadcast;
 
-/// The ConfigMaps and Secrets of one namespace that one pod names, as they are now.
+/// The ConfigMaps, Secrets and volumes of claims of one namespace that one pod names, as they are now.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
     namespace: String,
     config_maps: BTreeMap<String, ConfigMap>,
     secrets: BTreeMap<String, Secret>,
+    /// By claim.
+    volumes: BTreeMap<String, PersistentVolume>,
 }
 
 /// Something that pods may refer to is new, different or gone.
@@ -26,6 +28,11 @@ pub(super) enum Reference {
         name: String,
     },
     Secret {
+        namespace: String,
+        name: String,
+    },
+    /// A PersistentVolumeClaim.
+    Claim {
         namespace: String,
         name: String,
     },
@@ -55,6 +62,10 @@ impl Sources {
                 Reference::Secret { name, .. } => {
                     secrets.get_opt(name).await?.into_iter().for_each(|secret| sources.put_secret(secret));
                 }
+                Reference::Claim { name, .. } => {
+                    let volume = volume_of(client, namespace, name).await?;
+                    volume.into_iter().for_each(|volume| sources.put_volume(name, volume));
+                }
                 Reference::Image => {}
             }
         }
@@ -69,6 +80,10 @@ impl Sources {
         self.secrets.insert(secret.name_any(), secret);
     }
 
+    pub(super) fn put_volume(&mut self, claim: &str, volume: PersistentVolume) {
+        self.volumes.insert(claim.to_owned(), volume);
+    }
+
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -79,6 +94,24 @@ impl Sources {
 
     pub(super) fn secret(&self, name: &str) -> Option<&Secret> {
         self.secrets.get(name)
+    }
+
+    /// What the claim of this name is bound to.
+    pub(super) fn volume(&self, claim: &str) -> Option<&PersistentVolume> {
+        self.volumes.get(claim)
+    }
+}
+
+/// What a claim is bound to.
+async fn volume_of(client: &Client, namespace: &str, claim: &str) -> Result<Option<PersistentVolume>, kube::Error> {
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let claim = claims.get_opt(claim).await?;
+    let is_bound = |claim: &PersistentVolumeClaim| {
+        claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    };
+    match claim.filter(is_bound).and_then(|claim| claim.spec?.volume_name) {
+        Some(name) => Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await,
+        None => Ok(None),
     }
 }
 
@@ -120,6 +153,10 @@ impl Found {
     }
 
     fn volume(&mut self, volume: &Volume) {
+        if let Some(claim) = &volume.persistent_volume_claim {
+            let name = claim.claim_name.clone();
+            self.references.insert(Reference::Claim { namespace: self.namespace.clone(), name });
+        }
         volume.config_map.iter().for_each(|source| self.config_map(&source.name));
         volume.secret.iter().filter_map(|source| source.secret_name.as_ref()).for_each(|name| self.secret(name));
         for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {

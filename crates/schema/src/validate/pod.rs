@@ -54,13 +54,18 @@ pub(crate) fn whole(f: &mut Faults, pod: &At<'_>) {
 
 /// A pod template that controllers make pods of.
 pub(crate) fn template(f: &mut Faults, template: &At<'_>) {
-    // Paths of a template's metadata leave `metadata` out.
-    let meta = template.get("metadata");
-    meta::labels(f, &template.get("labels").with(meta.get("labels").value));
-    meta::annotations(f, &template.get("annotations").with(meta.get("annotations").value));
+    template_metadata(f, template);
     let spec = template.get("spec");
     pod_spec(f, &spec);
     if !spec.get("ephemeralContainers").is_zero() {
         f.forbidden(&spec.get("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
+}
+
+/// What is checked of a template whose pods get more than it says.
+pub(crate) fn template_metadata(f: &mut Faults, template: &At<'_>) {
+    // Paths of a template's metadata leave `metadata` out.
+    let meta = template.get("metadata");
+    meta::labels(f, &template.get("labels").with(meta.get("labels").value));
+    meta::annotations(f, &template.get("annotations").with(meta.get("annotations").value));
 }

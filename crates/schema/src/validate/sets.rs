@@ -29,7 +29,8 @@ pub(crate) fn stateful_set(f: &mut Faults, object: &At<'_>) {
         f.invalid(&at, "");
     } else {
         workloads::matches_template(f, &spec, at.value);
-        pod::template(f, &spec.get("template"));
+        // Its containers may mount what only the claims bring, so the pods themselves are checked when they are made.
+        pod::template_metadata(f, &spec.get("template"));
     }
     workloads::always_restarted(f, &spec.get("template"), "StatefulSet");
 }

@@ -3,6 +3,7 @@
 //! `$SLUICE_VOLUME_<NAME>` tells a container where each of its volumes lies.
 
 mod atomic;
+mod claimed;
 mod content;
 
 use std::{
@@ -76,10 +77,16 @@ fn write_one(
     if volume.empty_dir.is_some() {
         return empty_dir(&path).map_err(|error| error.to_string());
     }
+    if let Some(source) = &volume.persistent_volume_claim {
+        return claimed::link(&path, &source.claim_name, sources);
+    }
     match &volume.host_path {
         Some(source) => host_path(source),
-        None => Err("process pods know configMap, secret, downwardAPI, projected, emptyDir and hostPath volumes only"
-            .to_owned()),
+        None => {
+            Err("pods know configMap, secret, downwardAPI, projected, emptyDir, hostPath and persistentVolumeClaim \
+                     volumes only"
+                .to_owned())
+        }
     }
 }
 
