@@ -42,6 +42,16 @@ impl PodDir {
         self.0.join("exits.jsonl")
     }
 
+    /// How processes ended that no supervisor waited for, the newest ones.
+    pub(crate) fn reaped(&self) -> PathBuf {
+        self.0.join("reaped.json")
+    }
+
+    /// What lies between a container and its log: FIFOs and what was taken out of them.
+    pub(crate) fn stdio(&self) -> PathBuf {
+        self.0.join("stdio")
+    }
+
     /// What the agent must remember: the address, readiness, published notices.
     pub(crate) fn memory(&self) -> PathBuf {
         self.0.join("agent.json")

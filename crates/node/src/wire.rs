@@ -169,9 +169,53 @@ pub(crate) struct ContainerState {
     #[serde(default)]
     pub(crate) streak: u32,
     pub(crate) condition: Condition,
+    /// What another supervisor needs beside the condition to go on where this one stopped.
+    #[serde(default)]
+    pub(crate) progress: Progress,
     /// How it ended the time before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<Exit>,
+}
+
+/// What a container is in the middle of. Times are milliseconds of the boot's monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Progress {
+    /// Since when it is being started: its process may be there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) starting_since_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) back_off: Option<BackOff>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) running_since_ms: Option<u64>,
+    /// Its postStart hook has not returned.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) post_start_pending: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ending: Option<Ending>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackOff {
+    pub(crate) until_ms: u64,
+    pub(crate) delay_ms: u64,
+}
+
+/// A container on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ending {
+    pub(crate) phase: Phase,
+    pub(crate) deadline_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Phase {
+    PreStop,
+    Signalled,
+    Killed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -17,11 +16,7 @@ use tokio::{
 
 use crate::{
     pod_dir::{PodDir, SOCKET, append_private},
-    supervisor::{
-        container::cgroup::Group,
-        kernel::{boot_id, start_ticks},
-    },
-    wire::{Call, Condition, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, PodState, Request},
+    wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, PodState, Request},
 };
 
 /// Calls that wait to be sent.
@@ -66,6 +61,11 @@ impl Link {
 
     /// Connects to the supervisor that runs over `dir`.
     pub(super) async fn connect(dir: &PodDir) -> Result<Self, LinkError> {
+        // While a supervisor is being replaced its socket is there, and nobody answers yet.
+        tokio::time::timeout(CALL_TIMEOUT, Self::greet(dir)).await.map_err(|_| LinkError::Silent)?
+    }
+
+    async fn greet(dir: &PodDir) -> Result<Self, LinkError> {
         let stream = open(dir).await.map_err(LinkError::Connect)?;
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read);
@@ -114,29 +114,6 @@ impl Link {
             Ok(Outcome::Exec(outcome)) => outcome,
             Ok(_) => ExecOutcome::Failed("an answer of the wrong kind".to_owned()),
             Err(error) => ExecOutcome::Failed(error.to_string()),
-        }
-    }
-}
-
-/// Kills what a lost supervisor has left running.
-///
-/// A process id is trusted only together with the start time that was written down, so that nobody else's process is hit: a
-/// group outlives its first process, but its id is not given away while the group lives.
-pub(super) fn kill_leftovers(dir: &PodDir, state: &PodState) {
-    // Containers are known by their control group, whatever their processes' ids are now.
-    let uid = dir.path().file_name().unwrap_or_default().to_string_lossy();
-    let group = Group::pod(&uid);
-    group.kill();
-    group.remove();
-    if state.boot_id != boot_id() {
-        return;
-    }
-    for container in &state.containers {
-        let Condition::Running { pid, ticks, .. } = container.condition else { continue };
-        let Some(group) = Pid::from_raw(pid) else { continue };
-        let leader = start_ticks(pid);
-        if leader.is_none_or(|leader| leader == ticks) && test_kill_process_group(group).is_ok() {
-            let _gone = kill_process_group(group, Signal::KILL);
         }
     }
 }

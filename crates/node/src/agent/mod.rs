@@ -1,8 +1,9 @@
 //! The node agent: follows the pods of its node through the API and makes this machine run them.
 //!
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
-//! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor; `probes` and `status` find out and
-//! report how it goes; `drain` and `teardown` see it out; `logs` reads what it wrote; `streams` talks to what runs;
+//! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor,
+//! `remains` of a lost one; `probes` and `status` find out and report how it goes; `drain` and `teardown` see it out;
+//! `logs` reads what it wrote; `streams` talks to what runs;
 //! `provisioner` makes directories for claims.
 
 mod addresses;
@@ -25,6 +26,7 @@ mod pods;
 mod prepare;
 mod probes;
 mod provisioner;
+mod remains;
 mod sources;
 mod status;
 mod streams;

@@ -4,11 +4,7 @@ use std::{fs, io, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{
-    link::{Link, kill_leftovers},
-    memory::Memory,
-    options::NodeOptions,
-};
+use super::{link::Link, memory::Memory, options::NodeOptions, remains};
 use crate::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json},
@@ -53,7 +49,7 @@ async fn stop(dir: &PodDir, grace_seconds: u64) {
     if let Ok(Some(state)) = read_json::<PodState>(&dir.state())
         && !state.finished
     {
-        kill_leftovers(dir, &state);
+        remains::kill(dir, &state);
     }
 }
 

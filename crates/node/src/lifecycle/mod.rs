@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     plan::{Launch, PodPlan, RestartPolicy, Role},
-    wire::{Exit, Notice, StopState},
+    wire::{BackOff, Ending, Exit, Notice, Phase, StopState},
 };
 
 /// The exit code of a container that could not be started.
@@ -66,6 +66,14 @@ pub(crate) enum Input {
     SpawnFailed {
         index: usize,
         message: String,
+    },
+    /// A start that a lost supervisor had announced has not taken place.
+    NotSpawned {
+        index: usize,
+    },
+    /// A container has ended without a witness.
+    Lost {
+        index: usize,
     },
     Exited {
         index: usize,
@@ -166,15 +174,14 @@ struct Cell {
 enum Life {
     // Idle => Spawning | Dropped
     Idle,
-    // Spawning => Running | BackOff | Over
-    Spawning,
+    // Spawning => Running | Idle | BackOff | Over
+    Spawning {
+        since_ms: u64,
+    },
     // Running => BackOff | Over
     Running(Run),
     // BackOff => Spawning | Over
-    BackOff {
-        until_ms: u64,
-        delay_ms: u64,
-    },
+    BackOff(BackOff),
     /// Terminated and not to be started again.
     Over(Exit),
     /// Never started, and the pod has ended.
@@ -191,20 +198,6 @@ struct Run {
     post_start_pending: bool,
     startup_pending: bool,
     ending: Option<Ending>,
-}
-
-/// A container on its way out.
-#[derive(Debug)]
-struct Ending {
-    phase: Phase,
-    deadline_ms: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    PreStop,
-    Signalled,
-    Killed,
 }
 
 impl Run {
@@ -259,7 +252,7 @@ impl Machine {
     /// When to step with a `Tick` at the latest.
     pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         let due = self.cells.iter().filter_map(|cell| match &cell.life {
-            Life::BackOff { until_ms, .. } => Some(*until_ms),
+            Life::BackOff(BackOff { until_ms, .. }) => Some(*until_ms),
             Life::Running(Run { ending: Some(ending), .. }) if ending.phase != Phase::Killed => {
                 Some(ending.deadline_ms)
             }
@@ -277,6 +270,8 @@ impl Machine {
             Input::Tick => {}
             Input::Spawned { index, pid, ticks } => self.spawned(index, pid, ticks, now, out),
             Input::SpawnFailed { index, message } => self.spawn_failed(index, message, now, out),
+            Input::NotSpawned { index } => self.not_spawned(index, now),
+            Input::Lost { index } => self.lost(index, now, out),
             Input::Exited { index, death } => self.exited(index, death, now, out),
             Input::HookEnded { index, moment, result } => self.hook_ended(index, moment, result, now, out),
             Input::StartupPassed { index, id } => {
@@ -375,7 +370,7 @@ impl Machine {
         let delay_ms = backoff::delay_ms(cell.streak);
         cell.streak = cell.streak.saturating_add(1);
         cell.last = Some(exit);
-        cell.life = Life::BackOff { until_ms: now.mono_ms + delay_ms, delay_ms };
+        cell.life = Life::BackOff(BackOff { until_ms: now.mono_ms + delay_ms, delay_ms });
         if delay_ms > 0 {
             let message = format!(
                 "Back-off restarting failed container {} in pod {}",

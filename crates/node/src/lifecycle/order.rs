@@ -1,7 +1,10 @@
 //! Who may run and who must go: init containers one by one, sidecars around the app containers, everything down in reverse.
 
 use super::{Action, Cell, Life, Machine, Now};
-use crate::plan::{Launch, Role};
+use crate::{
+    plan::{Launch, Role},
+    wire::BackOff,
+};
 
 /// What sidecars keep of the grace period when app containers use up the rest; at most half of it.
 pub(super) const SIDECAR_RESERVE_MS: u64 = 5_000;
@@ -78,7 +81,7 @@ impl Machine {
     fn start_if_due(&mut self, index: usize, now: Now, out: &mut Vec<Action>) {
         let due = match self.cells[index].life {
             Life::Idle => true,
-            Life::BackOff { until_ms, .. } => until_ms <= now.mono_ms,
+            Life::BackOff(BackOff { until_ms, .. }) => until_ms <= now.mono_ms,
             _ => false,
         };
         if !due || matches!(self.plan.containers[index].launch, Launch::Withheld { .. }) {
@@ -87,7 +90,7 @@ impl Machine {
         let cell = &mut self.cells[index];
         let restart_count = cell.starts;
         cell.starts += 1;
-        cell.life = Life::Spawning;
+        cell.life = Life::Spawning { since_ms: now.mono_ms };
         let (name, image) = (&self.plan.containers[index].name, &self.plan.containers[index].image);
         let (created, pulled) =
             (format!("Created container: {name}"), format!("Container image \"{image}\" already present on machine"));
@@ -111,16 +114,16 @@ enum Init {
 
 impl Cell {
     fn runs(&self) -> bool {
-        matches!(self.life, Life::Running(_) | Life::Spawning)
+        matches!(self.life, Life::Running(_) | Life::Spawning { .. })
     }
 
     /// The pod ends: whoever waits for a start gets none.
     fn give_up(&mut self) {
         match self.life {
-            Life::Idle | Life::BackOff { .. } => {
+            Life::Idle | Life::BackOff(_) => {
                 self.life = self.last.take().map_or(Life::Dropped, Life::Over);
             }
-            Life::Spawning | Life::Running(_) | Life::Over(_) | Life::Dropped => {}
+            Life::Spawning { .. } | Life::Running(_) | Life::Over(_) | Life::Dropped => {}
         }
     }
 }

@@ -373,24 +373,80 @@ fn a_command_that_cannot_run_is_retried_with_back_off() {
     assert!(matches!(&web.condition, Condition::Waiting { reason, .. } if reason == "CrashLoopBackOff"), "{web:?}");
 }
 
+/// The same pod under another supervisor.
+fn resumed(world: &World, boot_id: &str) -> Machine {
+    Machine::resume(world.machine.plan.clone(), boot_id.to_owned(), &world.machine.state(), world.now())
+}
+
 #[test]
-fn a_lost_supervisor_is_resumed_with_its_counts() {
+fn another_supervisor_changes_nothing() {
+    let mut world = World::new("init:a sidecar:s app:web+postStart+preStop app:crash+startup", RestartPolicy::Always);
+    let check = |world: &World| {
+        let mut other = resumed(world, "boot");
+        assert_eq!(other.state(), world.machine.state());
+        assert_eq!(other.wake_at_ms(), world.machine.wake_at_ms());
+        let hooks = |action: &Action| matches!(action, Action::RunHook { .. });
+        let actions = other.step(Input::Tick, world.now());
+        assert!(actions.iter().all(hooks), "only hooks run again: {actions:?}");
+    };
+    check(&world);
+    world.exit("a", 0);
+    check(&world);
+    world.exit("crash", 1);
+    world.exit("crash", 1);
+    check(&world);
+    world.hook("web", Moment::PostStart, Ok(()));
+    world.stop(30);
+    check(&world);
+    world.hook("web", Moment::PreStop, Ok(()));
+    check(&world);
+}
+
+#[test]
+fn hooks_that_were_at_work_run_again() {
+    let mut world = World::new("app:web+postStart+preStop", RestartPolicy::Always);
+    let hook = |moment| [Action::RunHook { index: 0, moment }];
+    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), hook(Moment::PostStart));
+    world.hook("web", Moment::PostStart, Ok(()));
+    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), []);
+    world.stop(30);
+    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), hook(Moment::PreStop));
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_one_of_unknown_cause() {
     let mut world = World::new("init:a app:web", RestartPolicy::Always);
     world.exit("a", 0);
     world.exit("web", 1);
-    let saved = world.machine.state();
+    let mut resumed = resumed(&world, "boot");
     let now = world.now();
-    let mut resumed = Machine::resume(world.machine.plan.clone(), "boot".to_owned(), &saved, now);
-    let actions = resumed.step(Input::Tick, now);
+    let actions = resumed.step(Input::Lost { index: 1 }, now);
     assert!(
         matches!(&actions[..], [Action::Record { exit, .. }] if exit.reason == "ContainerStatusUnknown"),
         "{actions:?}"
     );
     let later = Now { mono_ms: now.mono_ms + 1_000, ..now };
     assert_eq!(resumed.step(Input::Tick, later), [Action::Spawn { index: 1, restart_count: 2 }]);
+}
 
-    let mut rebooted = Machine::resume(world.machine.plan.clone(), "other boot".to_owned(), &saved, now);
-    let actions = rebooted.step(Input::Tick, now);
+#[test]
+fn an_announced_start_is_found_or_made_up_for() {
+    let start = |machine: &mut Machine| machine.step(Input::Tick, Now { mono_ms: 7, wall: Timestamp::UNIX_EPOCH });
+    let mut machine = Machine::new(plan("app:web", RestartPolicy::Always), "boot".to_owned());
+    let spawn = [Action::Spawn { index: 0, restart_count: 0 }];
+    assert_eq!(start(&mut machine), spawn);
+    let now = Now { mono_ms: 8, wall: Timestamp::UNIX_EPOCH };
+    let again = || Machine::resume(machine.plan.clone(), "boot".to_owned(), &machine.state(), now);
+    assert_eq!(again().announced(), [(0, 7)]);
+    assert_eq!(again().step(Input::Spawned { index: 0, pid: 7, ticks: 1 }, now), []);
+    assert_eq!(again().step(Input::NotSpawned { index: 0 }, now), spawn);
+}
+
+#[test]
+fn a_reboot_ends_everything() {
+    let mut world = World::new("init:a app:web", RestartPolicy::Always);
+    world.exit("a", 0);
+    let actions = resumed(&world, "other boot").step(Input::Tick, world.now());
     assert!(actions.contains(&Action::Spawn { index: 0, restart_count: 1 }), "init containers run again: {actions:?}");
 }
 

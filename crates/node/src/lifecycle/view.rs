@@ -3,7 +3,7 @@
 use super::{Life, Machine, Now};
 use crate::{
     plan::{Launch, Role},
-    wire::{Condition, ContainerState, Notice, PodState},
+    wire::{BackOff, Condition, ContainerState, Notice, PodState, Progress},
 };
 
 /// How many notices wait for an agent that is not there.
@@ -47,6 +47,7 @@ impl Machine {
             restart_count,
             streak: cell.streak,
             condition: self.condition(index),
+            progress: self.progress(index),
             last: cell.last.clone(),
         }
     }
@@ -62,14 +63,28 @@ impl Machine {
                 started_at: run.started_at,
                 started: run.started(),
             },
-            Life::BackOff { delay_ms, .. } if *delay_ms > 0 => waiting(
+            Life::BackOff(BackOff { delay_ms, .. }) if *delay_ms > 0 => waiting(
                 "CrashLoopBackOff",
                 format!("back-off {}s restarting failed container={} pod={}", delay_ms / 1000, plan.name, self.pod()),
             ),
-            Life::Idle | Life::Spawning | Life::BackOff { .. } | Life::Dropped => match &plan.launch {
+            Life::Idle | Life::Spawning { .. } | Life::BackOff(_) | Life::Dropped => match &plan.launch {
                 Launch::Withheld { reason, message } if self.has_its_turn(index) => waiting(reason, message.clone()),
                 _ => waiting(self.patience(), String::new()),
             },
+        }
+    }
+
+    fn progress(&self, index: usize) -> Progress {
+        match &self.cells[index].life {
+            Life::Spawning { since_ms } => Progress { starting_since_ms: Some(*since_ms), ..Progress::default() },
+            Life::BackOff(back_off) => Progress { back_off: Some(*back_off), ..Progress::default() },
+            Life::Running(run) => Progress {
+                running_since_ms: Some(run.since_ms),
+                post_start_pending: run.post_start_pending,
+                ending: run.ending,
+                ..Progress::default()
+            },
+            Life::Idle | Life::Over(_) | Life::Dropped => Progress::default(),
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) trait Driver {
     fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned>;
     /// Signals everything in a container, or everything that an `exec` has started.
     fn signal(&mut self, pid: Pid, signal: Signal);
+    /// Takes a container over that a lost supervisor has started.
+    fn adopt(&mut self, _command: &Command, _pid: Pid) {}
     /// The first process of a container is gone: ends and takes away what it leaves behind.
     fn ended(&mut self, pid: Pid) -> Remains {
         self.signal(pid, Signal::KILL);

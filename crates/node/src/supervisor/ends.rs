@@ -1,10 +1,10 @@
 //! How processes end, and how the supervisor does in the end.
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, Signal};
 
 use super::{
     connection::Connection,
-    kernel,
+    kernel::{self, Ended},
     output::Output,
     run::{Source, Supervisor},
     side::{Purpose, Side, Work},
@@ -19,22 +19,25 @@ use crate::{
 const MAX_TERMINATION_BYTES: usize = 4096;
 /// How long a finished supervisor stays for agents that still read.
 const FAREWELL_MS: u64 = 1_000;
-/// Rounds of killing what a finished pod has left behind; each round can uncover orphans of the one before.
-const MAX_SWEEPS: usize = 16;
 
 impl Supervisor {
     /// Takes in every child that has ended: containers, commands, and orphans that nobody else waits for.
+    ///
+    /// The kernel may forget a child only when its end is written down: a keeper takes over whoever we did not get to.
     pub(super) fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        while let Some(Ended { pid, status }) = kernel::next_end() {
             if let Some(index) = self.containers.iter().position(|slot| slot.pid == Some(pid)) {
                 self.container_ended(index, pid, status);
+                self.publish();
             } else if let Some(index) = self.sides.iter().position(|side| side_pid(side) == Some(pid)) {
                 self.side_ended(index, status);
             }
+            kernel::forget(pid);
         }
     }
 
-    fn container_ended(&mut self, index: usize, pid: Pid, status: WaitStatus) {
+    /// `status` is what `wait` would say.
+    pub(super) fn container_ended(&mut self, index: usize, pid: Pid, status: i32) {
         // Whatever the first process has left behind ends with it.
         let remains = self.driver.ended(pid);
         self.drop_sides(|side| side.container == index);
@@ -59,7 +62,7 @@ impl Supervisor {
         }
     }
 
-    fn side_ended(&mut self, index: usize, status: WaitStatus) {
+    fn side_ended(&mut self, index: usize, status: i32) {
         let mut side = self.sides.remove(index);
         side.work.drain();
         let (code, _) = exit_code(status);
@@ -83,16 +86,7 @@ impl Supervisor {
     /// Nothing runs any more: ends strays, lets the agents read the last state, and takes the socket away.
     pub(super) fn leave(&mut self) {
         self.drop_sides(|_| true);
-        for _ in 0..MAX_SWEEPS {
-            let strays = kernel::children();
-            if strays.is_empty() {
-                break;
-            }
-            for stray in strays {
-                let _gone = kill_process(stray, Signal::KILL);
-                let _reaped = rustix::process::waitpid(Some(stray), WaitOptions::empty());
-            }
-        }
+        kernel::end_children();
         self.driver.close();
         self.accept();
         let _gone = std::fs::remove_file(self.dir.socket());
@@ -131,9 +125,9 @@ fn side_pid(side: &Side) -> Option<Pid> {
 }
 
 /// A signal's exit code is 128 more than its number.
-fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
-    match status.terminating_signal() {
-        Some(signal) => (128 + signal, Some(signal)),
-        None => (status.exit_status().unwrap_or_default(), None),
+fn exit_code(status: i32) -> (i32, Option<i32>) {
+    match status & 0x7f {
+        0 => ((status >> 8) & 0xff, None),
+        signal => (128 + signal, Some(signal)),
     }
 }

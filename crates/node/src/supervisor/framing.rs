@@ -39,6 +39,11 @@ impl Framer {
         }
     }
 
+    /// Bytes of a line that is not whole yet.
+    pub(crate) fn pending(&self) -> usize {
+        self.line.len()
+    }
+
     /// The stream has ended: what it left without a newline is a line too.
     pub(crate) fn finish(&mut self, time: &str, out: &mut Vec<u8>) {
         if !self.line.is_empty() {

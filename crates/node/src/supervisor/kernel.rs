@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    process::Pid,
+    process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process},
     time::{ClockId, clock_gettime},
 };
 
@@ -30,6 +30,139 @@ pub(super) fn detach() -> io::Result<bool> {
         }
         _ => Ok(false),
     }
+}
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub(super) enum Fork {
+    Child,
+    Parent(Pid),
+}
+
+#[expect(unsafe_code, reason = "no safe fork")]
+pub(super) fn fork() -> io::Result<Fork> {
+    // SAFETY: as in `detach`, the process has one thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::Error::other("a child without an id")),
+    }
+}
+
+/// Keeps the signals that end a terminal's processes from ending us; a supervisor handles them, its containers do not inherit it.
+#[expect(unsafe_code, reason = "no safe signal")]
+pub(super) fn ignore_terminals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// A child that has ended and is still remembered by the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) pid: Pid,
+    /// As `wait` has it.
+    pub(super) status: i32,
+}
+
+/// Waits until some child has ended. The kernel remembers it until it is told to [`forget`].
+pub(super) fn wait_for_end() -> io::Result<Ended> {
+    loop {
+        match wait_id(libc::WEXITED | libc::WNOWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(None) => return Err(io::Error::other("no child has ended")),
+            Ok(Some(ended)) => return Ok(ended),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The next child that has ended, if there is one.
+pub(super) fn next_end() -> Option<Ended> {
+    wait_id(libc::WEXITED | libc::WNOWAIT | libc::WNOHANG).ok().flatten()
+}
+
+#[expect(unsafe_code, reason = "no safe waitid tells whose end it is")]
+fn wait_id(options: libc::c_int) -> io::Result<Option<Ended>> {
+    // SAFETY: the structure is plain data for which zero is valid, and the kernel fills it for ended children, which makes
+    // reading their fields valid; it leaves the zeroes when there is none.
+    let (pid, code, value) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    let status = if code == libc::CLD_EXITED { value << 8 } else { value };
+    Ok(Pid::from_raw(pid).map(|pid| Ended { pid, status }))
+}
+
+/// Lets the kernel forget a child that has ended.
+pub(super) fn forget(child: Pid) {
+    let _forgotten = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+}
+
+/// Rounds of killing what a finished pod has left behind; each round can uncover orphans of the one before.
+const MAX_SWEEPS: usize = 16;
+
+/// Kills all children and waits for them.
+pub(super) fn end_children() {
+    for _ in 0..MAX_SWEEPS {
+        let strays = children();
+        if strays.is_empty() {
+            break;
+        }
+        for stray in strays {
+            let _gone = kill_process(stray, Signal::KILL);
+            let _reaped = rustix::process::waitpid(Some(stray), WaitOptions::empty());
+        }
+    }
+}
+
+/// How a process that is not our child has ended, as `wait` has it: from what its parent has not taken yet, or from what
+/// newer kernels keep with a pidfd.
+pub(crate) fn end_of_stranger(pid: i32, ticks: u64, pidfd: &OwnedFd) -> Option<i32> {
+    zombie_status(pid, ticks).or_else(|| pidfd_status(pidfd))
+}
+
+fn zombie_status(pid: i32, ticks: u64) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let same = fields.get(19)?.parse() == Ok(ticks);
+    if same && matches!(*fields.first()?, "Z" | "X") { fields.get(49)?.parse().ok() } else { None }
+}
+
+/// `PIDFD_GET_INFO` of Linux 6.15 and newer.
+#[expect(unsafe_code, reason = "no safe wrapper for the ioctl")]
+fn pidfd_status(pidfd: &OwnedFd) -> Option<i32> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    #[repr(C)]
+    #[derive(Default)]
+    struct PidfdInfo {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    // _IOWR(0xFF, 11, 64 bytes)
+    const PIDFD_GET_INFO: u32 = (3 << 30) | (64 << 16) | (0xFF << 8) | 11;
+    const { assert!(size_of::<PidfdInfo>() == 64) };
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request names the size of the structure that the pointer leads to, and the kernel writes no more.
+    let outcome = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO.into(), &raw mut info) };
+    (outcome == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+/// Holds on to a process that was started at `ticks`, so that its id cannot come to mean another one.
+pub(crate) fn hold_process(pid: i32, ticks: u64) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    (start_ticks(pid) == Some(ticks)).then_some(pidfd)
+}
+
+/// Clock ticks since boot at a time of the monotonic clock.
+pub(super) fn ticks_at(mono_ms: u64) -> u64 {
+    mono_ms * rustix::param::clock_ticks_per_second() / 1000
 }
 
 /// Turns SIGCHLD into a readable pipe, and keeps the signals that end a terminal's processes from ending us.
@@ -111,7 +244,7 @@ pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
 }
 
 /// The processes whose parent we are, orphans among them.
-pub(super) fn children() -> Vec<Pid> {
+fn children() -> Vec<Pid> {
     let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }

@@ -29,6 +29,17 @@ impl LogFile {
         Self::open(directory.join(format!("{restart_count}.log")), MAX_LOG_BYTES)
     }
 
+    /// Goes on with a log that holds `length` bytes of whole lines; what is behind them was not finished.
+    pub(crate) fn resume(directory: &Path, restart_count: u32, length: u64) -> io::Result<Self> {
+        make_dir(directory, PRIVATE_DIR)?;
+        let mut log = Self::open(directory.join(format!("{restart_count}.log")), MAX_LOG_BYTES)?;
+        if log.written > length {
+            log.file.set_len(length)?;
+            log.written = length;
+        }
+        Ok(log)
+    }
+
     fn open(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
         let file = append_private(&path)?;
         let written = file.metadata()?.len();
@@ -39,17 +50,24 @@ impl LogFile {
         &self.path
     }
 
-    /// Writes whole framed lines.
-    pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.written > 0 && self.written + lines.len() as u64 > self.max_bytes {
-            self.rotate()?;
-        }
-        self.file.write_all(lines)?;
-        self.written += lines.len() as u64;
-        Ok(())
+    pub(crate) fn length(&self) -> u64 {
+        self.written
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
+    /// These lines would take the file over its limit.
+    pub(crate) fn is_full_for(&self, lines: &[u8]) -> bool {
+        self.written > 0 && self.written + lines.len() as u64 > self.max_bytes
+    }
+
+    /// Writes whole framed lines.
+    pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(lines);
+        self.written = self.file.metadata().map_or(self.written + lines.len() as u64, |file| file.len());
+        written
+    }
+
+    /// Puts the file aside and begins another one. In between, when none is there, `begun_anew` is called.
+    pub(crate) fn rotate(&mut self, begun_anew: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         for number in (0..MAX_LOG_FILES - 1).rev() {
             let from = rotated(&self.path, number);
             match fs::rename(&from, rotated(&self.path, number + 1)) {
@@ -57,6 +75,7 @@ impl LogFile {
                 _ => {}
             }
         }
+        begun_anew()?;
         *self = Self::open(std::mem::take(&mut self.path), self.max_bytes)?;
         Ok(())
     }
@@ -89,7 +108,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut log = LogFile::open(directory.path().join("0.log"), 10).expect("a file");
         for number in 0..12 {
-            log.write(format!("{number:04}\n").as_bytes()).expect("a write");
+            let line = format!("{number:04}\n");
+            if log.is_full_for(line.as_bytes()) {
+                log.rotate(|| Ok(())).expect("another file");
+            }
+            log.write(line.as_bytes()).expect("a write");
         }
         let read = |number| fs::read_to_string(rotated(&directory.path().join("0.log"), number)).unwrap_or_default();
         let all: Vec<String> = (0..=MAX_LOG_FILES).map(read).collect();

@@ -4,15 +4,17 @@
 //! machine in [`crate::lifecycle`]. It reads `plan.json`, keeps `state.json` true, appends every ended container to
 //! `exits.jsonl`, writes the logs, and answers agents on `supervisor.sock` (see [`crate::wire`]).
 //!
-//! When a supervisor itself is killed, its processes lose their log pipes and their keeper: the agent notices at once, kills
-//! what is left of their process groups and starts a supervisor that goes on from `state.json`, restart counts included.
+//! When a supervisor itself is killed, its `keeper` forks the next one, which adopts what runs (`adopt`) and goes on from
+//! `state.json`; `spool` says why no log line is lost or doubled by it. When both are killed, the agent starts both again.
 
+mod adopt;
 mod calls;
 mod connection;
 pub(crate) mod container;
 pub(crate) mod driver;
 mod ends;
 mod framing;
+pub(crate) mod keeper;
 pub(crate) mod kernel;
 pub(crate) mod log_file;
 mod output;
@@ -20,6 +22,7 @@ mod rest;
 mod run;
 mod sessions;
 mod side;
+pub(crate) mod spool;
 pub(crate) mod stdio;
 mod taps;
 
@@ -64,6 +67,8 @@ enum SetupError {
     Plan { path: PathBuf },
     #[error("another supervisor runs this pod already")]
     Taken,
+    #[error("the pod is over")]
+    Finished,
     #[error("cannot {what}")]
     System { what: &'static str, source: io::Error },
 }
@@ -74,8 +79,8 @@ enum SetupError {
 /// session. What goes wrong before is said on stderr.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match set_up(args) {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(supervisor)) => supervisor.run(),
+        Ok(Part::Over(code)) => code,
+        Ok(Part::Supervisor(supervisor)) => supervisor.run(),
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -89,20 +94,27 @@ fn report(error: &SetupError) {
     eprintln!("pod-supervisor: {error}{cause}");
 }
 
-/// Everything that can fail, up to the point where the pod may start; `None` in the process that is to leave.
-fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Supervisor>, SetupError> {
+/// What a process of this program turns out to be.
+enum Part {
+    Supervisor(Box<run::Supervisor>),
+    /// It has nothing more to do.
+    Over(ExitCode),
+}
+
+/// Everything that can fail, up to the point where the pod may start.
+fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Part, SetupError> {
     let directory = PathBuf::from(args.into_iter().next().ok_or(SetupError::Usage)?);
     let directory = fs::canonicalize(&directory).map_err(file("find", &directory))?;
     std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
     let dir = PodDir::new(directory);
-    let plan: PodPlan = read_json(&dir.plan())
-        .map_err(file("read", &dir.plan()))?
-        .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
-        .ok_or(SetupError::Plan { path: dir.plan() })?;
+    let plan = read_plan(&dir)?;
     if plan.sandbox.is_some() {
         container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
     }
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
+    if saved.is_some_and(|saved| saved.finished) {
+        return Err(SetupError::Finished);
+    }
     let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
     hold(&lock)?;
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
@@ -110,19 +122,36 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<run::Superv
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {
-        return Ok(None);
+        return Ok(Part::Over(ExitCode::SUCCESS));
     }
-    // Names and orphans are niceties: a kernel that refuses them still runs pods.
-    let _nameless = rustix::thread::set_name(PROCESS_NAME);
-    let _orphans_go_to_init = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    be_a_parent();
+    if let Some(code) = keeper::keep(&dir, &plan).map_err(system("keep the supervisor"))? {
+        return Ok(Part::Over(code));
+    }
+    be_a_parent();
+    // The plan may be another one than the keeper has read.
+    let (plan, saved) = (read_plan(&dir)?, read_json(&dir.state()).map_err(file("read", &dir.state()))?);
     let signals = kernel::child_signals().map_err(system("handle signals"))?;
     let (now, boot_id) = (kernel::now(), kernel::boot_id());
-    let sequence = saved.as_ref().map_or(0, |saved| saved.sequence);
+    let sequence = saved.as_ref().map_or(0, |saved: &PodState| saved.sequence);
     let machine = match &saved {
         Some(saved) => Machine::resume(plan, boot_id, saved, now),
         None => Machine::new(plan, boot_id),
     };
-    Ok(Some(run::Supervisor::new(dir, lock, driver, machine, sequence, listener, signals)))
+    Ok(Part::Supervisor(Box::new(run::Supervisor::new(dir, lock, driver, machine, sequence, listener, signals))))
+}
+
+fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {
+    read_json(&dir.plan())
+        .map_err(file("read", &dir.plan()))?
+        .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
+        .ok_or(SetupError::Plan { path: dir.plan() })
+}
+
+/// Names and orphans are niceties: a kernel that refuses them still runs pods.
+fn be_a_parent() {
+    let _nameless = rustix::thread::set_name(PROCESS_NAME);
+    let _orphans_go_to_init = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
 fn driver(dir: &PodDir, plan: &PodPlan) -> Result<Box<dyn Driver>, SetupError> {

@@ -32,7 +32,7 @@ impl Rest {
 }
 
 /// Lets go of the code that starting a pod took. What is needed again is found in the page cache.
-fn give_back() {
+pub(super) fn give_back() {
     for code in code_of(&fs::read_to_string("/proc/self/maps").unwrap_or_default()) {
         kernel::forget_code(code);
     }

@@ -17,11 +17,12 @@ use rustix::{
 };
 
 use super::{
+    adopt::Adopted,
     connection::Connection,
     driver::Driver,
     ends::taps_of,
     kernel,
-    output::Output,
+    output::{Inlet, Output, Place},
     rest::Rest,
     side::{Purpose, Side, Work},
     stdio::{Ends, Stdio, Wanted, pipes, terminal},
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Action, Input, Machine, Moment},
-    plan::{Command, ContainerPlan, Hook, Launch},
+    plan::{Command, Hook, Launch},
     pod_dir::{PodDir, append_private, write_json},
     wire::{ExecOutcome, Exit, Outcome, PodState},
 };
@@ -53,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) connections: Vec<Connection>,
     pub(super) next_connection: u64,
     pub(super) published: PodState,
+    /// The newest exit on record, which a lost supervisor may have written without having said so.
+    pub(super) recorded: Option<String>,
     rest: Rest,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Slot {
     pub(super) output: Option<Output>,
     /// The writing end of its stdin, or its terminal.
     pub(super) input: Option<OwnedFd>,
+    /// Another supervisor's child: its end is seen here.
+    pub(super) adopted: Option<Adopted>,
 }
 
 /// What a poll was about.
@@ -71,6 +76,7 @@ pub(super) enum Source {
     Signals,
     Listener,
     Container { index: usize, pipe: usize },
+    Adopted { index: usize },
     Side { index: usize },
     Tap { connection: u64 },
     Connection { id: u64 },
@@ -101,11 +107,13 @@ impl Supervisor {
             connections: Vec::new(),
             next_connection: 0,
             published: PodState { sequence, ..PodState::default() },
+            recorded: None,
             rest: Rest::default(),
         }
     }
 
     pub(super) fn run(mut self) -> ExitCode {
+        self.adopt();
         self.feed(Input::Tick);
         self.publish();
         while !self.machine.finished() {
@@ -164,9 +172,8 @@ impl Supervisor {
     }
 
     fn start(&mut self, index: usize, restart_count: u32) -> io::Result<(Pid, u64)> {
+        let command = self.command(index)?;
         let plan = &self.machine.plan().containers[index];
-        let Launch::Ready(command) = &plan.launch else { return Err(io::Error::other("no command yet")) };
-        let log_dir = self.machine.plan().log_dir.join(&plan.name);
         match std::fs::remove_file(&plan.termination_file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -175,24 +182,48 @@ impl Supervisor {
             // It is mounted into the container, so it must be there, for whoever the container runs as.
             File::create(&plan.termination_file)?.set_permissions(fs::Permissions::from_mode(ANYBODYS_FILE))?;
         }
-        let (near, far) = stdio(plan)?;
-        let spawned = self.driver.start(command, far)?;
-        let (input, pipes) = match near {
-            Ends::Pipes { stdin, stdout, stderr } => (stdin, [stdout, stderr]),
-            Ends::Terminal(near) => (Some(near.try_clone()?), [Some(near), None]),
-        };
-        let output = match Output::new(&log_dir, restart_count, pipes) {
-            Ok(output) => output,
-            Err(error) => {
-                self.driver.signal(spawned.pid, Signal::KILL);
-                return Err(io::Error::new(
-                    error.kind(),
-                    format!("cannot write logs to `{}`: {error}", log_dir.display()),
-                ));
-            }
-        };
-        self.containers[index] = Slot { pid: Some(spawned.pid), output: Some(output), input };
+        let (stdio, input, output) = self.streams(index, restart_count, command.uid)?;
+        // From here on there may be a process: whoever comes after us has to know.
+        self.save_state(&self.next_state());
+        let spawned = self.driver.start(&command, stdio)?;
+        self.containers[index] = Slot { pid: Some(spawned.pid), output: Some(output), input, adopted: None };
         Ok((spawned.pid, spawned.ticks))
+    }
+
+    /// The streams that a container is started with, our end of its stdin or terminal, and where its output goes.
+    fn streams(
+        &self,
+        index: usize,
+        restart_count: u32,
+        uid: Option<u32>,
+    ) -> io::Result<(Stdio, Option<OwnedFd>, Output)> {
+        let plan = &self.machine.plan().containers[index];
+        if plan.tty {
+            let (near, far) = terminal()?;
+            let Ends::Terminal(near) = near else { return Err(io::Error::other("a terminal is no pipe")) };
+            let inlets = [Some(Inlet::Terminal(near.try_clone()?)), None];
+            let output = self.output(index, restart_count, |place| Output::begin(place, inlets))?;
+            return Ok((far, Some(near), output));
+        }
+        let (input, stdin) = if plan.stdin { stdin()? } else { (None, None) };
+        let output = self.output(index, restart_count, |place| Output::begin(place, Inlet::spools(place)?))?;
+        let [stdout, stderr] = self.output(index, restart_count, |place| Output::far_ends(place, uid))?;
+        Ok((Stdio::Pipes { stdin, stdout: Some(stdout), stderr: Some(stderr) }, input, output))
+    }
+
+    /// Does something with the place that the output of a container goes to.
+    pub(super) fn output<T>(
+        &self,
+        index: usize,
+        restart_count: u32,
+        work: impl FnOnce(Place<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let plan = self.machine.plan();
+        let container = &plan.containers[index].name;
+        let logs = plan.log_dir.join(container);
+        work(Place { dir: &self.dir, container, logs: &logs, restart_count }).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot write logs to `{}`: {error}", logs.display()))
+        })
     }
 
     fn signal(&mut self, index: usize, signal: Signal) {
@@ -233,6 +264,10 @@ impl Supervisor {
 
     /// Appends how a container ended, and waits until the disk has it.
     fn record(&mut self, exit: &Exit) {
+        if self.recorded.as_ref() == Some(&exit.id) {
+            return;
+        }
+        self.recorded = Some(exit.id.clone());
         let append = || -> io::Result<()> {
             let mut file = append_private(&self.dir.exits())?;
             let mut line = serde_json::to_vec(exit)?;
@@ -246,19 +281,26 @@ impl Supervisor {
     }
 
     /// Makes a changed state durable against our own end, and tells the agents.
-    fn publish(&mut self) {
-        let mut state = self.machine.state();
-        state.sequence = self.published.sequence;
+    pub(super) fn publish(&mut self) {
+        let mut state = self.next_state();
         if state != self.published {
             state.sequence += 1;
             self.published = state;
-            if let Err(error) = write_json(&self.dir.state(), &self.published) {
-                complain(&format!("state not written: {error}"));
-            }
+            self.save_state(&self.published);
             self.connections.iter_mut().for_each(Connection::owe_state);
         }
         self.connections.retain_mut(|connection| connection.flush(&self.published).is_ok());
         self.tend_taps();
+    }
+
+    fn next_state(&self) -> PodState {
+        PodState { sequence: self.published.sequence, ..self.machine.state() }
+    }
+
+    fn save_state(&self, state: &PodState) {
+        if let Err(error) = write_json(&self.dir.state(), state) {
+            complain(&format!("state not written: {error}"));
+        }
     }
 
     fn next_wake_ms(&self) -> Option<u64> {
@@ -288,11 +330,13 @@ impl Supervisor {
             (Source::Listener, self.listener.as_fd(), PollFlags::IN),
         ];
         for (index, slot) in self.containers.iter().enumerate() {
-            let pipes = slot.output.iter().flat_map(|output| output.pipes.iter().enumerate());
+            let pipes = slot.output.iter().flat_map(|output| output.inlets.iter().enumerate());
             let full = |pipe| self.taps.iter().any(|tap| tap.container == index && tap.is_full(pipe));
             sources.extend(pipes.filter(|(pipe, _)| !full(*pipe)).filter_map(|(pipe, fd)| {
                 Some((Source::Container { index, pipe }, fd.as_ref()?.as_fd(), PollFlags::IN))
             }));
+            let adopted = slot.adopted.iter();
+            sources.extend(adopted.map(|adopted| (Source::Adopted { index }, adopted.pidfd.as_fd(), PollFlags::IN)));
         }
         for tap in &self.taps {
             let slow = tap.sinks.iter().flatten().filter(|sink| sink.has_backlog());
@@ -333,6 +377,7 @@ impl Supervisor {
                 let taps = self.taps.iter_mut().filter(|tap| tap.connection == connection);
                 taps.for_each(|tap| tap.flush(now_ms));
             }
+            Source::Adopted { index } => self.adopted_ended(index),
             Source::Side { index } => self.serve_side(index),
             Source::Connection { id } => self.serve_connection(id),
         }
@@ -398,9 +443,13 @@ impl Supervisor {
     }
 }
 
-/// The streams that a container is started with.
-fn stdio(plan: &ContainerPlan) -> io::Result<(Ends, Stdio)> {
-    if plan.tty { terminal() } else { pipes(Wanted { stdin: plan.stdin, ..Wanted::OUTPUT }) }
+/// Our end of a stdin, and the container's.
+fn stdin() -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let (near, far) = pipes(Wanted { stdin: true, stdout: false, stderr: false })?;
+    match (near, far) {
+        (Ends::Pipes { stdin: near, .. }, Stdio::Pipes { stdin: far, .. }) => Ok((near, far)),
+        _ => Err(io::Error::other("a pipe is no terminal")),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the agent keeps a supervisor's stderr in a file")]

@@ -583,21 +583,38 @@ async fn a_pod_deleted_behind_the_agents_back_is_ended() {
     cluster.end().await;
 }
 
+/// The parent of a process.
+fn parent(process: i32) -> Pid {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    parent.and_then(Pid::from_raw).expect("a parent")
+}
+
+fn children(process: Pid) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", process.as_raw_nonzero()));
+    let children = children.unwrap_or_default();
+    children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
+}
+
 async fn a_lost_supervisor_is_replaced() {
     let cluster = Cluster::start().await;
     cluster.run("web", "exec sleep 1000", json!({})).await;
     let pod = cluster.until_ready("web").await;
     let process = pid(&cluster, &pod);
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let parent =
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).and_then(Pid::from_raw);
-    kill_process(parent.expect("a supervisor"), Signal::KILL).expect("it was there");
-    let pod = cluster
-        .until("web", "restarted", |pod| web(pod)["restartCount"] == 1 && condition(pod, "Ready") == "True")
-        .await;
-    assert_eq!(web(&pod)["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
-    assert!(!alive(process), "the first process is gone");
+    let supervisor = parent(process);
+    let keeper = parent(supervisor.as_raw_nonzero().get());
+    kill_process(supervisor, Signal::KILL).expect("it was there");
+    eventually("the keeper has its process", || parent(process) == keeper).await;
+    // Nobody is left to start the next one but the agent.
+    let next = || children(keeper).into_iter().find(|child| child.as_raw_nonzero().get() != process);
+    eventually("there is another supervisor", || next().is_some()).await;
+    let next = next().expect("another supervisor");
+    kill_process(keeper, Signal::KILL).expect("it was there");
+    kill_process(next, Signal::KILL).expect("it was there");
     cluster.until_event("web", "SupervisorLost").await;
+    let after = cluster.until_ready("web").await;
+    assert_eq!(web(&after), web(&pod), "the container knows nothing of it");
+    assert!(alive(process));
     cluster.end().await;
 }
 

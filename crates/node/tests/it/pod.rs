@@ -45,6 +45,12 @@ impl Pod {
         Self { directory, lines, state: Value::Null, calls: 0 }.watch()
     }
 
+    /// Speaks to the supervisor that has taken the place of the one before.
+    pub(crate) fn reconnect(self) -> Self {
+        let lines = connect(self.directory.path());
+        Self { directory: keep(self), lines, state: Value::Null, calls: 0 }.watch()
+    }
+
     /// Starts another supervisor, after the one before is gone.
     pub(crate) fn resume(self) -> Self {
         assert!(supervise(self.directory.path()).0, "the supervisor starts again");
@@ -137,14 +143,22 @@ impl Pod {
 
     /// The supervisor's own process.
     pub(crate) fn supervisor(&self) -> i32 {
+        self.process("sluice-pod")
+    }
+
+    pub(crate) fn keeper(&self) -> i32 {
+        self.process("sluice-keeper")
+    }
+
+    fn process(&self, wanted: &str) -> i32 {
         let own: Vec<i32> = fs::read_dir("/proc")
             .expect("/proc")
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == self.directory.path()))
-            .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sluice-pod"))
+            .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == wanted))
             .collect();
-        assert_eq!(own.len(), 1, "one supervisor: {own:?}");
+        assert_eq!(own.len(), 1, "one {wanted}: {own:?}");
         own[0]
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::pod::{Pod, alive, container, eventually, of, runs, supervise};
@@ -21,7 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         commands_run_beside_a_container,
         background_children_end_with_their_container,
         one_directory_has_one_supervisor,
-        a_killed_supervisor_is_resumed_with_its_counts,
+        a_killed_supervisor_loses_nothing,
+        a_killed_supervisor_and_keeper_lose_nothing_that_runs,
+        an_exit_code_outlives_the_supervisor,
+        deadlines_of_a_stop_outlive_the_supervisor,
         a_flood_of_output_stays_small_and_whole,
         last_words_come_from_the_file_or_the_log,
         a_withheld_container_starts_when_provided,
@@ -167,21 +170,94 @@ fn one_directory_has_one_supervisor() {
     );
 }
 
-fn a_killed_supervisor_is_resumed_with_its_counts() {
-    let mut pod = Pod::start("Always", &[container("App", "web", "echo up; exec sleep 1000")]);
+/// Counts until it is told to end.
+const COUNT: &str = "trap 'exit 7' TERM; n=0; while :; do n=$((n+1)); echo line $n; sleep 0.002; done";
+
+fn pid(state: &Value, container: &str) -> Pid {
+    let pid = of(state, container)["condition"]["running"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    Pid::from_raw(pid.expect("a pid")).expect("no zero")
+}
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).expect("it was there");
+}
+
+/// The numbers that a counting container has logged, none missing and none twice.
+fn assert_counted(log: &str) {
+    // The shell may say on stderr that its `sleep` was terminated.
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("stdout")).collect();
+    assert!(lines.len() > 3, "{log}");
+    for (number, line) in lines.iter().enumerate() {
+        assert_eq!(*line, format!("stdout F line {}", number + 1));
+    }
+}
+
+fn a_killed_supervisor_loses_nothing() {
+    let mut pod = Pod::start("Always", &[container("App", "web", COUNT), container("App", "other", "exec sleep 1000")]);
+    let before = pod.until("it runs", |state| runs(state, "web") && runs(state, "other"))["containers"].clone();
+    for round in 1..=20 {
+        eventually("it counts on", || pod.log("web/0.log").lines().count() > 3 * round);
+        kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+        pod.until_gone();
+        pod = pod.reconnect();
+    }
+    let after = pod.until("it runs", |state| runs(state, "web"))["containers"].clone();
+    assert_eq!(after, before, "same processes, same ids, same counts");
+    pod.send(&json!({"verb": "stop", "graceSeconds": 30}));
+    let state = pod.until_gone();
+    assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 7);
+    assert_counted(&pod.log("web/0.log"));
+}
+
+fn a_killed_supervisor_and_keeper_lose_nothing_that_runs() {
+    let mut pod = Pod::start("Always", &[container("App", "web", COUNT)]);
+    let before = pod.until("it runs", |state| runs(state, "web"))["containers"].clone();
+    for round in 1..=5 {
+        eventually("it counts on", || pod.log("web/0.log").lines().count() > 3 * round);
+        kill(Pid::from_raw(pod.keeper()).expect("a pid"));
+        kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+        pod.until_gone();
+        pod = pod.resume();
+        assert_eq!(pod.until("it runs", |state| runs(state, "web"))["containers"], before);
+    }
+    pod.send(&json!({"verb": "stop", "graceSeconds": 30}));
+    let state = pod.until_gone();
+    assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 7);
+    assert_counted(&pod.log("web/0.log"));
+}
+
+fn an_exit_code_outlives_the_supervisor() {
+    let mut pod = Pod::start(
+        "Never",
+        &[container("App", "web", "echo up; trap 'echo last; exit 9' TERM; while :; do sleep 0.01; done")],
+    );
     let state = pod.until("it runs", |state| runs(state, "web"));
-    let pid = of(state, "web")["condition"]["running"]["pid"]
-        .as_i64()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .expect("a pid");
-    kill_process(Pid::from_raw(pod.supervisor()).expect("a pid"), Signal::KILL).expect("it was there");
+    let (web, supervisor) = (pid(state, "web"), Pid::from_raw(pod.supervisor()).expect("a pid"));
+    eventually("it is up", || pod.log("web/0.log").contains("up"));
+    // The container ends while its supervisor cannot look, which is then gone.
+    kill_process(supervisor, Signal::STOP).expect("it was there");
+    kill_process(web, Signal::TERM).expect("it was there");
+    eventually("it has ended", || !alive(web.as_raw_nonzero().get()));
+    kill(supervisor);
     pod.until_gone();
-    assert!(alive(pid), "the process outlives its supervisor");
-    kill_process_group(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("it was there");
-    let mut pod = pod.resume();
-    let state = pod.until("it runs again", |state| runs(state, "web"));
-    assert_eq!(of(state, "web")["restartCount"], 1);
-    assert_eq!(of(state, "web")["last"]["reason"], "ContainerStatusUnknown");
+    eventually("it is over", || pod.saved_state()["finished"] == true);
+    assert_eq!(of(&pod.saved_state(), "web")["condition"]["terminated"]["code"], 9);
+    assert_eq!(pod.log("web/0.log"), "stdout F up\nstdout F last");
+    let exits = fs::read_to_string(pod.path("exits.jsonl")).expect("exit records");
+    assert_eq!(exits.lines().count(), 1, "{exits}");
+}
+
+fn deadlines_of_a_stop_outlive_the_supervisor() {
+    let mut pod =
+        Pod::start("Always", &[container("App", "web", "trap '' TERM; echo ready; while :; do sleep 0.01; done")]);
+    eventually("it is ready", || pod.log("web/0.log").contains("ready"));
+    assert_eq!(pod.call(&json!({"verb": "stop", "graceSeconds": 1})), "done");
+    kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+    pod.until_gone();
+    eventually("it is over", || pod.saved_state()["finished"] == true);
+    let state = pod.saved_state();
+    let exit = &of(&state, "web")["condition"]["terminated"];
+    assert_eq!((exit["code"].as_i64(), exit["signal"].as_i64()), (Some(137), Some(9)));
 }
 
 fn a_flood_of_output_stays_small_and_whole() {

@@ -14,6 +14,7 @@ fn state(containers: &[(&str, Condition)]) -> PodState {
         restart_count: 0,
         streak: 0,
         condition: condition.clone(),
+        progress: wire::Progress::default(),
         last: None,
     });
     PodState { initialized: true, containers: containers.collect(), ..PodState::default() }

@@ -25,6 +25,7 @@ use super::{
     link::{Link, LinkError},
     memory::Memory,
     probes::{Finding, Probing, Purpose},
+    remains::Holds,
     sources::{Reference, references},
     tokens::Tokens,
 };
@@ -88,6 +89,7 @@ pub(super) struct Worker {
     link: Option<Link>,
     /// The newest word of the supervisor, which may be its last.
     state: Option<Arc<PodState>>,
+    holds: Holds,
     probing: BTreeMap<(String, Purpose), (String, Probing)>,
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     /// What the pod refers to may have changed since it was written down.
@@ -112,6 +114,7 @@ impl Worker {
             plan: None,
             link: None,
             state: None,
+            holds: Holds::default(),
             probing: BTreeMap::new(),
             findings: mpsc::channel(MAX_FINDINGS),
             stale: true,
@@ -193,7 +196,9 @@ impl Worker {
     /// The supervisor has said something, or has gone.
     fn hear(&mut self, gone: bool) {
         if let Some(link) = &self.link {
-            self.state = Some(link.state());
+            let state = link.state();
+            self.holds.follow(&self.dir, &state);
+            self.state = Some(state);
         }
         if gone {
             self.link = None;

@@ -11,7 +11,7 @@ use crate::{
     agent::{
         confine::{hostname, write_etc},
         driver_choice::{self, Kind},
-        link::{Link, kill_leftovers},
+        link::Link,
         network::host_ports,
         prepare::Preparation,
         sources::{Sources, references},
@@ -54,8 +54,8 @@ impl Worker {
                 self.state = Some(Arc::new(saved));
                 return Ok(());
             }
-            kill_leftovers(&self.dir, &saved);
-            let message = "the pod's supervisor was lost: what ran under it was ended and starts again";
+            self.holds.testify(&self.dir)?;
+            let message = "the pod's supervisor was lost: another one takes over what it left";
             self.context.warning(&self.pod, None, "SupervisorLost", message);
         }
         self.connect().await?;
@@ -142,6 +142,9 @@ impl Worker {
     }
 
     fn hold(&mut self, link: Link) {
+        // Probes speak to the supervisor that they began with.
+        self.probing.clear();
+        self.holds.follow(&self.dir, &link.state());
         self.state = Some(link.state());
         self.link = Some(link);
     }

@@ -201,6 +201,17 @@ impl Driver for ContainerDriver {
         }
     }
 
+    fn adopt(&mut self, command: &Command, pid: Pid) {
+        let Ok(confinement) = confinement(command) else { return };
+        let root = self.files.bundle(&confinement.container).join("root");
+        // Without libcontainer's records its files and group are taken away all the same, by whoever starts it again.
+        if let (Ok(container), Ok(user)) =
+            (Container::load(self.records.join(&confinement.container)), users::resolve(command, confinement, &root))
+        {
+            self.running.insert(confinement.container.clone(), Running { pid, user, container });
+        }
+    }
+
     fn ended(&mut self, pid: Pid) -> Remains {
         let Some(name) = self.name_of(pid) else { return Remains::default() };
         let group = self.group.container(&name);

@@ -1,0 +1,147 @@
+//! A supervisor that takes over what a lost one has left running.
+
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::Path,
+};
+
+use rustix::{event::Timespec, process::Pid};
+
+use super::{
+    keeper::Reaped,
+    kernel,
+    output::Output,
+    run::{Slot, Supervisor},
+    spool::{STREAMS, fifo},
+};
+use crate::{
+    lifecycle::Input,
+    pod_dir::read_json,
+    wire::{Condition, Exit},
+};
+
+/// How long a process that was just forked may take to become the container's.
+const FORK_PATIENCE_NS: i64 = 20_000_000;
+
+/// A container's process that is not our child.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    pub(super) pidfd: OwnedFd,
+    pid: i32,
+    ticks: u64,
+}
+
+impl Supervisor {
+    pub(super) fn adopt(&mut self) {
+        self.recorded = fs::read_to_string(self.dir.exits())
+            .ok()
+            .and_then(|text| serde_json::from_str::<Exit>(text.lines().next_back()?).ok())
+            .map(|exit| exit.id);
+        // First everybody gets a place, then the machine hears: it may have orders for anyone at once.
+        let mut running = Vec::new();
+        for (index, container) in self.machine.state().containers.iter().enumerate() {
+            if let Condition::Running { pid, ticks, .. } = container.condition {
+                self.take_over(index, pid, ticks);
+                running.push((index, pid, ticks));
+            }
+        }
+        for (index, since_ms) in self.machine.announced() {
+            match self.find_started(index, since_ms) {
+                Some((pid, ticks)) => {
+                    self.take_over(index, pid, ticks);
+                    self.feed(Input::Spawned { index, pid, ticks });
+                    running.push((index, pid, ticks));
+                }
+                None => self.feed(Input::NotSpawned { index }),
+            }
+        }
+        for (index, pid, ticks) in running {
+            if self.containers[index].adopted.is_none() && self.containers[index].pid == Pid::from_raw(pid) {
+                self.ended_unseen(index, pid, self.reaped(pid, ticks));
+            }
+        }
+    }
+
+    fn take_over(&mut self, index: usize, pid: i32, ticks: u64) {
+        let restart_count = self.machine.restart_count(index);
+        let terminal = self.machine.plan().containers[index].tty;
+        let output = self.output(index, restart_count, |place| Output::resume(place, terminal)).ok();
+        let adopted = kernel::hold_process(pid, ticks).map(|pidfd| Adopted { pidfd, pid, ticks });
+        self.containers[index] = Slot { pid: Pid::from_raw(pid), output, input: None, adopted };
+        if let (Ok(command), Some(pid)) = (self.command(index), Pid::from_raw(pid)) {
+            self.driver.adopt(&command, pid);
+        }
+    }
+
+    /// An adopted container has ended.
+    pub(super) fn adopted_ended(&mut self, index: usize) {
+        let Some(Adopted { pidfd, pid, ticks }) = self.containers[index].adopted.take() else { return };
+        let status = kernel::end_of_stranger(pid, ticks, &pidfd).or_else(|| self.reaped(pid, ticks));
+        self.ended_unseen(index, pid, status);
+    }
+
+    fn ended_unseen(&mut self, index: usize, pid: i32, status: Option<i32>) {
+        match (status, Pid::from_raw(pid)) {
+            (Some(status), Some(pid)) => self.container_ended(index, pid, status),
+            _ => {
+                if let Some(output) = &mut std::mem::take(&mut self.containers[index]).output {
+                    output.close(&mut []);
+                }
+                self.feed(Input::Lost { index });
+            }
+        }
+    }
+
+    fn reaped(&self, pid: i32, ticks: u64) -> Option<i32> {
+        self.all_reaped().iter().find(|reaped| reaped.pid == pid && reaped.ticks == ticks).map(|reaped| reaped.status)
+    }
+
+    fn all_reaped(&self) -> Vec<Reaped> {
+        read_json(&self.dir.reaped()).ok().flatten().unwrap_or_default()
+    }
+
+    /// The process of a start that was announced: the one that was started since and writes to the container's FIFOs. It may
+    /// have ended already.
+    fn find_started(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
+        let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
+        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+        let find = || processes_since(since_ticks).find(|(pid, _)| is_container(*pid, &fifos));
+        find()
+            .or_else(|| {
+                let pause = Timespec { tv_sec: 0, tv_nsec: FORK_PATIENCE_NS };
+                let _interrupted = rustix::event::poll(&mut [], Some(&pause));
+                find()
+            })
+            .or_else(|| self.ended_since(since_ticks))
+    }
+
+    /// Whoever ended since and is nobody that we know.
+    fn ended_since(&self, since_ticks: u64) -> Option<(i32, u64)> {
+        let known = self.machine.state();
+        let known = |pid| {
+            known.containers.iter().any(
+                |container| matches!(container.condition, Condition::Running { pid: running, .. } if running == pid),
+            )
+        };
+        let reaped = self.all_reaped().into_iter().find(|it| it.ticks >= since_ticks && !known(it.pid))?;
+        Some((reaped.pid, reaped.ticks))
+    }
+}
+
+fn processes_since(ticks: u64) -> impl Iterator<Item = (i32, u64)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, kernel::start_ticks(pid)?))).filter(move |(_, started)| *started >= ticks)
+}
+
+/// It leads a group and its output goes where the container's does.
+fn is_container(pid: i32, fifos: &[std::path::PathBuf; 2]) -> bool {
+    let leads = Pid::from_raw(pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid));
+    let same = |fd: usize, fifo: &Path| {
+        let open = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        open.map(identity).ok().zip(fs::metadata(fifo).map(identity).ok()).is_some_and(|(open, fifo)| open == fifo)
+    };
+    leads && (same(1, &fifos[0]) || same(2, &fifos[1]))
+}
