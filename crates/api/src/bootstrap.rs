@@ -7,7 +7,6 @@ use tower::ServiceExt;
 use crate::admission::SYSTEM;
 use crate::body::Body;
 use crate::identity::Identity;
-use crate::pki::SERVICE_ADDRESS;
 use crate::server::Server;
 
 const NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", "sluice-system"];
@@ -35,7 +34,7 @@ pub(crate) async fn run(server: &Server) -> Result<(), StartError> {
     }
     let service = json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
-        "spec": {"clusterIP": SERVICE_ADDRESS.to_string(), "type": "ClusterIP", "sessionAffinity": "None",
+        "spec": {"clusterIP": server.inner.addresses.of_api().to_string(), "type": "ClusterIP", "sessionAffinity": "None",
                  "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
     });
     ensure(server, "/api/v1/namespaces/default/services", &service).await

@@ -23,8 +23,8 @@ use crate::random;
 /// Names that clients in and outside of pods call the server by.
 const SERVER_NAMES: [&str; 5] =
     ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-/// The address of the `kubernetes` service.
-pub(crate) const SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
+/// The address of the `kubernetes` service where nobody chose another network.
+const SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
 const CA_YEARS: i32 = 10;
 
 #[derive(Debug, thiserror::Error)]

@@ -60,6 +60,8 @@ pub struct Options {
     pub logs: Option<Arc<dyn PodLogs>>,
     /// Who talks to pods; without, there is nobody to run a command.
     pub streams: Option<Arc<dyn PodStreams>>,
+    /// Services get their addresses out of this network, with this prefix length; 10.96.0.0/12 when absent.
+    pub service_network: Option<(std::net::Ipv4Addr, u8)>,
 }
 
 impl Server {
@@ -71,7 +73,7 @@ impl Server {
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds()),
             serving: Serving::default(),
-            addresses: Addresses::default(),
+            addresses: Addresses::new(options.service_network),
             documents: Documents::default(),
             meter: Meter::default(),
             tokens: Tokens::new(options.admin_token),

@@ -1,6 +1,6 @@
 //! Starting and stopping the parts, in the order in which they need each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use sluice_control::release::{self, ReleaseOptions};
 use sluice_control::workload::{self, WorkloadOptions};
 use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
 use sluice_node::{Agent, NodeOptions};
+use sluice_services::{Plan, Services};
 use sluice_store::{OpenError, Store};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -22,6 +23,7 @@ use crate::definitions;
 use crate::logs::NodeLogs;
 use crate::measure::GatewayCounters;
 use crate::options::{Options, StartError};
+use crate::services;
 use crate::streams::NodeStreams;
 
 /// A running engine.
@@ -40,6 +42,7 @@ pub struct Engine {
 /// Everything above the API.
 struct Parts {
     agent: Agent,
+    services: Services,
     gateway: GatewayHandle,
     controllers: JoinSet<()>,
     stop_controllers: CancellationToken,
@@ -53,13 +56,18 @@ impl Engine {
         let listener = bind(options.api, "--api").await?;
         let api = listener.local_addr().map_err(StartError::other)?;
         let store = open_store(&options.data)?;
-        let pki = Pki::open(&options.data.join("pki"), &[api.ip()]).map_err(StartError::other)?;
+        let plan = if options.controllers { Some(services::plan(options.services, &options.data)?) } else { None };
+        let service_network = plan.as_ref().map(|plan| plan.network);
+        let names: Vec<IpAddr> =
+            service_network.iter().map(|network| IpAddr::V4(network.api())).chain([api.ip()]).collect();
+        let pki = Pki::open(&options.data.join("pki"), &names).map_err(StartError::other)?;
         let logs = Arc::new(NodeLogs::default());
         let streams = Arc::new(NodeStreams::default());
         let server_options = sluice_api::Options {
             admin_token: Some(pki.admin_token.clone()),
             logs: Some(logs.clone()),
             streams: Some(streams.clone()),
+            service_network: service_network.map(|network| (network.address, network.prefix_length)),
         };
         let server = Server::start(store, server_options).await.map_err(StartError::other)?;
         let tls = pki.server_tls().map_err(StartError::other)?;
@@ -68,9 +76,9 @@ impl Engine {
 
         let admin = client(&server, "engine");
         definitions::install(&server, &admin).await?;
-        let parts = match options.controllers {
-            true => Some(Parts::start(&server, &options, (&logs, &streams), &pki.ca).await?),
-            false => None,
+        let parts = match plan {
+            Some(plan) => Some(Parts::start(&server, &options, (plan, api), (&logs, &streams), &pki.ca).await?),
+            None => None,
         };
         let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
         sluice_api::write_kubeconfig(&kubeconfig, &pki.kubeconfig(&format!("https://{api}")))
@@ -97,6 +105,11 @@ impl Engine {
         self.parts.as_ref().map(|parts| parts.gateway.address())
     }
 
+    /// Where names of services are answered, if anywhere.
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.parts.as_ref().and_then(|parts| parts.services.dns())
+    }
+
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
@@ -112,7 +125,7 @@ impl Engine {
 
     /// Stops the parts in the reverse order; pods run on unless the options said otherwise.
     pub async fn shutdown(self) {
-        if let Some(Parts { agent, gateway, mut controllers, stop_controllers }) = self.parts {
+        if let Some(Parts { agent, services, gateway, mut controllers, stop_controllers }) = self.parts {
             // Controllers first: they would replace what is being stopped.
             stop_controllers.cancel();
             while controllers.join_next().await.is_some() {}
@@ -121,6 +134,7 @@ impl Engine {
             } else {
                 agent.shutdown().await;
             }
+            services.shutdown(self.stop_pods).await;
             gateway.shutdown().await;
         }
         self.stop.cancel();
@@ -133,13 +147,24 @@ impl Parts {
     async fn start(
         server: &Server,
         options: &Options,
+        (plan, api): (Plan, SocketAddr),
         (logs, streams): (&NodeLogs, &NodeStreams),
         ca: &str,
     ) -> Result<Self, StartError> {
         definitions::install_classes(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
-        let node_options = NodeOptions { driver: options.driver, ..NodeOptions::new(&options.data, &options.program) };
+        let dns = services::listen(options.dns, &plan).await?;
+        let dns_service = match dns {
+            Some(_) => services::dns_service(&client(server, "engine"), &plan).await?,
+            None => None,
+        };
+        let node_options = NodeOptions {
+            driver: options.driver,
+            cluster_dns: dns_service.filter(|address| plan.in_kernel() && !address.is_loopback()),
+            ..NodeOptions::new(&options.data, &options.program)
+        };
+        let services = services::start(client(server, "services"), plan, dns, api, node_options.node_name.clone());
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
         streams.connect(agent.streams());
@@ -150,7 +175,7 @@ impl Parts {
         let measure = Arc::new(GatewayCounters(gateway.counters()));
         let release_options = ReleaseOptions::default();
         controllers.spawn(release::run(client(server, "release"), measure, release_options, stop_controllers.clone()));
-        Ok(Self { agent, gateway, controllers, stop_controllers })
+        Ok(Self { agent, services, gateway, controllers, stop_controllers })
     }
 }
 

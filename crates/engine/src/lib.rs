@@ -9,8 +9,10 @@ mod engine;
 mod logs;
 mod measure;
 mod options;
+mod services;
 mod streams;
 
 pub use engine::Engine;
-pub use options::{Options, StartError};
+pub use options::{DnsWish, Options, StartError};
 pub use sluice_node::Driver;
+pub use sluice_services::Wish as ServicesWish;

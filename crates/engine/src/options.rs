@@ -18,12 +18,39 @@ pub struct Options {
     pub stop_pods: bool,
     /// What runs pods that do not say so themselves.
     pub driver: sluice_node::Driver,
+    /// How services are reached.
+    pub services: sluice_services::Wish,
+    pub dns: DnsWish,
     /// Our own binary: pods' supervisors are started from it.
     pub program: PathBuf,
 }
 
+/// Where names of services are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DnsWish {
+    /// On a loopback address of the engine's own.
+    #[default]
+    Auto,
+    Off,
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for DnsWish {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error("services cannot be forwarded by the kernel: its packet filter is not ours to change")]
+    Services { source: io::Error },
     #[error("cannot listen on `{flag} {address}`: the address is in use")]
     AddressInUse { address: SocketAddr, flag: &'static str },
     #[error("the data directory `{}` is used by another engine", path.display())]

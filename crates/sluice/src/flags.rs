@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sluice_engine::{DnsWish, ServicesWish};
 use sluice_model::duration;
 
 /// Deploys versions of software and decides, apart from that, how much traffic they get.
@@ -77,9 +78,36 @@ pub(crate) struct Up {
     /// What runs pods that name no runtimeClassName: processes of this machine, or containers
     #[arg(long, value_enum, default_value_t)]
     pub driver: DriverFlag,
+    /// What carries requests to services: the kernel's packet filter, or sockets of this program
+    #[arg(long, value_enum, default_value_t)]
+    pub services: ServicesFlag,
+    /// Where names of services are answered: an address, `auto` for one that nobody else has, or `off`
+    #[arg(long, value_name = "ADDR|off", default_value = "auto")]
+    pub dns: DnsWish,
     /// Print the ready line as JSON
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ServicesFlag {
+    /// The kernel, where we may and no other engine does; else sockets
+    #[default]
+    Auto,
+    /// The kernel: reached from containers and from everything on this machine
+    Kernel,
+    /// Sockets on loopback addresses: reached from this machine's processes
+    User,
+}
+
+impl From<ServicesFlag> for ServicesWish {
+    fn from(flag: ServicesFlag) -> Self {
+        match flag {
+            ServicesFlag::Auto => Self::Auto,
+            ServicesFlag::Kernel => Self::Kernel,
+            ServicesFlag::User => Self::User,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

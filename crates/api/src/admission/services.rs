@@ -13,9 +13,8 @@ use crate::refusal::Refusal;
 use crate::server::Server;
 use crate::storage::scope;
 
-/// The addresses of services: 10.96.0.0/12.
-const NETWORK: u32 = u32::from_be_bytes([10, 96, 0, 0]);
-const ADDRESSES: u32 = 1 << 20;
+/// Where addresses come from unless somebody chose.
+const NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 12);
 /// The first addresses are given out only to those who ask for them by name.
 const RESERVED_ADDRESSES: u32 = 256;
 const FIRST_PORT: u16 = 30_000;
@@ -30,8 +29,18 @@ struct Holding {
 }
 
 /// What all services have. Built from the store when it is first asked.
-#[derive(Debug, Default)]
-pub(crate) struct Addresses(Mutex<Option<Holding>>);
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    network: Range,
+    held: Mutex<Option<Holding>>,
+}
+
+/// The addresses of services: so many from the first on.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    first: u32,
+    count: u32,
+}
 
 /// What was set aside for a service that is not stored yet; given back unless kept.
 #[derive(Debug, Default)]
@@ -60,8 +69,19 @@ impl Drop for Claim {
 }
 
 impl Addresses {
+    pub(crate) fn new(network: Option<(Ipv4Addr, u8)>) -> Self {
+        let (address, prefix_length) = network.unwrap_or(NETWORK);
+        let network = Range { first: address.into(), count: 1 << (32 - prefix_length) };
+        Self { network, held: Mutex::new(None) }
+    }
+
+    /// The address of the API itself.
+    pub(crate) fn of_api(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.network.first + 1)
+    }
+
     fn with<T>(&self, server: &Server, act: impl FnOnce(&mut Holding) -> T) -> T {
-        let mut guard = self.0.lock().expect("nobody panics while holding the addresses");
+        let mut guard = self.held.lock().expect("nobody panics while holding the addresses");
         act(guard.get_or_insert_with(|| stored(server)))
     }
 
@@ -114,8 +134,9 @@ pub(crate) fn claim(call: &Call, live: Option<&Value>, service: &mut Value) -> R
     }
     let before = live.map(held).unwrap_or_default();
     let mut claim = Claim { server: Some(call.server.clone()), taken: Holding::default(), left: Holding::default() };
+    let network = call.server.inner.addresses.network;
     let faults = call.server.inner.addresses.with(&call.server, |all| {
-        let mut desk = Desk { all, before: &before, taken: Holding::default(), faults: vec![] };
+        let mut desk = Desk { network, all, before: &before, taken: Holding::default(), faults: vec![] };
         desk.serve(service);
         claim.taken = desk.taken;
         desk.faults
@@ -133,6 +154,7 @@ pub(crate) fn claim(call: &Call, live: Option<&Value>, service: &mut Value) -> R
 
 /// Serves one service.
 struct Desk<'a> {
+    network: Range,
     all: &'a mut Holding,
     before: &'a Holding,
     taken: Holding,
@@ -180,8 +202,8 @@ impl Desk<'_> {
         let refuse = |why: &str| {
             Fault::invalid("spec.clusterIPs", json!([asked]), format!("failed to allocate IP {asked}: {why}"))
         };
-        let offset = u32::from(address).wrapping_sub(NETWORK);
-        if offset == 0 || offset >= ADDRESSES - 1 {
+        let offset = u32::from(address).wrapping_sub(self.network.first);
+        if offset == 0 || offset >= self.network.count - 1 {
             self.faults.push(refuse("the provided network does not match the current range"));
         } else if !self.all.addresses.insert(address) {
             self.faults.push(refuse("provided IP is already allocated"));
@@ -191,10 +213,10 @@ impl Desk<'_> {
     }
 
     fn any_address(&mut self) -> String {
-        let size = ADDRESSES - 1 - RESERVED_ADDRESSES;
+        let size = self.network.count - 1 - RESERVED_ADDRESSES;
         let start = crate::random::number() % size;
         let free = (0..size)
-            .map(|step| Ipv4Addr::from(NETWORK + RESERVED_ADDRESSES + (start + step) % size))
+            .map(|step| Ipv4Addr::from(self.network.first + RESERVED_ADDRESSES + (start + step) % size))
             .find(|address| !self.all.addresses.contains(address));
         let Some(address) = free else {
             let why = "failed to allocate a serviceIP: range is full";

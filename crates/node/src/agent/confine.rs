@@ -1,6 +1,7 @@
 //! From a pod's object to how its containers are confined: security, limits, mounts. Pure but for the files that stand in for
 //! the machine's own (`/etc/hosts` and its kin), which are written beside.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext, VolumeMount};
@@ -260,7 +261,13 @@ fn oom_score_adj(pod: &Pod, container: &Container, facts: &Facts) -> i32 {
 }
 
 /// Writes what the pod's containers see as `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
-pub(super) fn write_etc(pod: &Pod, dir: &PodDir, facts: &Facts, sandbox: &Sandbox) -> std::io::Result<()> {
+pub(super) fn write_etc(
+    pod: &Pod,
+    dir: &PodDir,
+    facts: &Facts,
+    sandbox: &Sandbox,
+    cluster_dns: Option<Ipv4Addr>,
+) -> std::io::Result<()> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let etc = etc(dir);
     std::fs::create_dir_all(&etc)?;
@@ -271,7 +278,9 @@ pub(super) fn write_etc(pod: &Pod, dir: &PodDir, facts: &Facts, sandbox: &Sandbo
     };
     std::fs::write(etc.join("hosts"), hosts)?;
     std::fs::write(etc.join("hostname"), format!("{}\n", sandbox.hostname))?;
-    std::fs::write(etc.join("resolv.conf"), resolv_conf(spec, &machine("/etc/resolv.conf")))
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let cluster = cluster_dns.filter(|_| sandbox.network.is_some()).map(|address| (address, namespace));
+    std::fs::write(etc.join("resolv.conf"), resolv_conf(spec, &machine("/etc/resolv.conf"), cluster))
 }
 
 fn hosts(spec: &PodSpec, facts: &Facts, hostname: &str) -> String {
@@ -293,31 +302,39 @@ fn hosts(spec: &PodSpec, facts: &Facts, hostname: &str) -> String {
     text
 }
 
-/// The machine's own resolver, with what the pod adds; `dnsPolicy: None` has nothing but that.
-fn resolv_conf(spec: &PodSpec, machine: &str) -> String {
-    let config = spec.dns_config.as_ref();
-    let mut lines: Vec<String> = match spec.dns_policy.as_deref() {
-        Some("None") => Vec::new(),
-        _ => machine
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-            .map(str::to_owned)
-            .collect(),
+/// The cluster's names before the machine's, with what the pod adds; `dnsPolicy: None` has nothing but that. `cluster` is who
+/// answers for the cluster's names, and the pod's namespace.
+fn resolv_conf(spec: &PodSpec, machine: &str, cluster: Option<(Ipv4Addr, &str)>) -> String {
+    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let of_machine = |keyword: &str| -> Vec<String> {
+        let values = machine.lines().filter_map(|line| line.trim().strip_prefix(keyword)?.strip_prefix([' ', '\t']));
+        values.flat_map(str::split_whitespace).map(str::to_owned).collect()
     };
-    if let Some(config) = config {
-        lines.extend(config.nameservers.iter().flatten().map(|server| format!("nameserver {server}")));
-        let searches: Vec<String> = config.searches.iter().flatten().cloned().collect();
-        if !searches.is_empty() {
-            lines.push(format!("search {}", searches.join(" ")));
+    let [mut servers, mut searches, mut options] = match (policy, cluster) {
+        ("None", _) => [const { Vec::new() }; 3],
+        ("ClusterFirst" | "ClusterFirstWithHostNet", Some((address, namespace))) => {
+            let own = [format!("{namespace}.svc.cluster.local"), "svc.cluster.local".into(), "cluster.local".into()];
+            let searches = own.into_iter().chain(of_machine("search")).collect();
+            [vec![address.to_string()], searches, vec!["ndots:5".to_owned()]]
         }
+        _ => [of_machine("nameserver"), of_machine("search"), of_machine("options")],
+    };
+    if let Some(config) = &spec.dns_config {
+        servers.extend(config.nameservers.iter().flatten().cloned());
+        searches.extend(config.searches.iter().flatten().cloned());
         for option in config.options.iter().flatten() {
             let name = option.name.clone().unwrap_or_default();
-            lines.push(
-                option.value.as_ref().map_or(format!("options {name}"), |value| format!("options {name}:{value}")),
-            );
+            options.retain(|other| other.split(':').next() != Some(&name));
+            options.push(option.value.as_ref().map_or(name.clone(), |value| format!("{name}:{value}")));
         }
     }
-    lines.into_iter().map(|line| line + "\n").collect()
+    let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    for (keyword, values) in [("search", searches), ("options", options)] {
+        if !values.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", values.join(" ")));
+        }
+    }
+    text
 }
 
 /// The name that a pod's containers call themselves.
@@ -386,11 +403,15 @@ mod tests {
         let spec = |value| serde_json::from_value::<PodSpec>(value).expect("a spec");
         let machine = "# comment\nnameserver 192.0.2.1\nsearch home\n";
         let plain = spec(serde_json::json!({"containers": []}));
-        assert_eq!(resolv_conf(&plain, machine), "nameserver 192.0.2.1\nsearch home\n");
+        assert_eq!(resolv_conf(&plain, machine, None), "nameserver 192.0.2.1\nsearch home\n");
         let own = spec(serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["192.0.2.9"], "searches": ["a.b", "c"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
         }}));
-        let expected = "nameserver 192.0.2.9\nsearch a.b c\noptions ndots:2\noptions edns0\n";
-        assert_eq!(resolv_conf(&own, machine), expected);
+        let expected = "nameserver 192.0.2.9\nsearch a.b c\noptions ndots:2 edns0\n";
+        assert_eq!(resolv_conf(&own, machine, None), expected);
+        let cluster = Some((Ipv4Addr::new(10, 96, 0, 10), "shop"));
+        let expected = "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local home\n\
+            options ndots:5\n";
+        assert_eq!(resolv_conf(&plain, machine, cluster), expected);
     }
 }

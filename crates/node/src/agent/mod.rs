@@ -27,6 +27,7 @@ mod prepare;
 mod probes;
 mod provisioner;
 mod remains;
+mod service_env;
 mod sources;
 mod status;
 mod streams;

@@ -24,7 +24,8 @@ use crate::{
 const PREFIX_LENGTH: u8 = 24;
 /// Networks are chosen out of this one, the private space that networks of containers usually come from.
 const CHOICE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
-const CHOICE_PREFIX_LENGTH: u32 = 10;
+/// The other half holds the addresses of services.
+const CHOICE_PREFIX_LENGTH: u32 = 11;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}")]

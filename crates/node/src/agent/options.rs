@@ -36,6 +36,8 @@ pub struct NodeOptions {
     /// Process pods get their addresses out of this network, prefix length 10.
     pub pod_network: Ipv4Addr,
     pub driver: Driver,
+    /// Where containers ask for names; without it they ask whom the machine asks.
+    pub cluster_dns: Option<Ipv4Addr>,
 }
 
 impl NodeOptions {
@@ -47,6 +49,7 @@ impl NodeOptions {
             drain_timeout: DRAIN_TIMEOUT,
             pod_network: Ipv4Addr::new(127, 64, 0, 0),
             driver: Driver::default(),
+            cluster_dns: None,
         }
     }
 

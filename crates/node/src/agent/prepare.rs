@@ -18,6 +18,7 @@ use super::{
     images::{Image, Images},
     options::{NodeOptions, pod_log_dir},
     probes::port,
+    service_env,
     sources::Sources,
     status::init_role,
     volumes,
@@ -105,7 +106,9 @@ impl Preparation<'_> {
             self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
         let named = !image.user.is_empty();
         let user = user(self.spec, container, named).map_err(|error| ("CreateContainerConfigError", error))?;
-        let given: Vec<(String, String)> = self.given(container, &image).into_iter().chain(image.env.clone()).collect();
+        let services = service_env::variables(self.sources.services());
+        let given = services.into_iter().chain(self.given(container, &image)).chain(image.env.clone());
+        let given: Vec<(String, String)> = given.collect();
         let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
             .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
         let argv = argv(container, &image.entrypoint, &image.arguments, &env);

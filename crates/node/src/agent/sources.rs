@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, Volume,
+};
 use kube::{
     Api, Client, ResourceExt as _,
+    api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
 use tokio::sync::broadcast;
@@ -18,6 +21,7 @@ pub(super) struct Sources {
     secrets: BTreeMap<String, Secret>,
     /// By claim.
     volumes: BTreeMap<String, PersistentVolume>,
+    services: BTreeMap<String, Service>,
 }
 
 /// Something that pods may refer to is new, different or gone.
@@ -70,6 +74,23 @@ impl Sources {
             }
         }
         Ok(sources)
+    }
+
+    /// Reads the services that a pod is told of: those of its namespace, unless it wants none, and the API itself.
+    pub(super) async fn fetch_services(&mut self, client: &Client, links: bool) -> Result<(), kube::Error> {
+        let api = Api::<Service>::namespaced(client.clone(), "default").get_opt("kubernetes").await?;
+        let linked = match links {
+            true => {
+                Api::<Service>::namespaced(client.clone(), &self.namespace).list(&ListParams::default()).await?.items
+            }
+            false => Vec::new(),
+        };
+        self.services = api.into_iter().chain(linked).map(|service| (service.name_any(), service)).collect();
+        Ok(())
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
     }
 
     pub(super) fn put_config_map(&mut self, map: ConfigMap) {

@@ -5,7 +5,7 @@ mod story;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
-use sluice_engine::{Driver, Engine, Options};
+use sluice_engine::{DnsWish, Driver, Engine, Options, ServicesWish};
 
 use super::up::{engine_runtime, failed};
 use crate::exit::Exit;
@@ -28,6 +28,8 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
             controllers: true,
             stop_pods: true,
             driver: Driver::default(),
+            services: ServicesWish::User,
+            dns: DnsWish::Off,
             program: std::env::current_exe()?,
         })
         .await

@@ -24,6 +24,8 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         kubeconfig: flags.kubeconfig.map(absolute).transpose()?,
         controllers: !flags.no_controllers,
         stop_pods: flags.stop_pods,
+        services: flags.services.into(),
+        dns: flags.dns,
         driver: flags.driver.into(),
         program: std::env::current_exe()?,
     };
@@ -51,6 +53,7 @@ fn announce(engine: &Engine, as_json: bool) {
         printer::json(&json!({
             "ready_ms": u64::try_from(ready_ms).unwrap_or(u64::MAX),
             "kubeconfig": kubeconfig.to_string(), "api": api, "gateway": gateway,
+            "dns": engine.dns(),
         }));
         return;
     }
@@ -72,6 +75,10 @@ pub(crate) fn failed(error: &StartError) -> anyhow::Error {
         StartError::DataNewer { .. } => {
             (Exit::DataNewer, Some("use the version of sluice that wrote it, or a newer one".into()))
         }
+        StartError::Services { .. } => (
+            Exit::Failure,
+            Some("run as root and without another engine beside, or leave out `--services kernel`".into()),
+        ),
         StartError::Api(_) | StartError::Other(_) => (Exit::Failure, None),
     };
     let message = chain(error);

@@ -43,7 +43,7 @@ fn it_says_in_one_line_when_it_is_ready_and_ends_well_when_it_is_told_to() {
         let home = directory();
         let engine = Engine::start(&home.path().join("data"), &[]);
         let fields: Vec<&String> = engine.ready.as_object().expect("an object").keys().collect();
-        assert_eq!(fields, ["api", "gateway", "kubeconfig", "ready_ms"]);
+        assert_eq!(fields, ["api", "dns", "gateway", "kubeconfig", "ready_ms"]);
         assert!(engine.ready["ready_ms"].is_u64(), "{}", engine.ready);
         for (field, scheme) in [("api", "https://"), ("gateway", "http://")] {
             let address: SocketAddr = engine.text(field).strip_prefix(scheme).expect(field).parse().expect(field);

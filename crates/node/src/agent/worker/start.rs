@@ -153,12 +153,14 @@ impl Worker {
     pub(super) async fn write_volumes(&mut self) -> Result<Sources, SyncError> {
         let namespace = self.pod.namespace().unwrap_or_default();
         let wanted: BTreeSet<_> = references(&self.pod);
-        let sources = Sources::fetch(&self.context.client, &namespace, &wanted).await?;
+        let mut sources = Sources::fetch(&self.context.client, &namespace, &wanted).await?;
+        let links = self.pod.spec.as_ref().is_none_or(|spec| spec.enable_service_links != Some(false));
+        sources.fetch_services(&self.context.client, links).await?;
         let facts = self.facts().ok_or(SyncError::NoSpec)?;
         self.tokens.refresh(&self.context.client, &self.pod, Timestamp::now()).await?;
         volumes::write(&self.pod, &self.dir, &facts, &sources, &self.tokens)?;
         if let Some(sandbox) = self.sandbox() {
-            write_etc(&self.pod, &self.dir, &facts, &sandbox)?;
+            write_etc(&self.pod, &self.dir, &facts, &sandbox, self.context.options.cluster_dns)?;
         }
         Ok(sources)
     }

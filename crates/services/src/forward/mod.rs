@@ -1,0 +1,149 @@
+//! Doors opened by sockets of our own: what is reached without the kernel's help.
+
+mod choose;
+mod tcp;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::doors::{Door, Protocol};
+use choose::Backends;
+
+/// Connections through all doors together; the next ones wait.
+const MAX_CONNECTIONS: usize = 8_192;
+/// Conversations of datagrams through all doors together; the next ones are not heard.
+const MAX_FLOWS: usize = 4_096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Place {
+    protocol: Protocol,
+    address: SocketAddrV4,
+}
+
+/// Every door that is open.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    open: BTreeMap<Place, Opened>,
+    /// Places where we may not listen, said once each.
+    closed: BTreeMap<Place, io::ErrorKind>,
+    connections: Arc<Semaphore>,
+    flows: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    backends: Arc<Backends>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Which of a door's places are ours to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Everything,
+    /// The kernel forwards the rest: to loopback addresses it does not lead from outside.
+    NodePortsOfProcesses,
+}
+
+impl Forwarder {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            flows: Arc::new(Semaphore::new(MAX_FLOWS)),
+        }
+    }
+
+    /// Opens and closes until it is as the doors say. Connections that are there go on.
+    pub(crate) async fn keep(&mut self, doors: &[Door], part: Part) {
+        let wanted = places(doors, part);
+        self.open.retain(|place, _| wanted.contains_key(place));
+        self.closed.retain(|place, _| wanted.contains_key(place));
+        for (place, (door, backends)) in wanted {
+            if let Some(opened) = self.open.get(&place) {
+                opened.backends.replace(backends, door.sticky);
+                continue;
+            }
+            let backends = Arc::new(Backends::new(backends, door.sticky));
+            match self.listen(place, Arc::clone(&backends)).await {
+                Ok(task) => {
+                    self.closed.remove(&place);
+                    self.open.insert(place, Opened { backends, task });
+                }
+                Err(error) => self.say_closed(place, door, &error),
+            }
+        }
+    }
+
+    async fn listen(&self, place: Place, backends: Arc<Backends>) -> io::Result<JoinHandle<()>> {
+        match place.protocol {
+            Protocol::Tcp => {
+                let listener = TcpListener::bind(place.address).await?;
+                Ok(tokio::spawn(tcp::serve(listener, backends, Arc::clone(&self.connections))))
+            }
+            Protocol::Udp => {
+                let socket = UdpSocket::bind(place.address).await?;
+                Ok(tokio::spawn(udp::serve(socket, backends, Arc::clone(&self.flows))))
+            }
+        }
+    }
+
+    fn say_closed(&mut self, place: Place, door: &Door, error: &io::Error) {
+        if self.closed.insert(place, error.kind()) == Some(error.kind()) {
+            return;
+        }
+        let (service, address) = (&door.name, place.address);
+        match error.kind() {
+            _ if door.own => tracing::debug!(service, %address, %error, "Not reachable here"),
+            io::ErrorKind::PermissionDenied => tracing::warn!(
+                service,
+                %address,
+                "Service not reachable here: ports below net.ipv4.ip_unprivileged_port_start need root"
+            ),
+            _ => tracing::warn!(service, %address, %error, "Service not reachable here"),
+        }
+    }
+
+    /// Whether something may be tried again later: what others hold may become free.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.closed.is_empty()
+    }
+}
+
+type Wanted<'a> = BTreeMap<Place, (&'a Door, Vec<SocketAddrV4>)>;
+
+fn places(doors: &[Door], part: Part) -> Wanted<'_> {
+    let mut wanted = Wanted::new();
+    for door in doors {
+        let place = |address, port| Place { protocol: door.protocol, address: SocketAddrV4::new(address, port) };
+        if part == Part::Everything {
+            // Where the backend itself listens there is nothing to forward.
+            let is_backend = |address| door.backends.contains(&SocketAddrV4::new(address, door.port));
+            for address in door.addresses.iter().filter(|address| address.is_loopback() && !is_backend(**address)) {
+                wanted.entry(place(*address, door.port)).or_insert_with(|| (door, door.backends.clone()));
+            }
+        }
+        let ours = part == Part::Everything || door.node_backends.iter().any(|backend| backend.ip().is_loopback());
+        if let Some(port) = door.node_port.filter(|_| ours) {
+            let everywhere = place(Ipv4Addr::UNSPECIFIED, port);
+            wanted.entry(everywhere).or_insert_with(|| (door, door.node_backends.clone()));
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests;
