@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Delete objects
     Delete(Delete),
-    /// Names under which commands of this machine run as images
+    /// Images of this machine: from registries, from files, and commands that run as images
     #[command(subcommand)]
     Image(Image),
     /// Follow and steer releases
@@ -253,10 +253,66 @@ pub(crate) struct Delete {
 pub(crate) enum Image {
     /// Let pods of image NAME run a command of this machine
     Add(ImageAdd),
-    /// List the names
+    /// Bring an image from its registry
+    Pull(ImagePull),
+    /// Bring the images of a file in: `docker save`, an OCI archive or a layout directory
+    Load(ImageLoad),
+    /// List the images
     Ls(ImageLs),
-    /// Forget a name
+    /// Show one image with its configuration, as JSON
+    Inspect(ImageInspect),
+    /// Take a name away, and an image with its last name
     Rm(ImageRm),
+}
+
+/// Where the images are.
+#[derive(Debug, Args)]
+pub(crate) struct ImageStore {
+    /// The engine's data directory [default: that of `sluice up`]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagePull {
+    /// `nginx`, `ghcr.io/org/app:v1`, `app@sha256:...`
+    #[arg(value_name = "IMAGE")]
+    pub name: sluice_image::Reference,
+    /// For another machine than this, such as `linux/arm64`
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<sluice_image::Platform>,
+    /// Print what came as JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+    #[command(flatten)]
+    pub store: ImageStore,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageLoad {
+    /// The file or directory
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// A name for an image that has none
+    #[arg(long, value_name = "IMAGE")]
+    pub name: Option<sluice_image::Reference>,
+    /// For another machine than this, such as `linux/arm64`
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<sluice_image::Platform>,
+    /// Print what came as JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+    #[command(flatten)]
+    pub store: ImageStore,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageInspect {
+    /// A name, or the beginning of an id
+    #[arg(value_name = "IMAGE")]
+    pub name: String,
+    #[command(flatten)]
+    pub store: ImageStore,
 }
 
 #[derive(Debug, Args)]
@@ -281,12 +337,21 @@ pub(crate) struct ImageLs {
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
     #[command(flatten)]
+    pub store: ImageStore,
+    #[command(flatten)]
     pub connect: Connect,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageRm {
+    /// A name, or the beginning of an id
+    #[arg(value_name = "IMAGE")]
     pub name: String,
+    /// Also an image that pods need
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub store: ImageStore,
     #[command(flatten)]
     pub connect: Connect,
 }

@@ -18,6 +18,7 @@ use super::{
     images::Images,
     network::PodNet,
     options::NodeOptions,
+    pulls::Pulls,
     sources::Reference,
 };
 use crate::pod_dir::PodDir;
@@ -26,6 +27,7 @@ pub(super) struct Context {
     pub(super) client: kube::Client,
     pub(super) options: Arc<NodeOptions>,
     pub(super) images: Images,
+    pub(super) pulls: Pulls,
     pub(super) addresses: AddressPool,
     pub(super) net: PodNet,
     pub(super) containers_possible: bool,
@@ -41,8 +43,9 @@ impl Context {
         PodDir::new(self.options.pods_dir().join(uid))
     }
 
-    /// A pod is gone: its address rests, and its ports of the machine are nobody's.
+    /// A pod is gone: its address rests, its images may go, and its ports of the machine are nobody's.
     pub(super) async fn release(&self, uid: &str, address: Option<Ipv4Addr>) {
+        self.pulls.forget(uid);
         if let Some(address) = address {
             self.addresses.release(address, Timestamp::now());
             self.net.addresses.release(address, Timestamp::now());

@@ -52,6 +52,21 @@ pub(super) struct Images {
     registered: Arc<ArcSwap<BTreeMap<String, ProcessImageSpec>>>,
 }
 
+impl From<sluice_image::Image> for Image {
+    fn from(image: sluice_image::Image) -> Self {
+        let run = image.config.config;
+        let pair = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            entrypoint: run.entrypoint,
+            arguments: run.cmd,
+            env: run.env.iter().filter_map(pair).collect(),
+            dir: Some(run.working_dir).filter(|dir| !dir.is_empty()),
+            user: run.user,
+            layers: image.layers,
+        }
+    }
+}
+
 impl Images {
     pub(super) fn resolve(&self, image: &str, exe: &Path) -> Result<Image, UnknownImage> {
         if image == HOST {

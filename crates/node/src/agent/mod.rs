@@ -26,6 +26,7 @@ mod pods;
 mod prepare;
 mod probes;
 mod provisioner;
+mod pulls;
 mod remains;
 mod service_env;
 mod sources;
@@ -46,6 +47,7 @@ use tracing::{info, warn};
 
 use self::{
     addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory, network::PodNet,
+    pulls::Pulls,
 };
 use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
@@ -62,6 +64,8 @@ const MAX_CHANGES: usize = 256;
 pub enum StartError {
     #[error("cannot create `{}`", path.display())]
     Directory { path: PathBuf, source: std::io::Error },
+    #[error("cannot open the images")]
+    Images(#[source] Box<sluice_image::StoreError>),
     #[error("cannot register node `{name}`")]
     Register { name: String, source: Box<kube::Error> },
 }
@@ -86,22 +90,25 @@ impl Agent {
         {
             make_dir(&path, mode).map_err(|source| StartError::Directory { path, source })?;
         }
-        node::register(&client, &options)
+        let (recorder, recording) = Recorder::new(client.clone(), options.node_name.clone());
+        let (changes, _) = broadcast::channel(MAX_CHANGES);
+        let pulls = Pulls::new(&options.data_dir, client.clone(), recorder.clone(), changes.clone())
+            .map_err(|error| StartError::Images(Box::new(error)))?;
+        node::register(&client, &options, pulls.node_images())
             .await
             .map_err(|source| StartError::Register { name: options.node_name.clone(), source: Box::new(source) })?;
         let (stop, stopping) = watch::channel(false);
         let (mut pods, mut watches) = (JoinSet::new(), JoinSet::new());
 
         let images = Images::default();
-        let (recorder, recording) = Recorder::new(client.clone(), options.node_name.clone());
-        let (changes, _) = broadcast::channel(MAX_CHANGES);
         let (gateways_in, gateways) = watch::channel(None);
         watches.spawn(images.clone().follow(client.clone(), changes.clone()));
         watches.spawn(sources::announce_changes(client.clone(), changes.clone()));
         watches.spawn(drain::follow(client.clone(), gateways_in));
         watches.spawn(provisioner::follow(client.clone(), options.clone()));
         watches.spawn(recording);
-        watches.spawn(node::keep_alive(client.clone(), options.clone(), stopping.clone()));
+        watches.spawn(pulls.clone().collect(options.pods_dir()));
+        watches.spawn(node::keep_alive(client.clone(), options.clone(), pulls.clone(), stopping.clone()));
 
         let (addresses, net) = networks(&options);
         let containers_possible = driver_choice::containers_possible();
@@ -117,6 +124,7 @@ impl Agent {
             client,
             options: options.clone(),
             images,
+            pulls,
             recorder,
             changes,
             gateways,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
-        core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo},
+        core::v1::{ContainerImage, Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo},
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -20,7 +20,7 @@ use kube::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::options::NodeOptions;
+use super::{options::NodeOptions, pulls::Pulls};
 
 /// Where node leases live.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -35,7 +35,11 @@ const KUBELET_VERSION: &str = "v1.35.4+sluice";
 pub(crate) const MANAGER: &str = "sluice-node";
 
 /// Creates the Node object or takes over the one that is there, and writes its status.
-pub(crate) async fn register(client: &Client, options: &NodeOptions) -> Result<Node, kube::Error> {
+pub(crate) async fn register(
+    client: &Client,
+    options: &NodeOptions,
+    images: Vec<ContainerImage>,
+) -> Result<Node, kube::Error> {
     let nodes = Api::<Node>::all(client.clone());
     let labels = labels(&options.node_name);
     let node = Node {
@@ -54,11 +58,16 @@ pub(crate) async fn register(client: &Client, options: &NodeOptions) -> Result<N
         }
         Err(error) => return Err(error),
     }
-    write_status(&nodes, options).await
+    write_status(&nodes, options, images).await
 }
 
 /// Renews the lease, and now and then the status, until told to stop. A Node object that somebody removed comes back.
-pub(crate) async fn keep_alive(client: Client, options: Arc<NodeOptions>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn keep_alive(
+    client: Client,
+    options: Arc<NodeOptions>,
+    pulls: Pulls,
+    mut stop: watch::Receiver<bool>,
+) {
     let nodes = Api::<Node>::all(client.clone());
     let leases = Api::<Lease>::namespaced(client.clone(), LEASE_NAMESPACE);
     let mut tick = tokio::time::interval(LEASE_EVERY);
@@ -72,7 +81,7 @@ pub(crate) async fn keep_alive(client: Client, options: Arc<NodeOptions>, mut st
             warn!(%error, "Node lease not renewed");
         }
         if renewal % STATUS_EVERY_RENEWALS == STATUS_EVERY_RENEWALS - 1
-            && let Err(error) = register(&client, &options).await
+            && let Err(error) = register(&client, &options, pulls.node_images()).await
         {
             warn!(%error, "Node status not written");
         }
@@ -107,9 +116,14 @@ async fn renew(nodes: &Api<Node>, leases: &Api<Lease>, name: &str) -> Result<(),
     leases.create(&PostParams::default(), &lease).await.map(drop)
 }
 
-async fn write_status(nodes: &Api<Node>, options: &NodeOptions) -> Result<Node, kube::Error> {
+async fn write_status(
+    nodes: &Api<Node>,
+    options: &NodeOptions,
+    images: Vec<ContainerImage>,
+) -> Result<Node, kube::Error> {
     let old = nodes.get_status(&options.node_name).await?;
-    let status = status(options, old.status.as_ref(), Timestamp::now());
+    let images = Some(images).filter(|images| !images.is_empty());
+    let status = NodeStatus { images, ..status(options, old.status.as_ref(), Timestamp::now()) };
     nodes
         .patch_status(
             &options.node_name,

@@ -18,6 +18,7 @@ use super::{
     images::{Image, Images},
     options::{NodeOptions, pod_log_dir},
     probes::port,
+    pulls::Pulls,
     service_env,
     sources::Sources,
     status::init_role,
@@ -42,6 +43,7 @@ pub(super) struct Preparation<'a> {
     pub(super) facts: &'a Facts,
     pub(super) sources: &'a Sources,
     pub(super) images: &'a Images,
+    pub(super) pulls: &'a Pulls,
     pub(super) options: &'a NodeOptions,
     /// Present when the pod runs in containers.
     pub(super) sandbox: Option<Sandbox>,
@@ -100,10 +102,22 @@ impl Preparation<'_> {
         }
     }
 
+    /// A command of this machine, or in a container the image of a registry.
+    fn image(&self, container: &Container) -> Result<Image, (&'static str, String)> {
+        let name = container.image.as_deref().unwrap_or_default();
+        if self.sandbox.is_none() || self.images.is_process(name) {
+            return self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()));
+        }
+        let image = self.pulls.look(self.pod, container)?;
+        if image.layers.is_empty() {
+            return Err(("CreateContainerError", format!("image \"{name}\" has no files")));
+        }
+        Ok(Image::from(image))
+    }
+
     fn command(&self, container: &Container) -> Result<Command, (&'static str, String)> {
         let name = container.image.as_deref().unwrap_or_default();
-        let image =
-            self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()))?;
+        let image = self.image(container)?;
         let named = !image.user.is_empty();
         let user = user(self.spec, container, named).map_err(|error| ("CreateContainerConfigError", error))?;
         let services = service_env::variables(self.sources.services());

@@ -1,4 +1,6 @@
-//! `sluice image`: names under which commands of this machine run as images.
+//! `sluice image`: images of this machine, and names under which its commands run as images.
+
+mod local;
 
 use std::path::Path;
 
@@ -19,6 +21,9 @@ const KIND: &str = "ProcessImage";
 pub(crate) async fn run(flags: Image) -> anyhow::Result<Exit> {
     match flags {
         Image::Add(flags) => add(flags).await,
+        Image::Pull(flags) => local::pull(flags).await,
+        Image::Load(flags) => local::load(&flags),
+        Image::Inspect(flags) => local::inspect(&flags),
         Image::Ls(flags) => ls(flags).await,
         Image::Rm(flags) => rm(flags).await,
     }
@@ -47,26 +52,36 @@ async fn add(flags: ImageAdd) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Images of both kinds. Without an engine there are no process images to list.
 async fn ls(flags: ImageLs) -> anyhow::Result<Exit> {
-    let images = images(&flags.connect).await?;
-    let list = images.list(&ListParams::default()).await?;
+    let records = local::open(&flags.store)?.list()?;
+    let specs: Vec<serde_json::Value> = match images(&flags.connect).await {
+        Ok(api) => match api.list(&ListParams::default()).await {
+            Ok(list) => list.items.iter().map(|image| image.data["spec"].clone()).collect(),
+            Err(kube::Error::Api(status)) => return Err(kube::Error::Api(status).into()),
+            Err(_) => Vec::new(),
+        },
+        Err(_) => Vec::new(),
+    };
     if flags.output.is_some() {
-        let specs: Vec<_> = list.items.iter().map(|i| i.data["spec"].clone()).collect();
-        printer::json(&json!(specs));
+        let all: Vec<_> = specs.into_iter().chain(records.iter().map(local::to_json)).collect();
+        printer::json(&json!(all));
         return Ok(Exit::Ok);
     }
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let rows: Vec<Vec<String>> = list
-        .items
-        .iter()
-        .map(|i| &i.data["spec"])
-        .map(|spec| vec![text(&spec["image"]), text(&spec["exec"]), text(&spec["dir"]), args(spec)])
-        .collect();
-    printer::text(&tables::align(&["IMAGE", "EXEC", "DIR", "ARGS"].map(String::from), &rows));
+    let runs = |spec: &serde_json::Value| format!("{} {}", text(&spec["exec"]), args(spec)).trim_end().to_owned();
+    let process = specs.iter().map(|spec| {
+        vec![text(&spec["image"]), String::new(), String::new(), String::new(), runs(spec), text(&spec["dir"])]
+    });
+    let rows: Vec<Vec<String>> = process.chain(records.iter().flat_map(local::rows)).collect();
+    printer::text(&tables::align(&["IMAGE", "ID", "SIZE", "PULLED", "EXEC", "DIR"].map(String::from), &rows));
     Ok(Exit::Ok)
 }
 
 async fn rm(flags: ImageRm) -> anyhow::Result<Exit> {
+    if local::rm(&flags)? {
+        return Ok(Exit::Ok);
+    }
     let images = images(&flags.connect).await?;
     images.delete(&object_name(&flags.name), &DeleteParams::default()).await?;
     printer::line(&format!("image `{}` forgotten", flags.name));

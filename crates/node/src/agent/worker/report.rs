@@ -15,7 +15,7 @@ impl Worker {
     pub(super) async fn report(&mut self) -> Result<(), SyncError> {
         let facts = self.facts();
         let ready = self.ready();
-        let status = status(&Observed {
+        let mut status = status(&Observed {
             pod: &self.pod,
             reported: self.reported.as_ref(),
             facts: facts.as_ref(),
@@ -24,6 +24,7 @@ impl Worker {
             deadline_exceeded: self.memory.deadline_exceeded,
             now: Timestamp::now(),
         });
+        self.name_images(&mut status);
         self.publish_notices()?;
         if self.is_known(&status) {
             return Ok(());
@@ -39,6 +40,20 @@ impl Worker {
         }
         self.reported = Some(status);
         Ok(())
+    }
+
+    /// Containers of pulled images tell which content they really run.
+    fn name_images(&self, status: &mut PodStatus) {
+        if !self.memory.confined {
+            return;
+        }
+        let inits = status.init_container_statuses.iter_mut().flatten();
+        for container in inits.chain(status.container_statuses.iter_mut().flatten()) {
+            if let Some(id) = self.context.pulls.status_id(&container.image).filter(|_| !container.image_id.is_empty())
+            {
+                container.image_id = id;
+            }
+        }
     }
 
     /// The API has this status already. Conditions that are not ours may stand beside ours.

@@ -174,6 +174,7 @@ impl Worker {
             facts: &facts,
             sources,
             images: &self.context.images,
+            pulls: &self.context.pulls,
             options: &self.context.options,
             sandbox: self.sandbox(),
         };
@@ -199,6 +200,16 @@ impl Worker {
                 "ImagePullBackOff" => {
                     told("BackOff", false, &format!("Back-off pulling image \"{}\": {message}", container.image));
                     told("Failed", true, "Error: ImagePullBackOff");
+                }
+                // The pull tells for itself.
+                "ContainerCreating" => {}
+                "InvalidImageName" => {
+                    told("InspectFailed", true, message);
+                    told("Failed", true, "Error: InvalidImageName");
+                }
+                "ErrImageNeverPull" => {
+                    told("ErrImageNeverPull", true, message);
+                    told("Failed", true, "Error: ErrImageNeverPull");
                 }
                 _ => told("Failed", true, &format!("Error: {message}")),
             }

@@ -1,0 +1,300 @@
+//! Container images of this node: pulled when a pod needs them, tried again with growing pauses, kept while pods use them.
+
+mod policy;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerImage, Pod, Secret};
+use kube::{Api, Client, ResourceExt as _};
+use sluice_image::{Credential, Digest, Hosts, Image, Keyring, Policy, Pull, Reference, Registry, Store};
+use tokio::sync::{Semaphore, broadcast};
+use tracing::{info, warn};
+
+use self::policy::{Attempt, PullPolicy, Step};
+use super::{
+    events::{Happening, Recorder, reference},
+    sources,
+};
+
+/// Images that are pulled at the same time.
+const PARALLEL_PULLS: usize = 3;
+/// How often unused images are looked for, as any kubelet does.
+const COLLECT_EVERY: Duration = Duration::from_secs(300);
+/// The longest message of a failure in a status or an event.
+const MAX_MESSAGE: usize = 1000;
+/// Images whose ids are remembered.
+const MAX_STATUS_IDS: usize = 1024;
+/// Images that a Node's status names, as any kubelet does.
+const MAX_STATUS_IMAGES: usize = 50;
+
+/// Why a container waits for its image: a reason as Kubernetes knows it, and a message.
+pub(super) type Withheld = (&'static str, String);
+
+/// The images of the data directory, and what is being done about missing ones; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Pulls {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    client: Client,
+    recorder: Recorder,
+    changes: broadcast::Sender<sources::Reference>,
+    /// Made for the first pull: it reads the machine's certificates.
+    registry: OnceLock<Registry>,
+    slots: Semaphore,
+    attempts: Mutex<BTreeMap<Key, Attempt>>,
+    /// What statuses say of images that pods run, by the name that they use.
+    status_ids: Mutex<BTreeMap<String, String>>,
+}
+
+/// Attempts are a pod's own: another one may have other secrets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    uid: String,
+    image: String,
+}
+
+impl Pulls {
+    pub(super) fn new(
+        data_dir: &Path,
+        client: Client,
+        recorder: Recorder,
+        changes: broadcast::Sender<sources::Reference>,
+    ) -> Result<Self, sluice_image::StoreError> {
+        let inner = Inner {
+            store: Store::open(data_dir.join("images"))?,
+            client,
+            recorder,
+            changes,
+            registry: OnceLock::new(),
+            slots: Semaphore::new(PARALLEL_PULLS),
+            attempts: Mutex::default(),
+            status_ids: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The image of a container, or why it must wait; starts a pull where one is due.
+    pub(super) fn look(&self, pod: &Pod, container: &Container) -> Result<Image, Withheld> {
+        let name = container.image.clone().unwrap_or_default();
+        let wanted: Reference = name.parse().map_err(|error| {
+            (
+                "InvalidImageName",
+                format!("Failed to apply default image tag \"{name}\": couldn't parse image name \"{name}\": {error}"),
+            )
+        })?;
+        let present = self.inner.store.get(&wanted).map_err(|error| ("ErrImagePull", chain(&error)))?;
+        let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &wanted);
+        let key = Key { uid: pod.uid().unwrap_or_default(), image: name.clone() };
+        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match (policy::decide(policy, present.is_some(), attempts.get(&key), Instant::now()), present) {
+            (Step::Use, Some(image)) => {
+                // That it was here already is told by whoever starts the container.
+                attempts.insert(key.clone(), Attempt::Done);
+                drop(attempts);
+                self.keep(&key.uid, &image)?;
+                let id = image.status_id(&wanted);
+                self.inner.status_ids.lock().unwrap_or_else(PoisonError::into_inner).insert(name, id);
+                Ok(image)
+            }
+            (Step::Pull { failures }, _) => {
+                let before = attempts.insert(key.clone(), Attempt::Running { failures });
+                drop(attempts);
+                tokio::spawn(self.clone().pull(key, wanted, pod.clone(), container.clone(), failures));
+                Err(policy::waiting(before.as_ref()))
+            }
+            (Step::Wait, _) | (Step::Use, None) => Err(policy::waiting(attempts.get(&key))),
+            (Step::Never, _) => Err(never(&name)),
+        }
+    }
+
+    async fn pull(self, key: Key, wanted: Reference, pod: Pod, container: Container, failures: u32) {
+        let name = &key.image;
+        let queued = Instant::now();
+        let _slot = self.inner.slots.acquire().await.expect("the semaphore is never closed");
+        self.tell(&pod, &container, "Pulling", format!("Pulling image \"{name}\""), false);
+        let started = Instant::now();
+        let credentials = self.credentials(&pod, &wanted).await;
+        let result = match self.registry() {
+            Ok(registry) => {
+                let pull = Pull { credentials, ..Pull::new(wanted) };
+                pull.run(&self.inner.store, registry).await.map_err(|error| chain(&error))
+            }
+            Err(why) => Err(why),
+        };
+        let attempt = match result {
+            Ok(image) => {
+                let message = format!(
+                    "Successfully pulled image \"{name}\" in {} ({} including waiting). Image size: {} bytes.",
+                    took(started.elapsed()),
+                    took(queued.elapsed()),
+                    image.record.size
+                );
+                info!(image = name, "Image pulled");
+                self.tell(&pod, &container, "Pulled", message, false);
+                // Held before anybody looks: it must not be collected in between.
+                if let Err((_, error)) = self.keep(&key.uid, &image) {
+                    warn!(image = name, error, "Image not leased");
+                }
+                Attempt::Done
+            }
+            Err(mut message) => {
+                warn!(image = name, error = message, "Image not pulled");
+                message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+                Attempt::failed(message, failures + 1, Instant::now())
+            }
+        };
+        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, attempt);
+        // Without a pod nobody listens.
+        let _listeners = self.inner.changes.send(sources::Reference::Image);
+    }
+
+    fn registry(&self) -> Result<&Registry, String> {
+        if let Some(registry) = self.inner.registry.get() {
+            return Ok(registry);
+        }
+        let path = self.inner.store.root().join("registries.json");
+        let hosts = Hosts::read(&path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+        Ok(self.inner.registry.get_or_init(|| Registry::new(hosts)))
+    }
+
+    /// The pod's own secrets first, then what the user of this machine has.
+    async fn credentials(&self, pod: &Pod, wanted: &Reference) -> Vec<Credential> {
+        let mut found = Vec::new();
+        let api = Api::<Secret>::namespaced(self.inner.client.clone(), &pod.namespace().unwrap_or_default());
+        for named in pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten()) {
+            let secret = match api.get_opt(&named.name).await {
+                Ok(Some(secret)) => secret,
+                // A kubelet goes on without it, too: the image may need none.
+                Ok(None) => continue,
+                Err(error) => {
+                    warn!(secret = named.name, %error, "Pull secret not read");
+                    continue;
+                }
+            };
+            let data = secret.data.unwrap_or_default();
+            let keyring = match (data.get(".dockerconfigjson"), data.get(".dockercfg")) {
+                (Some(text), _) => Keyring::of_secret(&text.0),
+                (None, Some(text)) => Keyring::of_old_secret(&text.0),
+                (None, None) => continue,
+            };
+            match keyring {
+                Ok(keyring) => found.extend(keyring.credentials(wanted).await),
+                Err(error) => warn!(secret = named.name, %error, "Pull secret not understood"),
+            }
+        }
+        match Keyring::of_user() {
+            Ok(keyring) => found.extend(keyring.credentials(wanted).await),
+            Err(error) => warn!(%error, "Docker's configuration not read"),
+        }
+        found
+    }
+
+    /// Notes that a pod needs an image until it is gone.
+    fn keep(&self, uid: &str, image: &Image) -> Result<(), Withheld> {
+        let store = &self.inner.store;
+        let failed = |error: sluice_image::StoreError| ("CreateContainerError", chain(&error));
+        let mut images: Vec<Digest> = store.leases().map_err(failed)?.remove(uid).unwrap_or_default();
+        if !images.contains(image.id()) {
+            images.push(image.id().clone());
+            store.lease(uid, &images).map_err(failed)?;
+            store.touch(image);
+        }
+        Ok(())
+    }
+
+    /// What a status says of an image that is here.
+    pub(super) fn status_id(&self, image: &str) -> Option<String> {
+        let mut known = self.inner.status_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > MAX_STATUS_IDS {
+            known.clear();
+        }
+        if let Some(id) = known.get(image) {
+            return Some(id.clone());
+        }
+        // Pulled for an earlier agent.
+        let name: Reference = image.parse().ok()?;
+        let id = self.inner.store.get(&name).ok()??.status_id(&name);
+        known.insert(image.to_owned(), id.clone());
+        Some(id)
+    }
+
+    /// A pod is gone: nothing of it is remembered, and its images may go.
+    pub(super) fn forget(&self, uid: &str) {
+        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| key.uid != uid);
+        if let Err(error) = self.inner.store.release(uid) {
+            warn!(uid, %error, "Lease not released");
+        }
+    }
+
+    /// Lets go of what pods needed that no longer exist, and makes room now and then.
+    pub(super) async fn collect(self, pods_dir: std::path::PathBuf) {
+        let mut tick = tokio::time::interval(COLLECT_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let (pulls, pods_dir) = (self.clone(), pods_dir.clone());
+            let collected = tokio::task::spawn_blocking(move || {
+                for uid in pulls.inner.store.leases()?.into_keys().filter(|uid| !pods_dir.join(uid).exists()) {
+                    pulls.inner.store.release(&uid)?;
+                }
+                pulls.inner.store.collect(Policy::default(), Timestamp::now())
+            });
+            match collected.await {
+                Ok(Ok(collected)) if collected.removed.is_empty() => {}
+                Ok(Ok(collected)) => info!(images = collected.removed.len(), "Unused images removed"),
+                Ok(Err(error)) => warn!(%error, "Unused images not removed"),
+                Err(error) => warn!(%error, "Unused images not removed"),
+            }
+        }
+    }
+
+    /// The largest images, as a Node's status lists them.
+    pub(super) fn node_images(&self) -> Vec<ContainerImage> {
+        let mut records = self.inner.store.list().unwrap_or_default();
+        records.sort_by_key(|record| std::cmp::Reverse(record.size));
+        records.truncate(MAX_STATUS_IMAGES);
+        let image = |record: sluice_image::Record| ContainerImage {
+            names: Some(record.digests.into_iter().chain(record.names).collect()),
+            size_bytes: i64::try_from(record.size).ok(),
+        };
+        records.into_iter().map(image).collect()
+    }
+
+    fn tell(&self, pod: &Pod, container: &Container, reason: &str, message: String, warning: bool) {
+        self.inner.recorder.record(Happening {
+            pod: reference(pod, Some(&container.name)),
+            reason: reason.to_owned(),
+            message,
+            warning,
+            at: Timestamp::now(),
+        });
+    }
+}
+
+fn never(image: &str) -> Withheld {
+    ("ErrImageNeverPull", format!("Container image \"{image}\" is not present with pull policy of Never"))
+}
+
+/// As Go writes durations of this kind: milliseconds, then seconds.
+fn took(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{}ms", time.as_millis())
+    } else {
+        format!("{:.3}s", time.as_secs_f64())
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|source| format!(": {}", chain(source))).unwrap_or_default();
+    format!("{error}{cause}")
+}
