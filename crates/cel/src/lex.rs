@@ -52,6 +52,11 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name)
 }
 
+/// Whether a name cannot stand in an expression as it is, because the language has it for itself.
+pub fn is_keyword(name: &str) -> bool {
+    WORDS.contains(&name) || is_reserved(name)
+}
+
 pub(crate) fn words(text: &str) -> Result<Vec<Word>, Fault> {
     let mut lexer = Lexer { chars: text.chars().collect(), at: 0 };
     let mut words = Vec::new();

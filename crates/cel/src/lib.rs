@@ -21,6 +21,7 @@ mod types;
 pub use fault::Faults;
 pub use kube_cel::cel::Value;
 pub use kube_cel::cel::objects::{Key, Map};
+pub use lex::is_keyword;
 pub use program::{Failure, Program, optional};
 pub use times::{duration_from_text, timestamp_from_text};
 pub use types::{Fields, Type};

@@ -1,17 +1,21 @@
 //! The kernel's network configuration, spoken to directly.
 //!
 //! A message is a header, a fixed structure and nested attributes; one writer for all of them is less than any library, works
-//! without a runtime, and needs neither the `nft` nor the `conntrack` program on the machine.
+//! without a runtime (a pod's supervisor has none), and needs none of the programs `ip`, `nft` and `conntrack` on the machine.
 //!
-//! Reading order: `message`, `socket`, then what is said with them: `nft` (packet filter tables), `conntrack`.
+//! Reading order: `message`, `socket`, then what is said with them: `link`, `nft` (packet filter tables), `conntrack`.
 
 #[cfg(target_os = "linux")]
 pub mod conntrack;
+#[cfg(target_os = "linux")]
+mod link;
 mod message;
 pub mod nft;
 #[cfg(target_os = "linux")]
 mod socket;
 
+#[cfg(target_os = "linux")]
+pub use link::{Cable, Links};
 pub use message::Message;
 #[cfg(target_os = "linux")]
 pub use socket::Socket;

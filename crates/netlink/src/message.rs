@@ -2,6 +2,8 @@
 
 pub(crate) const REQUEST: u16 = 0x01;
 pub(crate) const ACKNOWLEDGE: u16 = 0x04;
+pub(crate) const REPLACE: u16 = 0x100;
+pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
@@ -26,6 +28,13 @@ impl Message {
 
     pub fn kind(&self) -> u16 {
         u16::from_ne_bytes([self.bytes[4], self.bytes[5]])
+    }
+
+    /// A fixed structure within an attribute, before attributes of its own.
+    pub(crate) fn put_fixed(&mut self, body: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(body);
+        self.align();
+        self
     }
 
     pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {

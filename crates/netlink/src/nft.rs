@@ -93,6 +93,8 @@ pub enum Step {
     ConnectionStatus(Register),
     /// One of so many numbers, each as often.
     Random(Register, u32),
+    /// Puts these bytes into a register.
+    Load(Register, Vec<u8>),
     Mask(Register, Vec<u8>),
     /// Goes on only when equal.
     Equal(Register, Vec<u8>),
@@ -267,6 +269,7 @@ impl Step {
             Self::DestinationKind(_) => "fib",
             Self::ConnectionStatus(_) => "ct",
             Self::Random(..) => "numgen",
+            Self::Load(..) => "immediate",
             Self::Mask(..) => "bitwise",
             Self::Equal(..) | Self::Unequal(..) => "cmp",
             Self::Known(..) | Self::Dispatch(..) | Self::Lookup { .. } => "lookup",
@@ -302,6 +305,9 @@ impl Step {
             }
             Self::Random(register, count) => {
                 to.put_number(1, number(*register)).put_number(2, *count).put_number(3, 1).put_number(4, 0);
+            }
+            Self::Load(register, data) => {
+                to.put_number(1, number(*register)).nest(2, |value| value.put(1, data));
             }
             Self::Mask(register, mask) => {
                 let length = u32::try_from(mask.len()).expect("registers are short");

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size_force, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice, recv, send, socket_with,
+};
 
 use crate::message::{HEADER_BYTES, Message};
 
@@ -26,15 +28,30 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Links, addresses and routes.
+    pub(crate) fn route() -> io::Result<Self> {
+        Self::open(None)
+    }
+
     /// Packet filter and connection tracking.
     pub fn netfilter() -> io::Result<Self> {
-        let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
-        let fd = socket_with(family, kind, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
+        let socket = Self::open(Some(netlink::NETFILTER))?;
+        // Refused to those who may not change tables either, who will hear of it when they try.
+        let _refused = set_socket_send_buffer_size_force(&socket.fd, MAX_TRANSACTION_BYTES);
+        Ok(socket)
+    }
+
+    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE))?;
-        // Refused to those who may not change tables either, who will hear of it when they try.
-        let _refused = set_socket_send_buffer_size_force(&fd, MAX_TRANSACTION_BYTES);
         Ok(Self { fd, sequence: 0 })
+    }
+
+    /// The number of a link of this namespace, by name.
+    pub(crate) fn index_of(&self, name: &str) -> io::Result<u32> {
+        netdevice::name_to_index(&self.fd, name)
+            .map_err(|_| io::Error::new(io::ErrorKind::NotFound, format!("there is no network link `{name}`")))
     }
 
     /// Sends one message and waits for the kernel's word on it.

@@ -7,7 +7,6 @@
 mod agent;
 mod confinement;
 mod lifecycle;
-mod netlink;
 mod plan;
 mod pod_dir;
 pub mod supervisor;

@@ -22,6 +22,7 @@ mod memory;
 mod network;
 mod node;
 mod options;
+mod packet_filter;
 mod pods;
 mod prepare;
 mod probes;

@@ -12,12 +12,15 @@ use std::{
 use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use sluice_model::fnv1a;
+use sluice_netlink::Links;
 use tokio::sync::Mutex;
 
-use super::addresses::AddressPool;
+use super::{
+    addresses::AddressPool,
+    packet_filter::{HostPort, Table, replace},
+};
 use crate::{
     confinement::PodNetwork,
-    netlink::{HostPort, Links, Table, replace},
     pod_dir::{read_json, write_json},
 };
 

@@ -9,11 +9,9 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use sluice_netlink::{Cable, Links};
 
-use crate::{
-    confinement::{PodNetwork, Sandbox},
-    netlink::{Cable, Links},
-};
+use crate::confinement::{PodNetwork, Sandbox};
 
 /// The name of the link inside a pod.
 const INSIDE: &str = "eth0";

@@ -6,35 +6,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Number, Value};
-use sluice_cel::{Fields, Key, Map, Type, Value as Cel};
+use sluice_cel::{Fields, Key, Map, Type, Value as Cel, is_keyword};
 
 use crate::crd::schema::Schema;
 
 /// What rules may see of metadata.
 const METADATA: [&str; 2] = ["name", "generateName"];
-const KEYWORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// The type of a node; `None` where rules can say nothing of it.
 pub(in crate::crd) fn type_of(schema: &Schema) -> Option<Type> {
@@ -130,7 +107,7 @@ fn text_of(schema: &Schema, text: &str) -> Cel {
 
 /// The name by which a rule asks for a field.
 pub(super) fn escaped(name: &str) -> String {
-    if KEYWORDS.contains(&name) {
+    if is_keyword(name) {
         return format!("__{name}__");
     }
     name.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")

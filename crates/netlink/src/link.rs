@@ -1,12 +1,11 @@
 //! Bridges, cables between network namespaces, addresses and routes.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use super::{CREATE, EXCLUSIVE, Message, REPLACE, Socket};
+use crate::message::{CREATE, EXCLUSIVE, Message, REPLACE};
+use crate::socket::Socket;
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -34,29 +33,27 @@ const UNICAST: u8 = 1;
 
 /// A pair of ends: one at a bridge of ours, the other in a pod's network.
 #[derive(Debug)]
-pub(crate) struct Cable<'a> {
-    pub(crate) bridge: &'a str,
-    pub(crate) port: &'a str,
-    pub(crate) far_name: &'a str,
-    pub(crate) far_namespace: BorrowedFd<'a>,
+pub struct Cable<'a> {
+    pub bridge: &'a str,
+    pub port: &'a str,
+    pub far_name: &'a str,
+    pub far_namespace: BorrowedFd<'a>,
 }
 
 /// The links of the network namespace in which this was opened.
 #[derive(Debug)]
-pub(crate) struct Links(Socket);
+pub struct Links(Socket);
 
 impl Links {
-    pub(crate) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         Ok(Self(Socket::route()?))
     }
 
     /// Makes a bridge; one of that name that is there already is fine.
-    pub(crate) fn add_bridge(&mut self, name: &str, hardware_address: [u8; 6]) -> io::Result<()> {
+    pub fn add_bridge(&mut self, name: &str, hardware_address: [u8; 6]) -> io::Result<()> {
         let mut message = Message::new(NEW_LINK, CREATE | EXCLUSIVE, &link(0, UP));
         message.put_text(IFLA_IFNAME, name).put(IFLA_ADDRESS, &hardware_address);
-        message.nest(IFLA_LINKINFO, |info| {
-            info.put(IFLA_INFO_KIND, b"bridge");
-        });
+        message.nest(IFLA_LINKINFO, |info| info.put(IFLA_INFO_KIND, b"bridge"));
         match self.0.ask(message) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.raise(name),
             other => other,
@@ -64,7 +61,7 @@ impl Links {
     }
 
     /// Makes a cable, with the near end up and at its bridge.
-    pub(crate) fn add_cable(&mut self, cable: &Cable<'_>) -> io::Result<()> {
+    pub fn add_cable(&mut self, cable: &Cable<'_>) -> io::Result<()> {
         let bridge = self.find(cable.bridge)?;
         let mut message = Message::new(NEW_LINK, CREATE | EXCLUSIVE, &link(0, UP));
         message.put_text(IFLA_IFNAME, cable.port).put(IFLA_MASTER, &bridge.to_ne_bytes());
@@ -72,37 +69,35 @@ impl Links {
             info.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |data| {
                 data.nest(VETH_INFO_PEER, |peer| {
                     // It can be raised only when both ends are there.
-                    peer.bytes.extend_from_slice(&link(0, 0));
-                    peer.put_text(IFLA_IFNAME, cable.far_name);
-                    peer.put(IFLA_NET_NS_FD, &cable.far_namespace.as_raw_fd().to_ne_bytes());
-                });
-            });
+                    peer.put_fixed(&link(0, 0)).put_text(IFLA_IFNAME, cable.far_name);
+                    peer.put(IFLA_NET_NS_FD, &cable.far_namespace.as_raw_fd().to_ne_bytes())
+                })
+            })
         });
         self.0.ask(message)
     }
 
     /// The number of a link, by name.
-    pub(crate) fn find(&self, name: &str) -> io::Result<u32> {
-        rustix::net::netdevice::name_to_index(&self.0.fd, name)
-            .map_err(|_| io::Error::new(io::ErrorKind::NotFound, format!("there is no network link `{name}`")))
+    pub fn find(&self, name: &str) -> io::Result<u32> {
+        self.0.index_of(name)
     }
 
-    pub(crate) fn raise(&mut self, name: &str) -> io::Result<()> {
+    fn raise(&mut self, name: &str) -> io::Result<()> {
         let index = self.find(name)?;
         self.raise_index(index)
     }
 
     /// A new namespace has its loopback link at once, and nothing before it.
-    pub(crate) fn raise_index(&mut self, index: u32) -> io::Result<()> {
+    pub fn raise_index(&mut self, index: u32) -> io::Result<()> {
         self.0.ask(Message::new(NEW_LINK, 0, &link(index, UP)))
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> io::Result<()> {
+    pub fn remove(&mut self, name: &str) -> io::Result<()> {
         let index = self.find(name)?;
         self.0.ask(Message::new(DELETE_LINK, 0, &link(index, 0)))
     }
 
-    pub(crate) fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
+    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
         let mut body = vec![INTERNET, prefix_length, 0, 0];
         body.extend_from_slice(&index.to_ne_bytes());
         let mut message = Message::new(NEW_ADDRESS, CREATE | REPLACE, &body);
@@ -110,7 +105,7 @@ impl Links {
         self.0.ask(message)
     }
 
-    pub(crate) fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
+    pub fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
         let body = [INTERNET, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0];
         let mut message = Message::new(NEW_ROUTE, CREATE | REPLACE, &body);
         message.put(RTA_GATEWAY, &gateway.octets()).put(RTA_OIF, &index.to_ne_bytes());
