@@ -35,7 +35,6 @@ mod versions;
 
 pub use body::Body;
 pub use bootstrap::StartError;
-pub use endpoints::GIT_VERSION;
 pub use identity::Identity;
 pub use listen::{ServeError, serve};
 pub use logs::{LogError, LogOptions, LogStream, PodLogs};

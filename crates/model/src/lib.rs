@@ -13,3 +13,8 @@ pub mod schedule;
 pub mod selector;
 
 pub use hash::fnv1a;
+
+/// The release of Kubernetes whose API is served, and whose node and controllers are the measure.
+pub const KUBERNETES_VERSION: &str = "v1.35.4";
+/// What server and node say they are: that API, by us.
+pub const OUR_VERSION: &str = "v1.35.4+sluice";

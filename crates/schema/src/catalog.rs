@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::kinds::{GroupVersionKind, Kind};
 use crate::types::{Arena, Ty, TypeId};
+pub(crate) use parse::{KINDS, TYPES};
 
 /// All built-in kinds with their types.
 #[derive(Debug)]

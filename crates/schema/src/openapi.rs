@@ -13,11 +13,13 @@ mod schemas;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use sluice_model::KUBERNETES_VERSION;
 
+use crate::catalog;
 use crate::kinds::Kind;
 use prose::Prose;
 use schemas::Schemas;
@@ -64,10 +66,23 @@ fn of<'a>(kinds: &'a [Arc<Kind>], group: &str, version: &str) -> Vec<&'a Kind> {
     kinds.iter().filter(|k| k.group == group && k.version == version).map(Arc::as_ref).collect()
 }
 
+/// Changes when the generated data does that all documents are made of: clients keep a document for ever by its hash.
+fn data_digest() -> &'static [u8] {
+    static DIGEST: OnceLock<[u8; 32]> = OnceLock::new();
+    DIGEST.get_or_init(|| {
+        let mut digest = Sha256::new();
+        for data in [catalog::TYPES.as_bytes(), catalog::KINDS.as_bytes(), prose::DEFLATED] {
+            digest.update(data);
+        }
+        digest.finalize().into()
+    })
+}
+
 /// Changes when the document of a group-version does.
 pub fn hash(kinds: &[Arc<Kind>], group: &str, version: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
+    digest.update(data_digest());
     for kind in of(kinds, group, version) {
         digest.update(format!("{group}/{version}/{}/{}/{:?}", kind.plural, kind.kind, kind.subresources));
         if let Some(custom) = &kind.custom {
@@ -101,7 +116,7 @@ pub fn v3(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
     }
     Some(json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.35.4"},
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
         "paths": paths,
         "components": {"schemas": schemas.finish(), "securitySchemes": {"BearerToken": security()}},
     }))
@@ -118,7 +133,7 @@ pub fn v2(kinds: &[Arc<Kind>]) -> Value {
     }
     json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.35.4"},
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
         "paths": paths,
         "definitions": schemas.finish(),
         "securityDefinitions": {"BearerToken": security()},

@@ -6,6 +6,7 @@ mod openapi;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::json;
+use sluice_model::OUR_VERSION;
 
 pub(crate) use discovery::group_discovery;
 pub(crate) use openapi::Documents;
@@ -15,9 +16,6 @@ use crate::refusal::Refusal;
 use crate::render;
 use crate::request::Encoding;
 use crate::server::Server;
-
-/// What we say we are.
-pub const GIT_VERSION: &str = "v1.35.4+sluice";
 
 /// Paths that answer without credentials.
 pub(crate) fn is_open(path: &str) -> bool {
@@ -50,7 +48,7 @@ fn version() -> Response<Body> {
     let version = json!({
         "major": "1", "minor": "35", "emulationMajor": "1", "emulationMinor": "35",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "34",
-        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "gitVersion": OUR_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
         "goVersion": "", "compiler": "rustc", "platform": platform(),
     });
     render::value(Encoding::Json, StatusCode::OK, &version)

@@ -30,8 +30,6 @@ const LEASE_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY_RENEWALS: u32 = 30;
 /// The most pods this node takes, as on any Kubernetes node by default.
 const MAX_PODS: u32 = 110;
-/// The API that this agent is made for.
-const KUBELET_VERSION: &str = "v1.35.4+sluice";
 pub(crate) const MANAGER: &str = "sluice-node";
 
 /// Creates the Node object or takes over the one that is there, and writes its status.
@@ -231,7 +229,7 @@ fn system_info() -> NodeSystemInfo {
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         container_runtime_version: format!("process://{}", env!("CARGO_PKG_VERSION")),
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
-        kubelet_version: KUBELET_VERSION.to_owned(),
+        kubelet_version: sluice_model::OUR_VERSION.to_owned(),
         kube_proxy_version: String::new(),
         machine_id: read("/etc/machine-id"),
         operating_system: std::env::consts::OS.to_owned(),

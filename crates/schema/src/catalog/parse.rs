@@ -7,8 +7,8 @@ use super::Catalog;
 use crate::kinds::{GroupVersionKind, Kind, Subresource};
 use crate::types::{Arena, Field, List, ListKind, Native, Omit, Patch, Scalar, Shape, Struct, TypeId, Union};
 
-const TYPES: &str = include_str!("../../data/types.txt");
-const KINDS: &str = include_str!("../../data/kinds.txt");
+pub(crate) const TYPES: &str = include_str!("../../data/types.txt");
+pub(crate) const KINDS: &str = include_str!("../../data/kinds.txt");
 const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 pub(super) fn load() -> Catalog {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use serde_json::Value;
 
-const DEFLATED: &[u8] = include_bytes!("../../data/prose.json.deflate");
+pub(super) const DEFLATED: &[u8] = include_bytes!("../../data/prose.json.deflate");
 
 pub(super) struct Prose(HashMap<String, HashMap<String, Value>>);
 
