@@ -50,12 +50,18 @@ pub(crate) struct ContainerPlan {
     pub(crate) post_start: Option<Hook>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pre_stop: Option<Hook>,
-    /// A signal number; SIGTERM when absent.
+    /// A signal number; that of the image when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_signal: Option<i32>,
     /// The agent reports when the startup probe has passed; without one a running container counts as started.
     #[serde(default)]
     pub(crate) startup_probe: bool,
+    /// Its own restart policy, over that of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restart_policy: Option<RestartPolicy>,
+    /// Exit codes that it is started again after, whatever its policy says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) restart_after: Vec<ExitCodes>,
     /// The file a process may leave its last words in.
     pub(crate) termination_file: PathBuf,
     /// `FallbackToLogsOnError`: without last words, a failed container's log tail stands in for them.
@@ -81,6 +87,23 @@ pub(crate) enum Role {
     App,
 }
 
+/// Some exit codes, or all others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ExitCodes {
+    In(Vec<i32>),
+    NotIn(Vec<i32>),
+}
+
+impl ExitCodes {
+    pub(crate) fn contains(&self, code: i32) -> bool {
+        match self {
+            Self::In(codes) => codes.contains(&code),
+            Self::NotIn(codes) => !codes.contains(&code),
+        }
+    }
+}
+
 /// How a container is started, or why it cannot be yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,6 +121,12 @@ pub(crate) struct Command {
     /// The whole environment: nothing is inherited.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dir: PathBuf,
+    /// Its image was pulled for it, which whoever pulled it has told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) pulled: bool,
+    /// The signal that its image wants to be stopped by; SIGTERM when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_signal: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -84,7 +84,8 @@ pub(super) fn resource(
     let amount = match kind {
         "limits" => {
             let limit = resources.and_then(|resources| resources.limits.as_ref()?.get(name));
-            limit.or_else(|| facts.allocatable.get(name))
+            let none = |quantity: &&ApiQuantity| quantity.0.parse().is_ok_and(|amount: Quantity| amount.is_zero());
+            limit.filter(|limit| !none(limit)).or_else(|| facts.allocatable.get(name))
         }
         "requests" => resources.and_then(|resources| resources.requests.as_ref()?.get(name)),
         _ => return Err(unsupported()),
@@ -119,6 +120,7 @@ mod tests {
             "metadata": {"name": "web-1", "namespace": "shop", "uid": "u", "labels": {"a": "1", "b": "x \"y\"\n"}},
             "spec": {"nodeName": "here", "serviceAccountName": "default", "containers": [
                 {"name": "web", "resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "100Mi"}}},
+                {"name": "zero", "resources": {"limits": {"memory": "0", "ephemeral-storage": "1Gi"}}},
             ]},
         }))
         .expect("a pod")
@@ -156,19 +158,24 @@ mod tests {
 
     #[test]
     fn resources_are_divided_and_rounded_up() {
-        let read = |resource_name: &str, divisor: &str| {
+        let of = |container: &str, resource_name: &str, divisor: &str| {
             let selector = ResourceFieldSelector {
-                container_name: Some("web".to_owned()),
+                container_name: Some(container.to_owned()),
                 resource: resource_name.to_owned(),
                 divisor: (!divisor.is_empty()).then(|| ApiQuantity(divisor.to_owned())),
             };
             resource(&pod(), None, &facts(), &selector).unwrap_or_else(|error| error.to_string())
         };
+        let read = |resource_name: &str, divisor: &str| of("web", resource_name, divisor);
         assert_eq!(read("limits.cpu", ""), "2");
         assert_eq!(read("limits.cpu", "1m"), "1500");
         assert_eq!(read("requests.cpu", ""), "0");
         assert_eq!(read("requests.memory", "1Mi"), "100");
         assert_eq!(read("limits.memory", "1Gi"), "2");
+        assert_eq!(of("zero", "limits.memory", "1Mi"), "2048");
+        assert_eq!(of("zero", "limits.ephemeral-storage", "1k"), "1073742");
+        assert_eq!(of("zero", "requests.ephemeral-storage", ""), "0");
+        assert_eq!(of("nobody", "limits.cpu", ""), "container nobody not found");
         assert_eq!(read("memory", ""), "resource \"memory\" is not supported");
     }
 }

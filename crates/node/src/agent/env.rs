@@ -197,6 +197,20 @@ mod tests {
         );
     }
 
+    /// Services come first, then `envFrom` in its order, then `env`; each sees what came before.
+    #[test]
+    fn later_sources_win() {
+        check(
+            serde_json::json!({"name": "c", "envFrom": [
+                {"prefix": "A.", "configMapRef": {"name": "c"}}, {"prefix": "A.", "secretRef": {"name": "s"}},
+            ], "env": [
+                {"name": "PORT", "value": "$(PORT)1"}, {"name": "PORT", "value": "$(PORT)2"},
+                {"name": "X", "value": "$(A.k) $$(A.k) $(NOBODY) $$"},
+            ]}),
+            "A.K2=v2 A.k=v A.p=pw PORT=8012 X=v $(A.k) $(NOBODY) $",
+        );
+    }
+
     #[test]
     fn what_is_missing_is_named_unless_it_is_optional() {
         let one = |kind: &str, name: &str, key: &str, optional: bool| {

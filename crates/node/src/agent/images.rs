@@ -25,7 +25,7 @@ const HOST: &str = "host";
 const DEMO: &str = "sluice.dev/demo";
 
 /// A resolved image: what runs when the container says nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) entrypoint: Vec<String>,
     pub(super) arguments: Vec<String>,
@@ -33,6 +33,8 @@ pub(super) struct Image {
     pub(super) dir: Option<String>,
     /// `USER[:GROUP]`, each a name or a number of the image's own; empty for root.
     pub(super) user: String,
+    /// `STOPSIGNAL`: a name or a number; empty for the usual one.
+    pub(super) stop_signal: String,
     /// Unpacked, bottom first; none for an image that stands for the machine's own files.
     pub(super) layers: Vec<PathBuf>,
 }
@@ -62,6 +64,7 @@ impl From<sluice_image::Image> for Image {
             env: run.env.iter().filter_map(pair).collect(),
             dir: Some(run.working_dir).filter(|dir| !dir.is_empty()),
             user: run.user,
+            stop_signal: run.stop_signal,
             layers: image.layers,
         }
     }
@@ -70,23 +73,13 @@ impl From<sluice_image::Image> for Image {
 impl Images {
     pub(super) fn resolve(&self, image: &str, exe: &Path) -> Result<Image, UnknownImage> {
         if image == HOST {
-            return Ok(Image {
-                entrypoint: Vec::new(),
-                arguments: Vec::new(),
-                env: Vec::new(),
-                dir: None,
-                user: String::new(),
-                layers: Vec::new(),
-            });
+            return Ok(Image::default());
         }
         if let Some(tag) = demo_tag(image) {
             return Ok(Image {
                 entrypoint: vec![exe.to_string_lossy().into_owned(), "demo-shop".to_owned()],
-                arguments: Vec::new(),
                 env: vec![("DEMO_VERSION".to_owned(), tag.to_owned())],
-                dir: None,
-                user: String::new(),
-                layers: Vec::new(),
+                ..Image::default()
             });
         }
         let registered = self.registered.load();
@@ -94,10 +87,8 @@ impl Images {
         Ok(Image {
             entrypoint: vec![spec.exec.clone()],
             arguments: spec.args.clone(),
-            env: Vec::new(),
             dir: spec.dir.clone(),
-            user: String::new(),
-            layers: Vec::new(),
+            ..Image::default()
         })
     }
 

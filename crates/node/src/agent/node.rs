@@ -227,7 +227,7 @@ fn system_info() -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: go_arch().to_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
-        container_runtime_version: format!("process://{}", env!("CARGO_PKG_VERSION")),
+        container_runtime_version: format!("sluice://{}", env!("CARGO_PKG_VERSION")),
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
         kubelet_version: sluice_model::OUR_VERSION.to_owned(),
         kube_proxy_version: String::new(),

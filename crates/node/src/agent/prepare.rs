@@ -18,15 +18,15 @@ use super::{
     images::{Image, Images},
     options::{NodeOptions, pod_log_dir},
     probes::port,
-    pulls::Pulls,
-    service_env,
+    pulls::{self, Found, Pulls, Withheld},
+    service_env, signals,
     sources::Sources,
     status::init_role,
     volumes,
 };
 use crate::{
     confinement::{Confinement, Sandbox},
-    plan::{Command, ContainerPlan, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
+    plan::{Command, ContainerPlan, ExitCodes, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
     pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
 };
 
@@ -57,11 +57,7 @@ impl Preparation<'_> {
             (self.pod.namespace().unwrap_or_default(), self.pod.name_any(), self.pod.uid().unwrap_or_default());
         PodPlan {
             version: PLAN_VERSION,
-            restart_policy: match self.spec.restart_policy.as_deref() {
-                Some("Never") => RestartPolicy::Never,
-                Some("OnFailure") => RestartPolicy::OnFailure,
-                _ => RestartPolicy::Always,
-            },
+            restart_policy: restart_policy(self.spec.restart_policy.as_deref().unwrap_or_default()),
             grace_seconds: self.spec.termination_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs(),
             log_dir: pod_log_dir(&self.options.logs_dir(), &namespace, &name, &uid),
             containers: inits.chain(apps).map(|(container, role)| self.container(container, role)).collect(),
@@ -77,6 +73,7 @@ impl Preparation<'_> {
         let hook = |pick: fn(&Lifecycle) -> Option<&LifecycleHandler>| {
             lifecycle.and_then(pick).and_then(|handler| self.hook(container, handler))
         };
+        let wanted_signal = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
         ContainerPlan {
             name: container.name.clone(),
             role,
@@ -84,8 +81,10 @@ impl Preparation<'_> {
             launch: self.launch(container),
             post_start: hook(|lifecycle| lifecycle.post_start.as_ref()),
             pre_stop: hook(|lifecycle| lifecycle.pre_stop.as_ref()),
-            stop_signal: lifecycle.and_then(|lifecycle| signal_number(lifecycle.stop_signal.as_deref()?)),
+            stop_signal: wanted_signal.and_then(signals::number),
             startup_probe: container.startup_probe.is_some(),
+            restart_policy: container.restart_policy.as_deref().map(restart_policy),
+            restart_after: restart_after(container),
             termination_file: self.dir.termination_file(&container.name),
             termination_from_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
             stdin: container.stdin == Some(true),
@@ -102,28 +101,38 @@ impl Preparation<'_> {
         }
     }
 
-    /// A command of this machine, or in a container the image of a registry.
-    fn image(&self, container: &Container) -> Result<Image, (&'static str, String)> {
+    /// A command of this machine, or in a container the image of a registry; whether it was pulled just now.
+    fn image(&self, container: &Container) -> Result<(Image, bool), Withheld> {
         let name = container.image.as_deref().unwrap_or_default();
         if self.sandbox.is_none() || self.images.is_process(name) {
-            return self.images.resolve(name, &self.options.exe).map_err(|error| ("ErrImagePull", error.to_string()));
+            let unknown = match self.images.resolve(name, &self.options.exe) {
+                Ok(image) => return Ok((image, false)),
+                Err(error) => error.to_string(),
+            };
+            pulls::parse(name)?;
+            return Err(match container.image_pull_policy.as_deref() {
+                Some("Never") => pulls::never(name),
+                _ => ("ErrImagePull", unknown),
+            });
         }
-        let image = self.pulls.look(self.pod, container)?;
+        let Found { image, pulled } = self.pulls.look(self.pod, container)?;
         if image.layers.is_empty() {
             return Err(("CreateContainerError", format!("image \"{name}\" has no files")));
         }
-        Ok(Image::from(image))
+        Ok((Image::from(image), pulled))
     }
 
-    fn command(&self, container: &Container) -> Result<Command, (&'static str, String)> {
+    fn command(&self, container: &Container) -> Result<Command, Withheld> {
         let name = container.image.as_deref().unwrap_or_default();
-        let image = self.image(container)?;
-        let named = !image.user.is_empty();
-        let user = user(self.spec, container, named).map_err(|error| ("CreateContainerConfigError", error))?;
-        let services = service_env::variables(self.sources.services());
-        let given = services.into_iter().chain(self.given(container, &image)).chain(image.env.clone());
-        let given: Vec<(String, String)> = given.collect();
-        let env = env::resolve(self.pod, container, self.facts, self.sources, &given)
+        let (image, pulled) = self.image(container)?;
+        let user = user(self.spec, container, &image.user).map_err(|why| {
+            let (pod, uid) = (self.pod.name_any(), self.pod.uid().unwrap_or_default());
+            let namespace = self.pod.namespace().unwrap_or_default();
+            let place = format!("(pod: \"{pod}_{namespace}({uid})\", container: {})", container.name);
+            ("CreateContainerConfigError", format!("{why} {place}"))
+        })?;
+        let given = self.given(container, &image).into_iter().chain(service_env::variables(self.sources.services()));
+        let env = env::resolve(self.pod, container, self.facts, self.sources, &given.collect::<Vec<_>>())
             .map_err(|error| ("CreateContainerConfigError", error.to_string()))?;
         let argv = argv(container, &image.entrypoint, &image.arguments, &env);
         if argv.is_empty() {
@@ -131,6 +140,10 @@ impl Preparation<'_> {
                 "no command specified: image \"{name}\" stands for this machine, so the container must say what to run"
             );
             return Err(("CreateContainerError", message));
+        }
+        if self.sandbox.is_none() {
+            volumes::make_sub_paths(self.pod, self.dir, container)
+                .map_err(|why| ("CreateContainerConfigError", why))?;
         }
         let own = match self.sandbox {
             None => self.work_dir(container, user),
@@ -142,8 +155,12 @@ impl Preparation<'_> {
             .confinement(container, &image, &env)
             .map_err(|error| ("CreateContainerConfigError", error))?
             .map(Box::new);
+        // Under all that the manifest says, and nothing of it is to be seen in `$(NAME)`.
+        let of_image = self.of_image(&image).into_iter().collect::<BTreeMap<_, _>>();
+        let env = of_image.into_iter().filter(|(name, _)| !env.contains_key(name)).chain(env.clone()).collect();
+        let stop_signal = signals::number(&image.stop_signal);
         let dir = container.working_dir.clone().filter(|dir| !dir.is_empty()).or(image.dir).map_or(own, PathBuf::from);
-        Ok(Command { argv, env: env.into_iter().collect(), dir, uid: user.0, gid: user.1, confinement })
+        Ok(Command { argv, env, dir, pulled, stop_signal, uid: user.0, gid: user.1, confinement })
     }
 
     fn confinement(
@@ -168,12 +185,18 @@ impl Preparation<'_> {
         wish.confinement().map(Some)
     }
 
+    /// What an image with files of its own has in its environment, and what is told to any of these.
+    fn of_image(&self, image: &Image) -> Vec<(String, String)> {
+        let hostname = self.sandbox.as_ref().map_or_else(|| self.pod.name_any(), |sandbox| sandbox.hostname.clone());
+        let own = [("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOSTNAME".to_owned(), hostname)];
+        let own = own.into_iter().filter(|_| !image.layers.is_empty());
+        own.chain(image.env.clone()).collect()
+    }
+
     /// What every process is told of its place. An image of its own knows nothing of ours, and is told no more than anywhere.
     fn given(&self, container: &Container, image: &Image) -> Vec<(String, String)> {
         if !image.layers.is_empty() {
-            let hostname =
-                self.sandbox.as_ref().map_or_else(|| self.pod.name_any(), |sandbox| sandbox.hostname.clone());
-            return vec![("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOSTNAME".to_owned(), hostname)];
+            return Vec::new();
         }
         let mut env: Vec<(String, String)> =
             INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
@@ -249,14 +272,19 @@ impl Preparation<'_> {
 
 /// The ids to run under: those of the manifest if we may give them, our own otherwise. An image that names a user is judged
 /// where its files are.
-fn user(spec: &PodSpec, container: &Container, named: bool) -> Result<(Option<u32>, Option<u32>), String> {
+fn user(spec: &PodSpec, container: &Container, image_user: &str) -> Result<(Option<u32>, Option<u32>), String> {
     let (own, pods) = (container.security_context.as_ref(), spec.security_context.as_ref());
     let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
     let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
     let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
     let we_are_root = rustix::process::geteuid().is_root();
-    if non_root && (uid == Some(0) || (uid.is_none() && we_are_root && !named)) {
-        return Err("container has runAsNonRoot and image will run as root".to_owned());
+    let image_is_root = matches!(image_user.split(':').next().unwrap_or_default(), "" | "0" | "root");
+    match uid {
+        Some(0) if non_root => return Err("container's runAsUser breaks non-root policy".to_owned()),
+        None if non_root && we_are_root && image_is_root => {
+            return Err("container has runAsNonRoot and image will run as root".to_owned());
+        }
+        _ => {}
     }
     if !we_are_root {
         return Ok((None, None));
@@ -268,7 +296,7 @@ fn user(spec: &PodSpec, container: &Container, named: bool) -> Result<(Option<u3
 /// Those who run in a pod and are not us.
 pub(super) fn other_users(spec: &PodSpec) -> BTreeSet<u32> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.filter_map(|container| user(spec, container, false).ok()?.0).filter(|uid| *uid != 0).collect()
+    containers.filter_map(|container| user(spec, container, "").ok()?.0).filter(|uid| *uid != 0).collect()
 }
 
 /// `command` replaces the image's program and its arguments, `args` only the latter.
@@ -303,24 +331,66 @@ fn closed_to(path: &Path, uid: u32) -> Option<&Path> {
     way.into_iter().find(|dir| !open(dir))
 }
 
-fn signal_number(name: &str) -> Option<i32> {
-    let known = [
-        ("SIGHUP", libc::SIGHUP),
-        ("SIGINT", libc::SIGINT),
-        ("SIGQUIT", libc::SIGQUIT),
-        ("SIGABRT", libc::SIGABRT),
-        ("SIGKILL", libc::SIGKILL),
-        ("SIGUSR1", libc::SIGUSR1),
-        ("SIGUSR2", libc::SIGUSR2),
-        ("SIGTERM", libc::SIGTERM),
-        ("SIGWINCH", libc::SIGWINCH),
-    ];
-    known.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+fn restart_policy(name: &str) -> RestartPolicy {
+    match name {
+        "Never" => RestartPolicy::Never,
+        "OnFailure" => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+/// The exit codes of `restartPolicyRules`, all of which say `Restart`.
+fn restart_after(container: &Container) -> Vec<ExitCodes> {
+    let rules = container.restart_policy_rules.iter().flatten().filter(|rule| rule.action == "Restart");
+    rules
+        .filter_map(|rule| {
+            let codes = rule.exit_codes.as_ref()?;
+            let values = codes.values.clone().unwrap_or_default();
+            Some(if codes.operator == "NotIn" { ExitCodes::NotIn(values) } else { ExitCodes::In(values) })
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn restart_rules_are_exit_codes() {
+        let container = serde_json::json!({"name": "c", "restartPolicyRules": [
+            {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+            {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, 1]}},
+        ]});
+        let container: Container = serde_json::from_value(container).expect("a container");
+        assert_eq!(restart_after(&container), [ExitCodes::In(vec![42]), ExitCodes::NotIn(vec![0, 1])]);
+        use RestartPolicy::{Always, Never, OnFailure};
+        assert_eq!(["Never", "OnFailure", "Always", ""].map(restart_policy), [Never, OnFailure, Always, Always]);
+    }
+
+    #[test]
+    fn root_is_refused_where_the_manifest_does_not_want_it() {
+        let we_are_root = rustix::process::geteuid().is_root();
+        let check = |pod: serde_json::Value, own: serde_json::Value, image_user: &str, expected: Result<(), &str>| {
+            let spec = serde_json::json!({"containers": [], "securityContext": pod});
+            let container = serde_json::json!({"name": "c", "securityContext": own});
+            let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
+            let container: Container = serde_json::from_value(container).expect("a container");
+            let got = user(&spec, &container, image_user).map(drop);
+            assert_eq!(got.as_ref().map_err(String::as_str).copied(), expected, "{spec:?} {container:?} {image_user}");
+        };
+        let (none, non_root) = (serde_json::json!({}), serde_json::json!({"runAsNonRoot": true}));
+        let by_image = if we_are_root { Err("container has runAsNonRoot and image will run as root") } else { Ok(()) };
+        check(none.clone(), none.clone(), "", Ok(()));
+        for root in ["", "0", "root:web", "0:0"] {
+            check(non_root.clone(), none.clone(), root, by_image);
+            check(none.clone(), non_root.clone(), root, by_image);
+        }
+        check(non_root.clone(), none.clone(), "nginx", Ok(()));
+        check(non_root.clone(), serde_json::json!({"runAsNonRoot": false}), "", Ok(()));
+        check(non_root.clone(), serde_json::json!({"runAsUser": 1000}), "", Ok(()));
+        let breaks = Err("container's runAsUser breaks non-root policy");
+        check(non_root, serde_json::json!({"runAsUser": 0}), "nginx", breaks);
+    }
 
     #[test]
     fn a_closed_directory_is_named() {

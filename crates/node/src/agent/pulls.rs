@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tracing::{info, warn};
 
 use self::policy::{Attempt, PullPolicy, Step};
+pub(super) use self::policy::{FAILURE_SHOWN, back_off_message};
 use super::{
     events::{Happening, Recorder, reference},
     sources,
@@ -35,6 +36,13 @@ const MAX_STATUS_IMAGES: usize = 50;
 
 /// Why a container waits for its image: a reason as Kubernetes knows it, and a message.
 pub(super) type Withheld = (&'static str, String);
+
+/// An image that is here.
+pub(super) struct Found {
+    pub(super) image: Image,
+    /// It was pulled for this very container.
+    pub(super) pulled: bool,
+}
 
 /// The images of the data directory, and what is being done about missing ones; cheap to clone.
 #[derive(Clone)]
@@ -83,35 +91,34 @@ impl Pulls {
     }
 
     /// The image of a container, or why it must wait; starts a pull where one is due.
-    pub(super) fn look(&self, pod: &Pod, container: &Container) -> Result<Image, Withheld> {
+    pub(super) fn look(&self, pod: &Pod, container: &Container) -> Result<Found, Withheld> {
         let name = container.image.clone().unwrap_or_default();
-        let wanted: Reference = name.parse().map_err(|error| {
-            (
-                "InvalidImageName",
-                format!("Failed to apply default image tag \"{name}\": couldn't parse image name \"{name}\": {error}"),
-            )
-        })?;
+        let wanted = parse(&name)?;
         let present = self.inner.store.get(&wanted).map_err(|error| ("ErrImagePull", chain(&error)))?;
         let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &wanted);
         let key = Key { uid: pod.uid().unwrap_or_default(), image: name.clone() };
         let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        match (policy::decide(policy, present.is_some(), attempts.get(&key), Instant::now()), present) {
+        let now = Instant::now();
+        match (policy::decide(policy, present.is_some(), attempts.get(&key), now), present) {
             (Step::Use, Some(image)) => {
                 // That it was here already is told by whoever starts the container.
-                attempts.insert(key.clone(), Attempt::Done);
+                let attempt = attempts.entry(key.clone()).or_insert(Attempt::Present);
+                let pulled = matches!(attempt, Attempt::Pulled { container: other } if *other == container.name);
                 drop(attempts);
                 self.keep(&key.uid, &image)?;
                 let id = image.status_id(&wanted);
                 self.inner.status_ids.lock().unwrap_or_else(PoisonError::into_inner).insert(name, id);
-                Ok(image)
+                Ok(Found { image, pulled })
             }
             (Step::Pull { failures }, _) => {
-                let before = attempts.insert(key.clone(), Attempt::Running { failures });
+                let attempt = Attempt::again(attempts.get(&key), failures);
+                let withheld = policy::waiting(&name, Some(&attempt), now);
+                attempts.insert(key.clone(), attempt);
                 drop(attempts);
                 tokio::spawn(self.clone().pull(key, wanted, pod.clone(), container.clone(), failures));
-                Err(policy::waiting(before.as_ref()))
+                Err(withheld)
             }
-            (Step::Wait, _) | (Step::Use, None) => Err(policy::waiting(attempts.get(&key))),
+            (Step::Wait, _) | (Step::Use, None) => Err(policy::waiting(&name, attempts.get(&key), now)),
             (Step::Never, _) => Err(never(&name)),
         }
     }
@@ -144,11 +151,13 @@ impl Pulls {
                 if let Err((_, error)) = self.keep(&key.uid, &image) {
                     warn!(image = name, error, "Image not leased");
                 }
-                Attempt::Done
+                Attempt::Pulled { container: container.name.clone() }
             }
             Err(mut message) => {
                 warn!(image = name, error = message, "Image not pulled");
                 message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+                self.tell(&pod, &container, "Failed", format!("Failed to pull image \"{name}\": {message}"), true);
+                self.tell(&pod, &container, "Failed", "Error: ErrImagePull".to_owned(), true);
                 Attempt::failed(message, failures + 1, Instant::now())
             }
         };
@@ -211,20 +220,20 @@ impl Pulls {
         Ok(())
     }
 
-    /// What a status says of an image that is here.
-    pub(super) fn status_id(&self, image: &str) -> Option<String> {
+    /// What a status says of an image that is here: its name in full, and its content.
+    pub(super) fn status_names(&self, image: &str) -> Option<(String, String)> {
         let mut known = self.inner.status_ids.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > MAX_STATUS_IDS {
             known.clear();
         }
+        let name: Reference = image.parse().ok()?;
         if let Some(id) = known.get(image) {
-            return Some(id.clone());
+            return Some((name.to_string(), id.clone()));
         }
         // Pulled for an earlier agent.
-        let name: Reference = image.parse().ok()?;
         let id = self.inner.store.get(&name).ok()??.status_id(&name);
         known.insert(image.to_owned(), id.clone());
-        Some(id)
+        Some((name.to_string(), id))
     }
 
     /// A pod is gone: nothing of it is remembered, and its images may go.
@@ -280,7 +289,16 @@ impl Pulls {
     }
 }
 
-fn never(image: &str) -> Withheld {
+/// An image's name as a reference to a registry.
+pub(super) fn parse(name: &str) -> Result<Reference, Withheld> {
+    name.parse().map_err(|error| {
+        let message =
+            format!("Failed to apply default image tag \"{name}\": couldn't parse image name \"{name}\": {error}");
+        ("InvalidImageName", message)
+    })
+}
+
+pub(super) fn never(image: &str) -> Withheld {
     ("ErrImageNeverPull", format!("Container image \"{image}\" is not present with pull policy of Never"))
 }
 

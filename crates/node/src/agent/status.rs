@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-        ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+        ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus, VolumeMount,
+        VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use super::downward::Facts;
 use crate::{
-    plan::Role,
+    plan::{Launch, PodPlan, Role},
     wire::{self, Condition, Exit, PodState},
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Observed<'a> {
     pub(super) facts: Option<&'a Facts>,
     /// `None` until a supervisor runs.
     pub(super) state: Option<&'a PodState>,
+    pub(super) runtime: Runtime<'a>,
     /// Containers whose readiness probe succeeds, or that have none, among those that run.
     pub(super) ready: &'a BTreeSet<String>,
     /// The pod is ended for having been active too long.
@@ -36,11 +38,58 @@ pub(super) struct Observed<'a> {
     pub(super) now: Timestamp,
 }
 
+/// What runs the pod.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Runtime<'a> {
+    /// In containers, not as processes.
+    pub(super) confined: bool,
+    /// `None` until there is one.
+    pub(super) plan: Option<&'a PodPlan>,
+    /// Our own user and group, which processes without another one run as.
+    pub(super) own_ids: (u32, u32),
+}
+
+impl Runtime<'_> {
+    /// A container's part of what may be said.
+    fn shortened(&self, message: &str) -> String {
+        let containers = self.plan.map_or(1, |plan| plan.containers.len().max(1));
+        message[..message.floor_char_boundary(MAX_TERMINATION_BYTES / containers)].to_owned()
+    }
+
+    fn container_id(&self, id: &str) -> String {
+        let scheme = if self.confined { "container" } else { "process" };
+        format!("{scheme}://{id}")
+    }
+
+    /// Who a container was started as; `None` where only the files of its image can tell.
+    fn user(&self, container: &str) -> Option<ContainerUser> {
+        let plan = self.plan?.containers.iter().find(|plan| plan.name == container)?;
+        let Launch::Ready(command) = &plan.launch else { return None };
+        let (uid, gid, groups) = match &command.confinement {
+            None => (command.uid.unwrap_or(self.own_ids.0), command.gid.unwrap_or(self.own_ids.1), Vec::new()),
+            Some(confinement) => {
+                let (user, group) = confinement.image_user.split_once(':').unwrap_or((&confinement.image_user, ""));
+                let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse().ok() };
+                let uid = command.uid.or_else(|| number(user))?;
+                (uid, command.gid.or_else(|| number(group))?, confinement.groups.clone())
+            }
+        };
+        let mut groups: Vec<i64> = groups.into_iter().chain([gid]).map(i64::from).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let linux = LinuxContainerUser { uid: uid.into(), gid: gid.into(), supplemental_groups: Some(groups) };
+        Some(ContainerUser { linux: Some(linux) })
+    }
+}
+
 impl Observed<'_> {
     fn old(&self) -> Option<&PodStatus> {
         self.reported.or(self.pod.status.as_ref())
     }
 }
+
+/// What the last words of all containers of a pod may add up to.
+const MAX_TERMINATION_BYTES: usize = 12 << 10;
 
 pub(super) fn status(observed: &Observed<'_>) -> PodStatus {
     let Some(spec) = &observed.pod.spec else { return PodStatus::default() };
@@ -84,9 +133,10 @@ fn container_status(observed: &Observed<'_>, container: &Container, role: Role) 
         None => (waiting(patience(observed.pod), ""), None),
         Some(Condition::Waiting { reason, message }) => (waiting(reason, message), None),
         Some(Condition::Running { id, started_at, .. }) => (running(*started_at), Some(id)),
-        Some(Condition::Terminated(exit)) => (terminated(exit), Some(&exit.id)),
+        Some(Condition::Terminated(exit)) => (terminated(exit, &observed.runtime), Some(&exit.id)),
     };
     let last = known.and_then(|known| known.last.as_ref());
+    let id = id.or(last.map(|last| &last.id));
     let (running, started) = match known.map(|known| &known.condition) {
         Some(Condition::Running { started, .. }) => (true, *started),
         _ => (false, false),
@@ -96,7 +146,7 @@ fn container_status(observed: &Observed<'_>, container: &Container, role: Role) 
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: id.map(|_| container.image.clone().unwrap_or_default()).unwrap_or_default(),
-        container_id: id.or(last.map(|last| &last.id)).map(|id| container_id(id)),
+        container_id: id.map(|id| observed.runtime.container_id(id)),
         ready: match role {
             Role::Init => succeeded,
             Role::Sidecar | Role::App => running && started && observed.ready.contains(&container.name),
@@ -104,13 +154,24 @@ fn container_status(observed: &Observed<'_>, container: &Container, role: Role) 
         started: Some(started),
         restart_count: known.map_or(0, |known| i32::try_from(known.restart_count).unwrap_or(i32::MAX)),
         state: Some(state),
-        last_state: Some(last.map(terminated).unwrap_or_default()),
+        last_state: Some(last.map(|last| terminated(last, &observed.runtime)).unwrap_or_default()),
+        // What was asked for is what is given: it is never changed in place.
+        allocated_resources: id.and_then(|_| container.resources.as_ref()?.requests.clone()),
+        resources: id.map(|_| container.resources.clone().unwrap_or_default()),
+        user: id.and_then(|_| observed.runtime.user(&container.name)),
+        volume_mounts: container.volume_mounts.as_ref().map(|mounts| mounts.iter().map(mount_status).collect()),
         ..ContainerStatus::default()
     }
 }
 
-fn container_id(id: &str) -> String {
-    format!("process://{id}")
+fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
+    let read_only = mount.read_only == Some(true);
+    VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: read_only.then_some(true),
+        recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+    }
 }
 
 fn patience(pod: &Pod) -> &'static str {
@@ -132,13 +193,13 @@ fn running(started_at: Timestamp) -> ContainerState {
     ContainerState { running: Some(ContainerStateRunning { started_at }), ..Default::default() }
 }
 
-fn terminated(exit: &Exit) -> ContainerState {
+fn terminated(exit: &Exit, runtime: &Runtime<'_>) -> ContainerState {
     let terminated = ContainerStateTerminated {
-        container_id: Some(container_id(&exit.id)),
+        container_id: Some(runtime.container_id(&exit.id)),
         exit_code: exit.code,
         signal: exit.signal,
         reason: Some(exit.reason.clone()),
-        message: (!exit.message.is_empty()).then(|| exit.message.clone()),
+        message: (!exit.message.is_empty()).then(|| runtime.shortened(&exit.message)),
         started_at: Some(Time(whole_seconds(exit.started_at))),
         finished_at: Some(Time(whole_seconds(exit.finished_at))),
     };

@@ -1,6 +1,7 @@
 //! One container on its way out: preStop hook, stop signal, SIGKILL.
 
 use super::{Action, Ending, Life, Machine, Moment, Now, Phase};
+use crate::plan::Launch;
 
 /// SIGTERM.
 const DEFAULT_STOP_SIGNAL: i32 = 15;
@@ -30,7 +31,12 @@ impl Machine {
 
     // PreStop => Signalled
     pub(super) fn signal(&mut self, index: usize, now: Now, out: &mut Vec<Action>) {
-        let signal = self.plan.containers[index].stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL);
+        let plan = &self.plan.containers[index];
+        let of_image = match &plan.launch {
+            Launch::Ready(command) => command.stop_signal,
+            Launch::Withheld { .. } => None,
+        };
+        let signal = plan.stop_signal.or(of_image).unwrap_or(DEFAULT_STOP_SIGNAL);
         let Life::Running(run) = &mut self.cells[index].life else { return };
         let Some(ending @ Ending { phase: Phase::PreStop, .. }) = &mut run.ending else { return };
         ending.phase = Phase::Signalled;

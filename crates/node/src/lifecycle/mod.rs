@@ -300,7 +300,6 @@ impl Machine {
         let plan = &self.plan.containers[index];
         let (post_start_pending, startup_pending) = (plan.post_start.is_some(), plan.startup_probe);
         let id = self.container_id(index);
-        let name = plan.name.clone();
         self.cells[index].life = Life::Running(Run {
             id,
             pid,
@@ -311,7 +310,7 @@ impl Machine {
             startup_pending,
             ending: None,
         });
-        self.notice(index, "Started", format!("Started container {name}"), false, now);
+        self.notice(index, "Started", "Container started".to_owned(), false, now);
         if post_start_pending {
             out.push(Action::RunHook { index, moment: Moment::PostStart });
         }
@@ -382,7 +381,11 @@ impl Machine {
     }
 
     fn restarts(&self, index: usize, code: i32) -> bool {
-        match (self.plan.containers[index].role, self.plan.restart_policy) {
+        let container = &self.plan.containers[index];
+        if container.restart_after.iter().any(|codes| codes.contains(code)) {
+            return true;
+        }
+        match (container.role, container.restart_policy.unwrap_or(self.plan.restart_policy)) {
             (Role::Sidecar, _) | (Role::App, RestartPolicy::Always) => true,
             (Role::Init, RestartPolicy::Never) | (Role::App, RestartPolicy::Never) => false,
             (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) | (Role::App, RestartPolicy::OnFailure) => {
@@ -406,6 +409,7 @@ impl Machine {
                 run.post_start_pending = false;
                 if let Err(message) = result {
                     self.notice(index, "FailedPostStartHook", format!("PostStartHook failed: {message}"), true, now);
+                    self.notice(index, "Killing", "FailedPostStartHook".to_owned(), false, now);
                     let grace_ms = self.plan.grace_seconds * 1000;
                     self.end(index, now.mono_ms + grace_ms, now, out);
                 }

@@ -91,11 +91,14 @@ impl Machine {
         let restart_count = cell.starts;
         cell.starts += 1;
         cell.life = Life::Spawning { since_ms: now.mono_ms };
-        let (name, image) = (&self.plan.containers[index].name, &self.plan.containers[index].image);
-        let (created, pulled) =
-            (format!("Created container: {name}"), format!("Container image \"{image}\" already present on machine"));
-        self.notice(index, "Pulled", pulled, false, now);
-        self.notice(index, "Created", created, false, now);
+        let just_pulled = matches!(&self.plan.containers[index].launch, Launch::Ready(command) if command.pulled);
+        if restart_count > 0 || !just_pulled {
+            let image = &self.plan.containers[index].image;
+            let present =
+                format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+            self.notice(index, "Pulled", present, false, now);
+        }
+        self.notice(index, "Created", "Container created".to_owned(), false, now);
         out.push(Action::Spawn { index, restart_count });
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::{
-    plan::{Command, ContainerPlan, Hook, PLAN_VERSION},
+    plan::{Command, ContainerPlan, ExitCodes, Hook, PLAN_VERSION},
     wire::Condition,
 };
 
@@ -20,8 +20,12 @@ struct World {
 impl World {
     /// Containers by `role:name`, with `+postStart`, `+preStop`, `+startup` or `+withheld` behind the name.
     fn new(containers: &str, restart_policy: RestartPolicy) -> Self {
+        Self::of(plan(containers, restart_policy))
+    }
+
+    fn of(plan: PodPlan) -> Self {
         let mut world = Self {
-            machine: Machine::new(plan(containers, restart_policy), "boot".to_owned()),
+            machine: Machine::new(plan, "boot".to_owned()),
             mono_ms: 0,
             transcript: String::new(),
             stubborn: false,
@@ -144,6 +148,8 @@ fn plan(containers: &str, restart_policy: RestartPolicy) -> PodPlan {
             pre_stop: hook("preStop"),
             stop_signal: None,
             startup_probe: traits.contains(&"startup"),
+            restart_policy: None,
+            restart_after: Vec::new(),
             termination_file: "/dev/null".into(),
             termination_from_logs: false,
             stdin: false,
@@ -169,6 +175,8 @@ fn ready() -> Launch {
         argv: vec!["true".to_owned()],
         env: Vec::new(),
         dir: "/".into(),
+        pulled: false,
+        stop_signal: None,
         uid: None,
         gid: None,
         confinement: None,
@@ -240,6 +248,61 @@ fn restart_policies_decide_who_gets_another_start() {
         assert_eq!(world.told().contains("start job #1"), again, "{policy:?} {code}");
         assert_eq!(world.machine.finished(), !again, "{policy:?} {code}");
     }
+}
+
+#[test]
+fn a_container_may_have_a_restart_policy_of_its_own() {
+    use RestartPolicy::{Always, Never, OnFailure};
+    let codes = |text: &str| match text.split_once(' ') {
+        Some(("in", list)) => vec![ExitCodes::In(list.split(' ').filter_map(|code| code.parse().ok()).collect())],
+        Some((_, list)) => vec![ExitCodes::NotIn(list.split(' ').filter_map(|code| code.parse().ok()).collect())],
+        None => Vec::new(),
+    };
+    for (container, pod, own, rules, code, again) in [
+        ("app:a", Never, Some(Always), "", 0, true),
+        ("app:a", Never, Some(OnFailure), "", 0, false),
+        ("app:a", Never, Some(OnFailure), "", 1, true),
+        ("app:a", Always, Some(Never), "", 1, false),
+        ("app:a", Always, Some(Never), "in 42", 42, true),
+        ("app:a", Always, Some(Never), "in 42 43", 1, false),
+        ("app:a", Never, None, "notIn 1 2", 3, true),
+        ("app:a", Never, None, "notIn 1 2", 2, false),
+        ("app:a", Always, Some(OnFailure), "in 0", 0, true),
+        ("init:a", Always, Some(Never), "", 1, false),
+        ("init:a", Never, Some(OnFailure), "", 1, true),
+        ("init:a", Never, Some(Never), "in 9", 9, true),
+    ] {
+        let mut plan = plan(&format!("{container} app:other"), pod);
+        (plan.containers[0].restart_policy, plan.containers[0].restart_after) = (own, codes(rules));
+        let mut world = World::of(plan);
+        world.exit("a", code);
+        assert_eq!(world.told().contains("start a #1"), again, "{container} {pod:?} {own:?} {rules} {code}");
+    }
+}
+
+#[test]
+fn a_stop_signal_is_the_manifests_or_the_images() {
+    for (own, of_image, expected) in [(None, None, 15), (None, Some(3), 3), (Some(10), Some(3), 10)] {
+        let mut plan = plan("app:web", RestartPolicy::Always);
+        plan.containers[0].stop_signal = own;
+        let Launch::Ready(command) = &mut plan.containers[0].launch else { unreachable!("it is ready") };
+        command.stop_signal = of_image;
+        let mut world = World::of(plan);
+        world.told();
+        world.stop(30);
+        assert!(world.told().starts_with(&format!("0.000 signal web {expected}\n")), "{own:?} {of_image:?}");
+    }
+}
+
+#[test]
+fn a_pull_is_told_once() {
+    let mut plan = plan("app:web", RestartPolicy::Always);
+    let Launch::Ready(command) = &mut plan.containers[0].launch else { unreachable!("it is ready") };
+    command.pulled = true;
+    let mut world = World::of(plan);
+    assert_eq!(world.reasons("web"), ["Created", "Started"]);
+    world.exit("web", 1);
+    assert_eq!(world.reasons("web")[2..], ["Pulled", "Created", "Started"]);
 }
 
 #[test]
@@ -335,7 +398,7 @@ fn a_container_counts_as_started_after_its_post_start_hook() {
         world.told(),
         "0.000 signal web 15\n0.000 ended web 143 Error\n0.000 start web #1\n0.000 PostStart web\n"
     );
-    assert!(world.reasons("web").contains(&"FailedPostStartHook".to_owned()));
+    assert_eq!(world.reasons("web")[3..5], ["FailedPostStartHook", "Killing"]);
 }
 
 #[test]

@@ -1,6 +1,15 @@
 //! How processes end, and how the supervisor does in the end.
 
-use rustix::process::{Pid, Signal};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{Pid, Signal},
+};
 
 use super::{
     connection::Connection,
@@ -16,7 +25,7 @@ use crate::{
 };
 
 /// What a termination message may hold.
-const MAX_TERMINATION_BYTES: usize = 4096;
+const MAX_TERMINATION_BYTES: u64 = 4096;
 /// How long a finished supervisor stays for agents that still read.
 const FAREWELL_MS: u64 = 1_000;
 
@@ -54,8 +63,7 @@ impl Supervisor {
 
     fn last_words(&self, index: usize, code: i32, output: Option<&Output>) -> String {
         let plan = &self.machine.plan().containers[index];
-        let mut text = std::fs::read(&plan.termination_file).unwrap_or_default();
-        text.truncate(MAX_TERMINATION_BYTES);
+        let text = read_words(&plan.termination_file).unwrap_or_default();
         match output {
             Some(output) if text.is_empty() && code != 0 && plan.termination_from_logs => output.tail(),
             _ => String::from_utf8_lossy(&text).into_owned(),
@@ -112,6 +120,17 @@ impl Supervisor {
     }
 }
 
+/// The file belongs to whoever runs in the container, who may have put anything in its place.
+fn read_words(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let mut text = Vec::new();
+    if file.metadata()?.is_file() {
+        file.take(MAX_TERMINATION_BYTES).read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
 /// The readers that are attached to this run of a container.
 pub(super) fn taps_of(taps: &mut [Tap], index: usize) -> Vec<&mut Tap> {
     taps.iter_mut().filter(|tap| tap.container == index && !tap.ended).collect()
@@ -129,5 +148,28 @@ fn exit_code(status: i32) -> (i32, Option<i32>) {
     match status & 0x7f {
         0 => ((status >> 8) & 0xff, None),
         signal => (128 + signal, Some(signal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_short_and_the_containers_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("termination-log");
+        let read = || read_words(&path).map(|text| text.len()).ok();
+        assert_eq!(read(), None);
+        std::fs::write(&path, "x".repeat(5000)).expect("a file");
+        assert_eq!(read(), Some(4096));
+        std::fs::remove_file(&path).expect("our own file");
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "pw").expect("a file");
+        std::os::unix::fs::symlink(&secret, &path).expect("a link");
+        assert_eq!(read(), None, "a link leads to files that are not the container's");
+        std::fs::remove_file(&path).expect("our own link");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RWXU).expect("a FIFO");
+        assert_eq!(read(), Some(0), "nobody waits for a FIFO's other end");
     }
 }

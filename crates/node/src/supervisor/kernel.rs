@@ -249,6 +249,19 @@ fn children() -> Vec<Pid> {
     text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
+/// A signal by its number: those for real-time programs have no names.
+#[expect(unsafe_code, reason = "no safe way to a signal without a name")]
+pub(super) fn signal(number: i32) -> Signal {
+    match Signal::from_named_raw(number) {
+        Some(signal) => signal,
+        None if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number) => {
+            // SAFETY: in this range lie the signals that the C library leaves to programs.
+            unsafe { Signal::from_raw_unchecked(number) }
+        }
+        None => Signal::TERM,
+    }
+}
+
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }

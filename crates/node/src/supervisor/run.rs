@@ -155,7 +155,7 @@ impl Supervisor {
                 self.inputs.push_back(input);
             }
             Action::Signal { index, signal } => {
-                self.signal(index, Signal::from_named_raw(signal).unwrap_or(Signal::TERM));
+                self.signal(index, kernel::signal(signal));
             }
             Action::Kill { index } => self.signal(index, Signal::KILL),
             Action::RunHook { index, moment } => {

@@ -354,7 +354,12 @@ async fn another_image_restarts_the_container() {
     cluster.until("web", "restarted", restarted).await;
     assert_eq!(get(SocketAddr::from((pod_ip(&pod), 8080))), "v2");
     cluster.until_event("web", "Container web definition changed, will be restarted").await;
-    cluster.until_event("web", "Container image \"sluice.dev/demo:v2\" already present on machine").await;
+    cluster
+        .until_event(
+            "web",
+            "Container image \"sluice.dev/demo:v2\" already present on machine and can be accessed by the pod",
+        )
+        .await;
     cluster.end().await;
 }
 

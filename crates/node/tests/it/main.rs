@@ -8,6 +8,7 @@ mod pod;
 mod shop;
 mod streams;
 mod supervisor;
+mod words;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    supervisor::trials().into_iter().chain(agent::trials()).chain(streams::trials()).collect()
+    supervisor::trials().into_iter().chain(agent::trials()).chain(streams::trials()).chain(words::trials()).collect()
 }
 
 /// Lists test functions under their own names.

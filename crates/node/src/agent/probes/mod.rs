@@ -1,18 +1,21 @@
 //! Probes: a task per probe of a running container, which tells its pod when the verdict changes.
 
 mod attempt;
+mod grpc;
+mod http;
 mod judge;
+mod target;
 mod tls;
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
-pub(super) use self::attempt::port;
+pub(super) use self::target::port;
 use self::{
-    attempt::{Outcome, Target},
+    attempt::Target,
     judge::{Judge, Schedule},
 };
 use super::link::Link;
@@ -39,6 +42,19 @@ pub(super) enum News {
     Verdict(bool),
     /// A failure that counts, and what it looked like.
     Failed(String),
+    /// A success that somebody should look at.
+    Odd(String),
+}
+
+/// What one probe has shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Good,
+    /// Good, but not quite as it should be.
+    Odd(String),
+    Bad(String),
+    /// The probe itself could not be carried out, which says nothing about the container.
+    Unknown,
 }
 
 /// A probe at work; it ends when this is dropped.
@@ -85,9 +101,14 @@ pub(super) fn start(
             let next = match outcome {
                 Outcome::Unknown => schedule.period,
                 outcome => {
-                    let judgement = judge.observe(at, outcome == Outcome::Good);
-                    if let (Outcome::Bad(why), true) = (outcome, judgement.counted)
-                        && !report(News::Failed(why)).await
+                    let judgement = judge.observe(at, !matches!(outcome, Outcome::Bad(_)));
+                    let worth_telling = match outcome {
+                        Outcome::Bad(why) if judgement.counted => Some(News::Failed(why)),
+                        Outcome::Odd(why) => Some(News::Odd(why)),
+                        Outcome::Good | Outcome::Bad(_) | Outcome::Unknown => None,
+                    };
+                    if let Some(news) = worth_telling
+                        && !report(news).await
                     {
                         return;
                     }
@@ -125,5 +146,55 @@ impl Purpose {
             Self::Readiness => "Readiness",
             Self::Liveness => "Liveness",
         }
+    }
+}
+
+/// What is left to a container that a probe ends: the probe's own grace period, or the pod's.
+pub(super) fn grace_seconds(purpose: Purpose, container: &Container, pod: &PodSpec) -> u64 {
+    let probe = match purpose {
+        Purpose::Startup => container.startup_probe.as_ref(),
+        Purpose::Liveness => container.liveness_probe.as_ref(),
+        Purpose::Readiness => None,
+    };
+    let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
+    own.or(pod.termination_grace_period_seconds).unwrap_or(30).max(0).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_probe_has_its_default() {
+        let check = |purpose, probe: serde_json::Value, expected: [u64; 4], eager| {
+            let probe: Probe = serde_json::from_value(probe).expect("a probe");
+            let got = schedule(purpose, &probe);
+            let seconds = [got.initial_delay.as_secs(), got.period.as_secs()];
+            let counts = [got.failure_threshold, got.success_threshold].map(u64::from);
+            assert_eq!(([seconds, counts].concat(), got.eager), (expected.to_vec(), eager));
+        };
+        check(Purpose::Readiness, serde_json::json!({}), [0, 10, 3, 1], true);
+        check(Purpose::Startup, serde_json::json!({"periodSeconds": 0, "failureThreshold": 0}), [0, 1, 1, 1], true);
+        let all = serde_json::json!({
+            "initialDelaySeconds": 5, "periodSeconds": 6, "failureThreshold": 7, "successThreshold": 8,
+        });
+        check(Purpose::Liveness, all, [5, 6, 7, 8], false);
+    }
+
+    #[test]
+    fn a_probe_may_have_a_grace_period_of_its_own() {
+        let check = |purpose, probe: serde_json::Value, pod: Option<i64>, expected| {
+            let container =
+                serde_json::json!({"name": "c", "livenessProbe": probe, "startupProbe": probe, "readinessProbe": {}});
+            let container: Container = serde_json::from_value(container).expect("a container");
+            let pod = PodSpec { termination_grace_period_seconds: pod, ..PodSpec::default() };
+            assert_eq!(grace_seconds(purpose, &container, &pod), expected);
+        };
+        let own = serde_json::json!({"terminationGracePeriodSeconds": 3});
+        check(Purpose::Liveness, own.clone(), Some(60), 3);
+        check(Purpose::Startup, own.clone(), Some(60), 3);
+        check(Purpose::Readiness, own, Some(60), 60);
+        check(Purpose::Liveness, serde_json::json!({}), Some(60), 60);
+        check(Purpose::Liveness, serde_json::json!({}), None, 30);
     }
 }

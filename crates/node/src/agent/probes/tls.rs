@@ -11,7 +11,12 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub(super) async fn connect(stream: TcpStream, address: SocketAddr) -> Result<TlsStream<TcpStream>, String> {
+/// A host by name is told which name it was called by.
+pub(super) async fn connect(
+    stream: TcpStream,
+    host: &str,
+    address: SocketAddr,
+) -> Result<TlsStream<TcpStream>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -19,7 +24,7 @@ pub(super) async fn connect(stream: TcpStream, address: SocketAddr) -> Result<Tl
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    let name = ServerName::from(address.ip());
+    let name = ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::from(address.ip()));
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
 }
 

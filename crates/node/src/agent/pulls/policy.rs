@@ -9,6 +9,8 @@ use super::Withheld;
 /// Pauses between tries, as any kubelet makes them.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How long a failure is shown as such.
+pub(in crate::agent) const FAILURE_SHOWN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PullPolicy {
@@ -33,15 +35,38 @@ impl PullPolicy {
 /// How far a pod's image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
-    Running { failures: u32 },
-    Failed { message: String, failures: u32, next: Instant },
-    Done,
+    /// With the last failure, if it is not the first.
+    Running {
+        failures: u32,
+        message: Option<String>,
+    },
+    Failed {
+        message: String,
+        failures: u32,
+        since: Instant,
+        next: Instant,
+    },
+    /// It was pulled for the container of this name.
+    Pulled {
+        container: String,
+    },
+    /// It was here before.
+    Present,
 }
 
 impl Attempt {
     pub(super) fn failed(message: String, failures: u32, now: Instant) -> Self {
         let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1).min(10));
-        Self::Failed { message, failures, next: now + pause.min(LONGEST_PAUSE) }
+        Self::Failed { message, failures, since: now, next: now + pause.min(LONGEST_PAUSE) }
+    }
+
+    /// The next try, after what became of the one before.
+    pub(super) fn again(before: Option<&Self>, failures: u32) -> Self {
+        let message = match before {
+            Some(Self::Failed { message, .. }) => Some(message.clone()),
+            _ => None,
+        };
+        Self::Running { failures, message }
     }
 }
 
@@ -61,20 +86,29 @@ pub(super) fn decide(policy: PullPolicy, present: bool, attempt: Option<&Attempt
         (PullPolicy::Never | PullPolicy::IfNotPresent, true, _) => Step::Use,
         (PullPolicy::Never, false, _) => Step::Never,
         // Pulled for this pod: its containers start again without another look at the registry.
-        (PullPolicy::Always, true, Some(Attempt::Done)) => Step::Use,
+        (PullPolicy::Always, true, Some(Attempt::Pulled { .. } | Attempt::Present)) => Step::Use,
         (_, _, Some(Attempt::Running { .. })) => Step::Wait,
         (_, _, Some(Attempt::Failed { next, .. })) if now < *next => Step::Wait,
         (_, _, Some(Attempt::Failed { failures, .. })) => Step::Pull { failures: *failures },
-        (_, _, Some(Attempt::Done) | None) => Step::Pull { failures: 0 },
+        (_, _, Some(Attempt::Pulled { .. } | Attempt::Present) | None) => Step::Pull { failures: 0 },
     }
 }
 
-/// What a status says meanwhile.
-pub(super) fn waiting(attempt: Option<&Attempt>) -> Withheld {
+/// What a status says meanwhile: the failure itself for a moment, then that it is tried less often.
+pub(super) fn waiting(image: &str, attempt: Option<&Attempt>, now: Instant) -> Withheld {
     match attempt {
-        Some(Attempt::Failed { message, .. }) => ("ErrImagePull", message.clone()),
+        Some(Attempt::Failed { message, since, .. }) if now < *since + FAILURE_SHOWN => {
+            ("ErrImagePull", message.clone())
+        }
+        Some(Attempt::Failed { message, .. } | Attempt::Running { message: Some(message), .. }) => {
+            ("ImagePullBackOff", back_off_message(image, message))
+        }
         _ => ("ContainerCreating", String::new()),
     }
+}
+
+pub(in crate::agent) fn back_off_message(image: &str, message: &str) -> String {
+    format!("Back-off pulling image \"{image}\": ErrImagePull: {message}")
 }
 
 #[cfg(test)]
@@ -93,17 +127,34 @@ mod tests {
         check(IfNotPresent, true, None, now, Step::Use);
         check(IfNotPresent, false, None, now, Step::Pull { failures: 0 });
         check(IfNotPresent, true, Some(failed(1)), now, Step::Use);
-        check(IfNotPresent, false, Some(Attempt::Done), now, Step::Pull { failures: 0 });
+        check(IfNotPresent, false, Some(Attempt::Present), now, Step::Pull { failures: 0 });
         check(Always, true, None, now, Step::Pull { failures: 0 });
-        check(Always, true, Some(Attempt::Done), now, Step::Use);
-        check(Always, true, Some(Attempt::Running { failures: 0 }), now, Step::Wait);
+        check(Always, true, Some(Attempt::Pulled { container: "c".to_owned() }), now, Step::Use);
+        check(Always, true, Some(Attempt::again(None, 0)), now, Step::Wait);
         check(Always, true, Some(failed(1)), later(9), Step::Wait);
         check(Always, true, Some(failed(1)), later(10), Step::Pull { failures: 1 });
         check(Always, false, Some(failed(2)), later(19), Step::Wait);
         check(Always, false, Some(failed(20)), later(299), Step::Wait);
         check(Always, false, Some(failed(20)), later(300), Step::Pull { failures: 20 });
         check(Never, true, None, now, Step::Use);
-        check(Never, false, Some(Attempt::Done), now, Step::Never);
+        check(Never, false, Some(Attempt::Present), now, Step::Never);
+    }
+
+    #[test]
+    fn a_failure_turns_into_a_pause_and_stays_one_while_it_is_tried_again() {
+        let now = Instant::now();
+        let later = now + FAILURE_SHOWN;
+        let check = |attempt: Option<&Attempt>, at, expected: (&str, &str)| {
+            let (reason, message) = waiting("a:1", attempt, at);
+            assert_eq!((reason, message.as_str()), expected);
+        };
+        let failed = Attempt::failed("no such tag".to_owned(), 1, now);
+        let pause = ("ImagePullBackOff", "Back-off pulling image \"a:1\": ErrImagePull: no such tag");
+        check(None, now, ("ContainerCreating", ""));
+        check(Some(&Attempt::again(None, 0)), now, ("ContainerCreating", ""));
+        check(Some(&failed), now, ("ErrImagePull", "no such tag"));
+        check(Some(&failed), later, pause);
+        check(Some(&Attempt::again(Some(&failed), 1)), later, pause);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use super::*;
 use crate::wire::StopState;
 
+const PROCESSES: Runtime<'static> = Runtime { confined: false, plan: None, own_ids: (7, 8) };
+
 fn pod(spec: &serde_json::Value) -> Pod {
     serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "generation": 3}, "spec": spec}))
         .expect("a pod")
@@ -54,6 +56,7 @@ fn of(pod: &Pod, state: Option<&PodState>, ready: &[&str]) -> PodStatus {
         reported: None,
         facts: Some(&facts),
         state,
+        runtime: PROCESSES,
         ready: &ready,
         deadline_exceeded: false,
         now: Timestamp::UNIX_EPOCH,
@@ -183,10 +186,89 @@ fn a_second_look_changes_nothing() {
             reported: None,
             facts: Some(&facts),
             state: Some(&up),
+            runtime: PROCESSES,
             ready: &ready,
             deadline_exceeded: false,
             now: later
         }),
         first
     );
+}
+
+/// A plan of one container that starts with this command.
+fn plan(command: &serde_json::Value) -> PodPlan {
+    serde_json::from_value(serde_json::json!({
+        "version": 1, "namespace": "n", "name": "p", "uid": "u", "restartPolicy": "Always", "graceSeconds": 1,
+        "logDir": "/", "containers": [{
+            "name": "web", "role": "App", "image": "i", "launch": {"ready": command}, "terminationFile": "/",
+        }],
+    }))
+    .expect("a plan")
+}
+
+#[test]
+fn a_container_tells_who_it_runs_as() {
+    let check = |confined, command: serde_json::Value, expected: Option<(i64, i64, &[i64])>| {
+        let plan = plan(&command);
+        let runtime = Runtime { confined, plan: Some(&plan), own_ids: (7, 8) };
+        let user = runtime.user("web").and_then(|user| user.linux);
+        let got =
+            user.as_ref().map(|user| (user.uid, user.gid, user.supplemental_groups.as_deref().unwrap_or_default()));
+        assert_eq!(got, expected);
+    };
+    let process = |ids: serde_json::Value| {
+        let mut command = serde_json::json!({"argv": ["a"], "env": [], "dir": "/"});
+        command.as_object_mut().expect("an object").extend(ids.as_object().expect("ids").clone());
+        command
+    };
+    check(false, process(serde_json::json!({})), Some((7, 8, &[8])));
+    check(false, process(serde_json::json!({"uid": 1000, "gid": 5})), Some((1000, 5, &[5])));
+    let confined = |user: &str, uid: Option<u32>| {
+        process(serde_json::json!({"uid": uid, "confinement": {
+            "container": "web", "root": "machine", "imageUser": user, "groups": [7],
+        }}))
+    };
+    check(true, confined("", None), Some((0, 0, &[0, 7])));
+    check(true, confined("101:102", None), Some((101, 102, &[7, 102])));
+    check(true, confined("nginx", Some(33)), Some((33, 0, &[0, 7])));
+    check(true, confined("nginx", None), None);
+}
+
+#[test]
+fn last_words_of_many_containers_are_cut_short() {
+    let mut plan = plan(&serde_json::json!({"argv": ["a"], "env": [], "dir": "/"}));
+    plan.containers = vec![plan.containers[0].clone(); 4];
+    let runtime = Runtime { plan: Some(&plan), ..PROCESSES };
+    let long = "ü".repeat(2048);
+    assert_eq!(PROCESSES.shortened(&long), long);
+    assert_eq!(runtime.shortened(&long), "ü".repeat(3072 / 2));
+    plan.containers.truncate(1);
+    assert_eq!(Runtime { plan: Some(&plan), ..PROCESSES }.shortened(&long), long);
+}
+
+#[test]
+fn a_container_status_says_what_was_given() {
+    let pod = pod(&serde_json::json!({"containers": [{
+        "name": "web", "image": "i",
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}},
+        "volumeMounts": [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b", "readOnly": true}],
+    }]}));
+    let of = |state: &PodState| {
+        let web = of(&pod, Some(state), &["web"]).container_statuses.expect("statuses").remove(0);
+        serde_json::to_value(web).expect("a status")
+    };
+    let mounts = serde_json::json!([
+        {"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Disabled"},
+    ]);
+    let up = of(&state(&[("web", runs(true))]));
+    let resources = serde_json::json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}});
+    assert_eq!(
+        ["allocatedResources", "resources", "volumeMounts", "containerID", "imageID"].map(|field| &up[field]),
+        [&serde_json::json!({"cpu": "100m"}), &resources, &mounts, &"process://id".into(), &"i".into()],
+    );
+    let waiting = of(&state(&[("web", waits("ContainerCreating"))]));
+    assert_eq!((waiting.get("resources"), waiting.get("containerID"), &waiting["imageID"]), (None, None, &"".into()));
+    assert_eq!(waiting["volumeMounts"], mounts);
+    let runtime = Runtime { confined: true, ..PROCESSES };
+    assert_eq!(runtime.container_id("id"), "container://id");
 }

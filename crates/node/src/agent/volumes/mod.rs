@@ -5,6 +5,7 @@
 mod atomic;
 mod claimed;
 mod content;
+mod sub_path;
 
 use std::{
     collections::BTreeSet,
@@ -109,6 +110,16 @@ fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("hostPath type check failed: {} is not a {wanted}", source.path)) }
 }
 
+/// Makes the parts of volumes that a process mounts by `subPath`, where they are missing.
+pub(super) fn make_sub_paths(pod: &Pod, dir: &PodDir, container: &Container) -> Result<(), String> {
+    for mount in container.volume_mounts.iter().flatten() {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let Some(volume) = volumes.into_iter().find(|volume| volume.name == mount.name) else { continue };
+        sub_path::make(&root(dir, volume), mount)?;
+    }
+    Ok(())
+}
+
 /// Where a container finds its volumes: pairs of environment variable and path, and what to say about mount paths that
 /// a process does not get.
 pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec<(String, String)>, Vec<String>) {
@@ -116,10 +127,7 @@ pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec
     for mount in container.volume_mounts.iter().flatten() {
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let Some(volume) = volumes.into_iter().find(|volume| volume.name == mount.name) else { continue };
-        let path = match &volume.host_path {
-            Some(source) => source.path.clone(),
-            None => dir.volumes().join(&volume.name).to_string_lossy().into_owned(),
-        };
+        let path = sub_path::place(&root(dir, volume), mount).to_string_lossy().into_owned();
         let variable = variable(&volume.name);
         if path != mount.mount_path && mount.mount_path != SERVICE_ACCOUNT {
             elsewhere.push(format!("{} lies at {path} (${variable})", mount.mount_path));
@@ -127,6 +135,11 @@ pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec
         env.push((variable, path));
     }
     (env, elsewhere)
+}
+
+/// Where a volume of processes lies.
+fn root(dir: &PodDir, volume: &Volume) -> PathBuf {
+    volume.host_path.as_ref().map_or_else(|| dir.volumes().join(&volume.name), |source| PathBuf::from(&source.path))
 }
 
 /// The same for any pod: in a container, a volume lies where the manifest mounts it.

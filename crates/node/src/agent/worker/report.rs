@@ -9,7 +9,7 @@ use kube::{
 use tracing::debug;
 
 use super::{SyncError, Worker};
-use crate::agent::status::{Observed, status};
+use crate::agent::status::{Observed, Runtime, status};
 
 impl Worker {
     pub(super) async fn report(&mut self) -> Result<(), SyncError> {
@@ -20,6 +20,11 @@ impl Worker {
             reported: self.reported.as_ref(),
             facts: facts.as_ref(),
             state: self.state.as_deref(),
+            runtime: Runtime {
+                confined: self.memory.confined,
+                plan: self.plan.as_ref(),
+                own_ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            },
             ready: &ready,
             deadline_exceeded: self.memory.deadline_exceeded,
             now: Timestamp::now(),
@@ -42,15 +47,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Containers of pulled images tell which content they really run.
+    /// Containers of pulled images tell the image's full name, and which content they really run.
     fn name_images(&self, status: &mut PodStatus) {
         if !self.memory.confined {
             return;
         }
         let inits = status.init_container_statuses.iter_mut().flatten();
         for container in inits.chain(status.container_statuses.iter_mut().flatten()) {
-            if let Some(id) = self.context.pulls.status_id(&container.image).filter(|_| !container.image_id.is_empty())
-            {
+            if container.image_id.is_empty() {
+                continue;
+            }
+            if let Some((image, id)) = self.context.pulls.status_names(&container.image) {
+                container.image = image;
                 container.image_id = id;
             }
         }

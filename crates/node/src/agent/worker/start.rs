@@ -11,6 +11,7 @@ use crate::{
     agent::{
         confine::{hostname, write_etc},
         driver_choice::{self, Kind},
+        ignored,
         link::Link,
         network::host_ports,
         prepare::Preparation,
@@ -72,6 +73,7 @@ impl Worker {
         let plan = self.make_plan(&sources).ok_or(SyncError::NoSpec)?;
         write_json(&self.dir.plan(), &plan)?;
         self.tell_withheld(&plan, None);
+        self.tell_ignored();
         self.tell_placements();
         self.plan = Some(plan);
         self.stale = false;
@@ -193,15 +195,16 @@ impl Worker {
                 self.context.happened(&self.pod, Some(&container.name), reason, message, warning, at);
             };
             match reason.as_str() {
+                // The pull tells for itself.
+                "ErrImagePull" if self.memory.confined => {}
                 "ErrImagePull" => {
                     told("Failed", true, &format!("Failed to pull image \"{}\": {message}", container.image));
                     told("Failed", true, "Error: ErrImagePull");
                 }
                 "ImagePullBackOff" => {
-                    told("BackOff", false, &format!("Back-off pulling image \"{}\": {message}", container.image));
+                    told("BackOff", false, &format!("Back-off pulling image \"{}\"", container.image));
                     told("Failed", true, "Error: ImagePullBackOff");
                 }
-                // The pull tells for itself.
                 "ContainerCreating" => {}
                 "InvalidImageName" => {
                     told("InspectFailed", true, message);
@@ -213,6 +216,14 @@ impl Worker {
                 }
                 _ => told("Failed", true, &format!("Error: {message}")),
             }
+        }
+    }
+
+    /// What the manifest asks for and this pod does not get.
+    fn tell_ignored(&self) {
+        let told = self.pod.spec.as_ref().and_then(|spec| ignored::told(spec, self.memory.confined));
+        if let Some(message) = told {
+            self.context.warning(&self.pod, None, "FieldsIgnored", &message);
         }
     }
 

@@ -12,14 +12,12 @@ use crate::{
     agent::{
         memory::Readiness,
         probes::{self, Finding, News, Purpose, Subject},
+        pulls::{FAILURE_SHOWN, back_off_message},
         status::running_containers,
     },
     plan::{Launch, PodPlan},
     wire::Request,
 };
-
-/// An image that is still not there after this is looked for less loudly.
-const PULL_BACKOFF_AFTER: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Brings volumes and commands up to date if their sources may have changed; says when to look again.
@@ -71,15 +69,16 @@ impl Worker {
         containers.into_iter().any(|container| matches!(container.launch, Launch::Withheld { .. }))
     }
 
-    /// `ErrImagePull` turns into `ImagePullBackOff`, as it does on any node.
+    /// An image that no process image stands for is waited for as one that cannot be pulled.
     fn slow_down_pulls(&mut self, plan: &mut PodPlan) {
         let now = Timestamp::now();
         for container in &mut plan.containers {
             match &mut container.launch {
-                Launch::Withheld { reason, .. } if reason == "ErrImagePull" => {
+                Launch::Withheld { reason, message } if reason == "ErrImagePull" && !self.memory.confined => {
                     let since = *self.pull_failed.entry(container.name.clone()).or_insert(now);
-                    if now.duration_since(since).unsigned_abs() >= PULL_BACKOFF_AFTER {
+                    if now.duration_since(since).unsigned_abs() >= FAILURE_SHOWN {
                         *reason = "ImagePullBackOff".to_owned();
+                        *message = back_off_message(&container.image, message);
                     }
                 }
                 _ => drop(self.pull_failed.remove(&container.name)),
@@ -121,6 +120,10 @@ impl Worker {
                 let message = format!("{} probe failed: {why}", purpose.title());
                 self.context.warning(&self.pod, Some(&finding.container), "Unhealthy", &message);
             }
+            (News::Odd(why), purpose) => {
+                let message = format!("{} probe warning: {why}", purpose.title());
+                self.context.warning(&self.pod, Some(&finding.container), "ProbeWarning", &message);
+            }
             (News::Verdict(ready), Purpose::Readiness) => {
                 let readiness = Readiness { id, started_at, ready };
                 self.memory.readiness.insert(finding.container, readiness);
@@ -137,14 +140,8 @@ impl Worker {
     }
 
     async fn end_unhealthy(&mut self, container: String, id: String, purpose: Purpose) {
-        let spec = self.container(&container);
-        let probe = spec.and_then(|spec| match purpose {
-            Purpose::Startup => spec.startup_probe.as_ref(),
-            Purpose::Readiness | Purpose::Liveness => spec.liveness_probe.as_ref(),
-        });
-        let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let pods = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        let grace_seconds = own.or(pods).unwrap_or(30).max(0).unsigned_abs();
+        let (Some(spec), Some(pod)) = (self.container(&container), &self.pod.spec) else { return };
+        let grace_seconds = probes::grace_seconds(purpose, spec, pod);
         let kind = purpose.title().to_lowercase();
         let message = format!("Container {container} failed {kind} probe, will be restarted");
         self.ask(Request::End { container, id, grace_seconds, message }).await;

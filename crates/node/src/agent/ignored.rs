@@ -1,0 +1,160 @@
+//! What a manifest asks for and a driver does not do. Nothing is left out in silence: each such field is named in an event.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+
+/// The fields of a pod that have no effect, as a sentence; `None` when all have.
+pub(super) fn told(spec: &PodSpec, confined: bool) -> Option<String> {
+    let fields = fields(spec, confined);
+    let runs = if confined { "in containers of this node" } else { "as processes of this machine" };
+    let plural = if fields.len() == 1 { "this field has" } else { "these fields have" };
+    (!fields.is_empty()).then(|| format!("The pod runs {runs}, where {plural} no effect: {}", fields.join(", ")))
+}
+
+fn fields(spec: &PodSpec, confined: bool) -> Vec<String> {
+    let of_pod = if confined { of_confined_pod(spec) } else { of_processes(spec) };
+    let mut found: Vec<String> = chosen(&of_pod).map(|name| format!("spec.{name}")).collect();
+    let lists = [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
+    for (list, containers) in lists {
+        for container in containers.into_iter().flatten() {
+            let of_container = if confined { of_confined(container) } else { of_process(spec, container) };
+            found.extend(chosen(&of_container).map(|name| format!("spec.{list}{{{}}}.{name}", container.name)));
+        }
+    }
+    found
+}
+
+type Wish = (&'static str, bool);
+
+fn chosen(wishes: &[Wish]) -> impl Iterator<Item = &'static str> {
+    wishes.iter().filter(|(_, wished)| *wished).map(|(name, _)| *name)
+}
+
+fn filled<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}
+
+fn named(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+/// A process has the machine's names, groups and settings.
+fn of_processes(spec: &PodSpec) -> Vec<Wish> {
+    let context = spec.security_context.clone().unwrap_or_default();
+    vec![
+        ("hostAliases", filled(spec.host_aliases.as_ref())),
+        ("hostname", named(spec.hostname.as_ref())),
+        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn == Some(true)),
+        ("dnsPolicy", spec.dns_policy.as_deref() == Some("None")),
+        ("dnsConfig", spec.dns_config.is_some()),
+        ("hostUsers", spec.host_users == Some(false)),
+        ("securityContext.fsGroup", context.fs_group.is_some()),
+        ("securityContext.supplementalGroups", filled(context.supplemental_groups.as_ref())),
+        ("securityContext.sysctls", filled(context.sysctls.as_ref())),
+        ("securityContext.seccompProfile", context.seccomp_profile.is_some()),
+        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
+    ]
+}
+
+fn of_process(spec: &PodSpec, container: &Container) -> Vec<Wish> {
+    let context = container.security_context.clone().unwrap_or_default();
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let limited = |name: &str| limits.is_some_and(|limits| limits.contains_key(name));
+    let on_the_host = spec.host_network == Some(true);
+    let host_port = container.ports.iter().flatten().any(|port| port.host_port.is_some_and(|port| port > 0));
+    let mut wishes = vec![
+        ("resources.limits.cpu", limited("cpu")),
+        ("resources.limits.memory", limited("memory")),
+        ("ports.hostPort", host_port && !on_the_host),
+        ("securityContext.capabilities", context.capabilities.is_some()),
+        ("securityContext.readOnlyRootFilesystem", context.read_only_root_filesystem == Some(true)),
+        ("securityContext.allowPrivilegeEscalation", context.allow_privilege_escalation == Some(false)),
+    ];
+    wishes.extend(of_any(container, &context));
+    wishes.push(("securityContext.seccompProfile", context.seccomp_profile.is_some()));
+    wishes
+}
+
+fn of_confined_pod(spec: &PodSpec) -> Vec<Wish> {
+    let context = spec.security_context.clone().unwrap_or_default();
+    vec![
+        ("shareProcessNamespace", spec.share_process_namespace == Some(true) && spec.host_pid != Some(true)),
+        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn == Some(true)),
+        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
+    ]
+}
+
+fn of_confined(container: &Container) -> Vec<Wish> {
+    of_any(container, &container.security_context.clone().unwrap_or_default())
+}
+
+fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
+    vec![
+        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
+        ("securityContext.procMount", context.proc_mount.as_deref() == Some("Unmasked")),
+        ("volumeDevices", filled(container.volume_devices.as_ref())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(spec: serde_json::Value, confined: bool, expected: &str) {
+        let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
+        assert_eq!(fields(&spec, confined).join(" "), expected);
+    }
+
+    #[test]
+    fn an_ordinary_pod_has_nothing_to_miss() {
+        let spec = serde_json::json!({
+            "dnsPolicy": "ClusterFirst", "securityContext": {}, "shareProcessNamespace": true, "subdomain": "web",
+            "containers": [{"name": "web", "resources": {"requests": {"cpu": "1"}}, "securityContext": {"runAsUser": 7}}],
+        });
+        check(spec.clone(), false, "");
+        assert_eq!(told(&serde_json::from_value(spec).expect("a spec"), false), None);
+    }
+
+    #[test]
+    fn what_a_process_cannot_have_is_named() {
+        let spec = serde_json::json!({
+            "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["db"]}], "hostname": "h", "setHostnameAsFQDN": true,
+            "dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.0.0.1"]},
+            "securityContext": {"fsGroup": 5, "supplementalGroups": [6], "sysctls": [{"name": "a", "value": "1"}]},
+            "initContainers": [{"name": "prepare", "securityContext": {"capabilities": {}}}],
+            "containers": [{
+                "name": "web", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+                "ports": [{"containerPort": 80, "hostPort": 80}],
+                "securityContext": {
+                    "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "procMount": "Unmasked",
+                },
+            }],
+        });
+        check(
+            spec,
+            false,
+            "spec.hostAliases spec.hostname spec.setHostnameAsFQDN spec.dnsPolicy spec.dnsConfig \
+             spec.securityContext.fsGroup spec.securityContext.supplementalGroups spec.securityContext.sysctls \
+             spec.initContainers{prepare}.securityContext.capabilities \
+             spec.containers{web}.resources.limits.cpu spec.containers{web}.resources.limits.memory \
+             spec.containers{web}.ports.hostPort spec.containers{web}.securityContext.readOnlyRootFilesystem \
+             spec.containers{web}.securityContext.allowPrivilegeEscalation \
+             spec.containers{web}.securityContext.procMount",
+        );
+    }
+
+    #[test]
+    fn what_a_container_cannot_have_is_named() {
+        let spec = serde_json::json!({
+            "shareProcessNamespace": true, "hostAliases": [{"ip": "10.0.0.1"}],
+            "containers": [{"name": "web", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}],
+        });
+        check(spec.clone(), true, "spec.shareProcessNamespace spec.containers{web}.volumeDevices");
+        let sentence = told(&serde_json::from_value(spec).expect("a spec"), true).expect("a sentence");
+        assert!(
+            sentence.starts_with("The pod runs in containers of this node, where these fields have no effect: spec.")
+        );
+    }
+}
