@@ -1,6 +1,11 @@
 //! What a manifest asks for and a driver does not do. Nothing is left out in silence: each such field is named in an event.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, SecurityContext};
+
+/// Where last words are left unless a container says otherwise; a process is told by its environment.
+const TERMINATION_PATH: &str = "/dev/termination-log";
+/// Mounted read-only into every pod without asking.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The fields of a pod that have no effect, as a sentence; `None` when all have.
 pub(super) fn told(spec: &PodSpec, confined: bool) -> Option<String> {
@@ -70,6 +75,13 @@ fn of_process(spec: &PodSpec, container: &Container) -> Vec<Wish> {
         ("securityContext.readOnlyRootFilesystem", context.read_only_root_filesystem == Some(true)),
         ("securityContext.allowPrivilegeEscalation", context.allow_privilege_escalation == Some(false)),
     ];
+    let mounts = || container.volume_mounts.iter().flatten().filter(|mount| mount.mount_path != SERVICE_ACCOUNT);
+    let words = container.termination_message_path.as_deref().unwrap_or_default();
+    wishes.extend([
+        ("volumeMounts.readOnly", mounts().any(|mount| mount.read_only == Some(true))),
+        ("volumeMounts.mountPropagation", mounts().any(|mount| named(mount.mount_propagation.as_ref()))),
+        ("terminationMessagePath", !matches!(words, "" | TERMINATION_PATH)),
+    ]);
     wishes.extend(of_any(container, &context));
     wishes.push(("securityContext.seccompProfile", context.seccomp_profile.is_some()));
     wishes
@@ -90,7 +102,17 @@ fn of_confined(container: &Container) -> Vec<Wish> {
 }
 
 fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
+    let hooks = container.lifecycle.as_ref();
+    let post_start = hooks.and_then(|hooks| hooks.post_start.as_ref());
+    let pre_stop = hooks.and_then(|hooks| hooks.pre_stop.as_ref());
+    let secure =
+        |hook: &LifecycleHandler| hook.http_get.as_ref().is_some_and(|get| get.scheme.as_deref() == Some("HTTPS"));
     vec![
+        // No kubelet knows the like of tcpSocket either; HTTPS is asked without.
+        ("lifecycle.postStart.httpGet.scheme", post_start.is_some_and(secure)),
+        ("lifecycle.preStop.httpGet.scheme", pre_stop.is_some_and(secure)),
+        ("lifecycle.postStart.tcpSocket", post_start.is_some_and(|hook| hook.tcp_socket.is_some())),
+        ("lifecycle.preStop.tcpSocket", pre_stop.is_some_and(|hook| hook.tcp_socket.is_some())),
         ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
         ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
         ("securityContext.procMount", context.proc_mount.as_deref() == Some("Unmasked")),
@@ -126,7 +148,11 @@ mod tests {
             "initContainers": [{"name": "prepare", "securityContext": {"capabilities": {}}}],
             "containers": [{
                 "name": "web", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
-                "ports": [{"containerPort": 80, "hostPort": 80}],
+                "ports": [{"containerPort": 80, "hostPort": 80}], "terminationMessagePath": "/words",
+                "volumeMounts": [
+                    {"name": "v", "mountPath": "/v", "readOnly": true, "mountPropagation": "HostToContainer"},
+                    {"name": "sa", "mountPath": SERVICE_ACCOUNT, "readOnly": true},
+                ],
                 "securityContext": {
                     "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "procMount": "Unmasked",
                 },
@@ -141,6 +167,8 @@ mod tests {
              spec.containers{web}.resources.limits.cpu spec.containers{web}.resources.limits.memory \
              spec.containers{web}.ports.hostPort spec.containers{web}.securityContext.readOnlyRootFilesystem \
              spec.containers{web}.securityContext.allowPrivilegeEscalation \
+             spec.containers{web}.volumeMounts.readOnly spec.containers{web}.volumeMounts.mountPropagation \
+             spec.containers{web}.terminationMessagePath \
              spec.containers{web}.securityContext.procMount",
         );
     }
@@ -149,9 +177,20 @@ mod tests {
     fn what_a_container_cannot_have_is_named() {
         let spec = serde_json::json!({
             "shareProcessNamespace": true, "hostAliases": [{"ip": "10.0.0.1"}],
-            "containers": [{"name": "web", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}],
+            "containers": [{
+                "name": "web", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}],
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}],
+                "lifecycle": {
+                    "postStart": {"httpGet": {"port": 1, "scheme": "HTTPS"}}, "preStop": {"tcpSocket": {"port": 1}},
+                },
+            }],
         });
-        check(spec.clone(), true, "spec.shareProcessNamespace spec.containers{web}.volumeDevices");
+        check(
+            spec.clone(),
+            true,
+            "spec.shareProcessNamespace spec.containers{web}.lifecycle.postStart.httpGet.scheme \
+             spec.containers{web}.lifecycle.preStop.tcpSocket spec.containers{web}.volumeDevices",
+        );
         let sentence = told(&serde_json::from_value(spec).expect("a spec"), true).expect("a sentence");
         assert!(
             sentence.starts_with("The pod runs in containers of this node, where these fields have no effect: spec.")

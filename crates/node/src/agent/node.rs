@@ -1,6 +1,6 @@
 //! The Node object and its lease: that this machine exists, what it has, and that its agent is alive.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -28,6 +28,10 @@ const LEASE_SECONDS: i32 = 40;
 const LEASE_EVERY: Duration = Duration::from_secs(10);
 /// Node and status are written again after so many lease renewals even if nothing changed.
 const STATUS_EVERY_RENEWALS: u32 = 30;
+/// Less than this left is told as a condition of the node. Nothing is evicted for it.
+const MIN_MEMORY_BYTES: u64 = 100 << 20;
+const MIN_DISK_PERCENT: u64 = 10;
+const MIN_INODES_PERCENT: u64 = 5;
 /// The most pods this node takes, as on any Kubernetes node by default.
 const MAX_PODS: u32 = 110;
 pub(crate) const MANAGER: &str = "sluice-node";
@@ -59,7 +63,7 @@ pub(crate) async fn register(
     write_status(&nodes, options, images).await
 }
 
-/// Renews the lease, and now and then the status, until told to stop. A Node object that somebody removed comes back.
+/// Renews the lease, and now and then the status, or when it is another one, until told to stop. A Node object that somebody removed comes back.
 pub(super) async fn keep_alive(
     client: Client,
     options: Arc<NodeOptions>,
@@ -70,6 +74,8 @@ pub(super) async fn keep_alive(
     let leases = Api::<Lease>::namespaced(client.clone(), LEASE_NAMESPACE);
     let mut tick = tokio::time::interval(LEASE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let look = || (pressure(&options.data_dir), pulls.node_images());
+    let mut told = look();
     for renewal in 0u32.. {
         tokio::select! {
             _ = tick.tick() => {}
@@ -78,9 +84,10 @@ pub(super) async fn keep_alive(
         if let Err(error) = renew(&nodes, &leases, &options.node_name).await {
             warn!(%error, "Node lease not renewed");
         }
-        if renewal % STATUS_EVERY_RENEWALS == STATUS_EVERY_RENEWALS - 1
-            && let Err(error) = register(&client, &options, pulls.node_images()).await
-        {
+        let found = look();
+        let due = renewal % STATUS_EVERY_RENEWALS == STATUS_EVERY_RENEWALS - 1 || found != told;
+        told = found;
+        if due && let Err(error) = register(&client, &options, pulls.node_images()).await {
             warn!(%error, "Node status not written");
         }
     }
@@ -158,7 +165,7 @@ fn status(options: &NodeOptions, old: Option<&NodeStatus>, now: Timestamp) -> No
     NodeStatus {
         capacity: Some(resources.clone()),
         allocatable: Some(resources),
-        conditions: Some(conditions(old, now)),
+        conditions: Some(conditions(old, pressure(&options.data_dir), now)),
         addresses: Some(vec![
             NodeAddress { type_: "InternalIP".to_owned(), address: host_ip().to_string() },
             NodeAddress { type_: "Hostname".to_owned(), address: options.node_name.clone() },
@@ -168,11 +175,56 @@ fn status(options: &NodeOptions, old: Option<&NodeStatus>, now: Timestamp) -> No
     }
 }
 
-fn conditions(old: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
+/// What the machine is short of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Pressure {
+    memory: bool,
+    disk: bool,
+}
+
+/// What is left of the machine. Where the system does not say, there is enough.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    memory_bytes: u64,
+    disk_percent: u64,
+    inodes_percent: u64,
+}
+
+impl Pressure {
+    fn of(left: Left) -> Self {
+        Self {
+            memory: left.memory_bytes < MIN_MEMORY_BYTES,
+            disk: left.disk_percent < MIN_DISK_PERCENT || left.inodes_percent < MIN_INODES_PERCENT,
+        }
+    }
+}
+
+fn pressure(data_dir: &Path) -> Pressure {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available_kib = available.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let percent = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(100);
+    let disk = rustix::fs::statvfs(data_dir).ok();
+    Pressure::of(Left {
+        memory_bytes: available_kib.map_or(u64::MAX, |kib| kib * 1024),
+        disk_percent: disk.as_ref().map_or(100, |disk| percent(disk.f_bavail, disk.f_blocks)),
+        inodes_percent: disk.as_ref().map_or(100, |disk| percent(disk.f_favail, disk.f_files)),
+    })
+}
+
+fn conditions(old: Option<&NodeStatus>, pressure: Pressure, now: Timestamp) -> Vec<NodeCondition> {
     let known = old.and_then(|old| old.conditions.as_deref()).unwrap_or_default();
+    let memory = match pressure.memory {
+        true => ("MemoryPressure", "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        false => ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    };
+    let disk = match pressure.disk {
+        true => ("DiskPressure", "True", "KubeletHasDiskPressure", "kubelet has disk pressure"),
+        false => ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    };
     [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        memory,
+        disk,
         ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ("Ready", "True", "KubeletReady", "the node agent is running"),
     ]
@@ -236,5 +288,37 @@ fn system_info() -> NodeSystemInfo {
         os_image,
         system_uuid: read("/etc/machine-id"),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_short_of_something_says_so() {
+        let enough = Left { memory_bytes: MIN_MEMORY_BYTES, disk_percent: 10, inodes_percent: 5 };
+        let check = |left: Left, expected: &str| {
+            let conditions = conditions(None, Pressure::of(left), Timestamp::UNIX_EPOCH);
+            let held: Vec<String> =
+                conditions.into_iter().filter(|it| it.status == "True").filter_map(|it| it.reason).collect();
+            assert_eq!(held.join(" "), expected);
+        };
+        check(enough, "KubeletReady");
+        check(Left { memory_bytes: 1, ..enough }, "KubeletHasInsufficientMemory KubeletReady");
+        check(Left { disk_percent: 9, ..enough }, "KubeletHasDiskPressure KubeletReady");
+        check(Left { inodes_percent: 4, ..enough }, "KubeletHasDiskPressure KubeletReady");
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_change() {
+        let time = |seconds| Timestamp::from_second(seconds).expect("a time");
+        let short = Pressure { disk: true, ..Pressure::default() };
+        let before = conditions(None, Pressure::default(), time(1));
+        let old = NodeStatus { conditions: Some(before), ..NodeStatus::default() };
+        let changed = conditions(Some(&old), short, time(2));
+        let since: Vec<i64> =
+            changed.iter().filter_map(|it| Some(it.last_transition_time.as_ref()?.0.as_second())).collect();
+        assert_eq!(since, [1, 2, 1, 1]);
     }
 }
