@@ -193,6 +193,27 @@ pub(crate) struct Progress {
     pub(crate) post_start_pending: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ending: Option<Ending>,
+    /// The hook that is at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hook: Option<HookRun>,
+}
+
+/// A hook at work, which another supervisor goes on with instead of running it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HookRun {
+    pub(crate) since_ms: u64,
+    /// Absent before it is known, and for hooks that are no command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) process: Option<Identity>,
+}
+
+/// What tells a process from all others of this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// When it was started, in clock ticks since boot.
+    pub(crate) ticks: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! One container on its way out: preStop hook, stop signal, SIGKILL.
 
-use super::{Action, Ending, Life, Machine, Moment, Now, Phase};
+use super::{Action, Ending, HookRun, Life, Machine, Moment, Now, Phase};
 use crate::plan::Launch;
 
 /// SIGTERM.
@@ -22,7 +22,9 @@ impl Machine {
             out.push(Action::CancelHook { index, moment: Moment::PostStart });
         }
         run.ending = Some(Ending { phase: Phase::PreStop, deadline_ms });
+        run.hook = None;
         if self.plan.containers[index].pre_stop.is_some() && deadline_ms > now.mono_ms {
+            run.hook = Some(HookRun::begin(now));
             out.push(Action::RunHook { index, moment: Moment::PreStop });
         } else {
             self.signal(index, now, out);
@@ -40,6 +42,7 @@ impl Machine {
         let Life::Running(run) = &mut self.cells[index].life else { return };
         let Some(ending @ Ending { phase: Phase::PreStop, .. }) = &mut run.ending else { return };
         ending.phase = Phase::Signalled;
+        run.hook = None;
         ending.deadline_ms = ending.deadline_ms.max(now.mono_ms + SIGNAL_FLOOR_MS);
         out.push(Action::Signal { index, signal });
     }

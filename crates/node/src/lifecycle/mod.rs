@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     plan::{Launch, PodPlan, RestartPolicy, Role},
-    wire::{BackOff, Ending, Exit, Notice, Phase, StopState},
+    wire::{BackOff, Ending, Exit, HookRun, Identity, Notice, Phase, StopState},
 };
 
 /// The exit code of a container that could not be started.
@@ -79,6 +79,11 @@ pub(crate) enum Input {
         index: usize,
         death: Death,
     },
+    /// A hook has a process.
+    HookBegan {
+        index: usize,
+        process: Identity,
+    },
     HookEnded {
         index: usize,
         moment: Moment,
@@ -122,6 +127,12 @@ pub(crate) enum Action {
     RunHook {
         index: usize,
         moment: Moment,
+    },
+    /// A lost supervisor has run this hook, or was about to: it is gone on with, and run only if it was not.
+    ResumeHook {
+        index: usize,
+        moment: Moment,
+        hook: HookRun,
     },
     CancelHook {
         index: usize,
@@ -198,6 +209,13 @@ struct Run {
     post_start_pending: bool,
     startup_pending: bool,
     ending: Option<Ending>,
+    hook: Option<HookRun>,
+}
+
+impl HookRun {
+    fn begin(now: Now) -> Self {
+        Self { since_ms: now.mono_ms, process: None }
+    }
 }
 
 impl Run {
@@ -273,6 +291,11 @@ impl Machine {
             Input::NotSpawned { index } => self.not_spawned(index, now),
             Input::Lost { index } => self.lost(index, now, out),
             Input::Exited { index, death } => self.exited(index, death, now, out),
+            Input::HookBegan { index, process } => {
+                if let Life::Running(Run { hook: Some(hook), .. }) = &mut self.cells[index].life {
+                    hook.process = Some(process);
+                }
+            }
             Input::HookEnded { index, moment, result } => self.hook_ended(index, moment, result, now, out),
             Input::StartupPassed { index, id } => {
                 if let Life::Running(run) = &mut self.cells[index].life
@@ -309,6 +332,7 @@ impl Machine {
             post_start_pending,
             startup_pending,
             ending: None,
+            hook: post_start_pending.then(|| HookRun::begin(now)),
         });
         self.notice(index, "Started", "Container started".to_owned(), false, now);
         if post_start_pending {
@@ -406,7 +430,7 @@ impl Machine {
         match moment {
             Moment::PostStart if !run.post_start_pending => {}
             Moment::PostStart => {
-                run.post_start_pending = false;
+                (run.post_start_pending, run.hook) = (false, None);
                 if let Err(message) = result {
                     self.notice(index, "FailedPostStartHook", format!("PostStartHook failed: {message}"), true, now);
                     self.notice(index, "Killing", "FailedPostStartHook".to_owned(), false, now);

@@ -77,6 +77,7 @@ impl Machine {
                     post_start_pending: progress.post_start_pending,
                     startup_pending: startup_probe && !started,
                     ending: progress.ending,
+                    hook: progress.hook,
                 });
                 self.owe_hooks(index);
                 if !same_boot {
@@ -86,15 +87,21 @@ impl Machine {
         }
     }
 
-    /// Hooks that were at work ended with their supervisor and run again: they are promised at least once.
+    /// Hooks that were at work outlive their supervisor.
     fn owe_hooks(&mut self, index: usize) {
         let Life::Running(run) = &self.cells[index].life else { return };
-        if run.post_start_pending {
-            self.backlog.push(Action::RunHook { index, moment: Moment::PostStart });
-        }
-        if run.ending.is_some_and(|ending| ending.phase == Phase::PreStop) {
-            self.backlog.push(Action::RunHook { index, moment: Moment::PreStop });
-        }
+        let moment = if run.post_start_pending {
+            Moment::PostStart
+        } else if run.ending.is_some_and(|ending| ending.phase == Phase::PreStop) {
+            Moment::PreStop
+        } else {
+            return;
+        };
+        // A supervisor of an earlier version did not say what became of it: hooks are promised at least once.
+        self.backlog.push(match run.hook {
+            Some(hook) => Action::ResumeHook { index, moment, hook },
+            None => Action::RunHook { index, moment },
+        });
     }
 
     pub(super) fn not_spawned(&mut self, index: usize, now: Now) {
@@ -127,7 +134,11 @@ impl Machine {
             finished_at: now.wall,
         };
         // Its hooks have nothing to do any more.
-        self.backlog.retain(|action| !matches!(action, Action::RunHook { index: hooked, .. } if *hooked == index));
+        let hook = |action: &Action| match action {
+            Action::RunHook { index: hooked, .. } | Action::ResumeHook { index: hooked, .. } => *hooked == index,
+            _ => false,
+        };
+        self.backlog.retain(|action| !hook(action));
         let mut backlog = Vec::new();
         self.after_exit(index, exit, 0, now, &mut backlog);
         self.backlog.append(&mut backlog);

@@ -54,6 +54,7 @@ impl World {
                 Action::Signal { index, signal } => format!("signal {} {signal}", self.name(*index)),
                 Action::Kill { index } => format!("kill {}", self.name(*index)),
                 Action::RunHook { index, moment } => format!("{moment:?} {}", self.name(*index)),
+                Action::ResumeHook { index, moment, .. } => format!("resume {moment:?} {}", self.name(*index)),
                 Action::CancelHook { index, moment } => format!("cancel {moment:?} {}", self.name(*index)),
                 Action::Record { index, exit } => format!("ended {} {} {}", self.name(*index), exit.code, exit.reason),
                 Action::Finish => "finish".to_owned(),
@@ -466,14 +467,32 @@ fn another_supervisor_changes_nothing() {
 }
 
 #[test]
-fn hooks_that_were_at_work_run_again() {
+fn a_hook_that_was_at_work_is_gone_on_with_and_not_run_twice() {
     let mut world = World::new("app:web+postStart+preStop", RestartPolicy::Always);
-    let hook = |moment| [Action::RunHook { index: 0, moment }];
-    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), hook(Moment::PostStart));
+    let first = |world: &World| resumed(world, "boot").step(Input::Tick, world.now());
+    let hook = HookRun { since_ms: 0, process: None };
+    assert_eq!(first(&world), [Action::ResumeHook { index: 0, moment: Moment::PostStart, hook }]);
     world.hook("web", Moment::PostStart, Ok(()));
-    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), []);
+    assert_eq!(first(&world), []);
+    world.pass(7);
     world.stop(30);
-    assert_eq!(resumed(&world, "boot").step(Input::Tick, world.now()), hook(Moment::PreStop));
+    let process = Identity { pid: 7, ticks: 8 };
+    world.feed(Input::HookBegan { index: 0, process });
+    let hook = HookRun { since_ms: 7000, process: Some(process) };
+    assert_eq!(first(&world), [Action::ResumeHook { index: 0, moment: Moment::PreStop, hook }]);
+    world.hook("web", Moment::PreStop, Ok(()));
+    assert_eq!(first(&world), []);
+}
+
+#[test]
+fn a_hook_that_an_earlier_version_left_behind_runs_again() {
+    let mut world = World::new("app:web+preStop", RestartPolicy::Always);
+    world.stop(30);
+    let mut saved = world.machine.state();
+    saved.containers[0].progress.hook = None;
+    let mut resumed = Machine::resume(world.machine.plan.clone(), "boot".to_owned(), &saved, world.now());
+    let expected = [Action::RunHook { index: 0, moment: Moment::PreStop }];
+    assert_eq!(resumed.step(Input::Tick, world.now()), expected);
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl Machine {
                 running_since_ms: Some(run.since_ms),
                 post_start_pending: run.post_start_pending,
                 ending: run.ending,
+                hook: run.hook,
                 ..Progress::default()
             },
             Life::Idle | Life::Over(_) | Life::Dropped => Progress::default(),

@@ -3,22 +3,25 @@
 use std::{
     fs,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rustix::{event::Timespec, process::Pid};
+use rustix::{
+    event::{Timespec, poll},
+    process::Pid,
+};
 
 use super::{
     keeper::Reaped,
     kernel,
-    output::Output,
+    output::{Inlet, Output},
     run::{Slot, Supervisor},
     spool::{STREAMS, fifo},
 };
 use crate::{
     lifecycle::Input,
     pod_dir::read_json,
-    wire::{Condition, Exit},
+    wire::{Condition, Exit, Identity},
 };
 
 /// How long a process that was just forked may take to become the container's.
@@ -28,8 +31,19 @@ const FORK_PATIENCE_NS: i64 = 20_000_000;
 #[derive(Debug)]
 pub(super) struct Adopted {
     pub(super) pidfd: OwnedFd,
-    pid: i32,
+    pub(super) pid: i32,
     ticks: u64,
+}
+
+impl Adopted {
+    /// `None` when it is no more.
+    pub(super) fn hold(Identity { pid, ticks }: Identity) -> Option<Self> {
+        kernel::hold_process(pid, ticks).map(|pidfd| Self { pidfd, pid, ticks })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        kernel::has_ended(&self.pidfd)
+    }
 }
 
 impl Supervisor {
@@ -58,17 +72,22 @@ impl Supervisor {
         }
         for (index, pid, ticks) in running {
             if self.containers[index].adopted.is_none() && self.containers[index].pid == Pid::from_raw(pid) {
-                self.ended_unseen(index, pid, self.reaped(pid, ticks));
+                self.ended_unseen(index, pid, self.reaped(Identity { pid, ticks }));
             }
         }
     }
 
     fn take_over(&mut self, index: usize, pid: i32, ticks: u64) {
         let restart_count = self.machine.restart_count(index);
-        let terminal = self.machine.plan().containers[index].tty;
-        let output = self.output(index, restart_count, |place| Output::resume(place, terminal)).ok();
-        let adopted = kernel::hold_process(pid, ticks).map(|pidfd| Adopted { pidfd, pid, ticks });
-        self.containers[index] = Slot { pid: Pid::from_raw(pid), output, input: None, adopted };
+        let input = self.stdins.remove(&pid);
+        let output = if self.machine.plan().containers[index].tty {
+            let terminal = input.as_ref().and_then(|terminal| terminal.try_clone().ok()).map(Inlet::Terminal);
+            self.output(index, restart_count, |place| Output::begin(place, [terminal, None]))
+        } else {
+            self.output(index, restart_count, Output::resume)
+        };
+        let adopted = Adopted::hold(Identity { pid, ticks });
+        self.containers[index] = Slot { pid: Pid::from_raw(pid), output: output.ok(), input, adopted };
         if let (Ok(command), Some(pid)) = (self.command(index), Pid::from_raw(pid)) {
             self.driver.adopt(&command, pid);
         }
@@ -76,9 +95,14 @@ impl Supervisor {
 
     /// An adopted container has ended.
     pub(super) fn adopted_ended(&mut self, index: usize) {
-        let Some(Adopted { pidfd, pid, ticks }) = self.containers[index].adopted.take() else { return };
-        let status = kernel::end_of_stranger(pid, ticks, &pidfd).or_else(|| self.reaped(pid, ticks));
-        self.ended_unseen(index, pid, status);
+        let Some(adopted) = self.containers[index].adopted.take() else { return };
+        self.ended_unseen(index, adopted.pid, self.end_of(&adopted));
+    }
+
+    /// How somebody else's child has ended, as `wait` has it.
+    pub(super) fn end_of(&self, Adopted { pidfd, pid, ticks }: &Adopted) -> Option<i32> {
+        let process = Identity { pid: *pid, ticks: *ticks };
+        kernel::end_of_stranger(*pid, *ticks, pidfd).or_else(|| self.reaped(process))
     }
 
     fn ended_unseen(&mut self, index: usize, pid: i32, status: Option<i32>) {
@@ -93,7 +117,8 @@ impl Supervisor {
         }
     }
 
-    fn reaped(&self, pid: i32, ticks: u64) -> Option<i32> {
+    /// What a keeper has written down of it.
+    pub(super) fn reaped(&self, Identity { pid, ticks }: Identity) -> Option<i32> {
         self.all_reaped().iter().find(|reaped| reaped.pid == pid && reaped.ticks == ticks).map(|reaped| reaped.status)
     }
 
@@ -105,43 +130,50 @@ impl Supervisor {
     /// have ended already.
     fn find_started(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
         let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
+        self.find_announced(&fifos, since_ms).map(|Identity { pid, ticks }| (pid, ticks))
+    }
+
+    /// Whoever leads a group, was started since and writes to one of these, or has ended.
+    pub(super) fn find_announced(&self, fifos: &[PathBuf], since_ms: u64) -> Option<Identity> {
         let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
-        let find = || processes_since(since_ticks).find(|(pid, _)| is_container(*pid, &fifos));
+        let find = || processes_since(since_ticks).find(|process| leads_and_writes(process.pid, fifos));
         find()
             .or_else(|| {
                 let pause = Timespec { tv_sec: 0, tv_nsec: FORK_PATIENCE_NS };
-                let _interrupted = rustix::event::poll(&mut [], Some(&pause));
+                let _interrupted = poll(&mut [], Some(&pause));
                 find()
             })
             .or_else(|| self.ended_since(since_ticks))
     }
 
     /// Whoever ended since and is nobody that we know.
-    fn ended_since(&self, since_ticks: u64) -> Option<(i32, u64)> {
+    fn ended_since(&self, since_ticks: u64) -> Option<Identity> {
         let known = self.machine.state();
         let known = |pid| {
-            known.containers.iter().any(
-                |container| matches!(container.condition, Condition::Running { pid: running, .. } if running == pid),
-            )
+            known.containers.iter().any(|container| {
+                let running = matches!(container.condition, Condition::Running { pid: running, .. } if running == pid);
+                running || container.progress.hook.and_then(|hook| hook.process).is_some_and(|hook| hook.pid == pid)
+            })
         };
         let reaped = self.all_reaped().into_iter().find(|it| it.ticks >= since_ticks && !known(it.pid))?;
-        Some((reaped.pid, reaped.ticks))
+        Some(Identity { pid: reaped.pid, ticks: reaped.ticks })
     }
 }
 
-fn processes_since(ticks: u64) -> impl Iterator<Item = (i32, u64)> {
+fn processes_since(ticks: u64) -> impl Iterator<Item = Identity> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, kernel::start_ticks(pid)?))).filter(move |(_, started)| *started >= ticks)
+    let all = pids.filter_map(|pid| Some(Identity { pid, ticks: kernel::start_ticks(pid)? }));
+    all.filter(move |process| process.ticks >= ticks)
 }
 
 /// It leads a group and its output goes where the container's does.
-fn is_container(pid: i32, fifos: &[std::path::PathBuf; 2]) -> bool {
+fn leads_and_writes(pid: i32, fifos: &[PathBuf]) -> bool {
     let leads = Pid::from_raw(pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid));
     let same = |fd: usize, fifo: &Path| {
         let open = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         open.map(identity).ok().zip(fs::metadata(fifo).map(identity).ok()).is_some_and(|(open, fifo)| open == fifo)
     };
-    leads && (same(1, &fifos[0]) || same(2, &fifos[1]))
+    leads && [1, 2].into_iter().any(|fd| fifos.iter().any(|fifo| same(fd, fifo)))
 }

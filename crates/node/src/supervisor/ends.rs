@@ -86,8 +86,7 @@ impl Supervisor {
                 self.reply(connection, call, Outcome::Exec(ExecOutcome::Exited { code, output }));
             }
             Purpose::Session { .. } => {}
-            Purpose::Hook(_) if code == 0 => self.end_hook(&side, Ok(())),
-            Purpose::Hook(_) => self.end_hook(&side, Err(format!("exit code {code}: {}", output.trim_end()))),
+            Purpose::Hook(_) => self.end_hook(&side, verdict(code, &output)),
         }
     }
 
@@ -131,6 +130,11 @@ fn read_words(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// What the end of a hook's command says.
+pub(super) fn verdict(code: i32, output: &str) -> Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("exit code {code}: {}", output.trim_end())) }
+}
+
 /// The readers that are attached to this run of a container.
 pub(super) fn taps_of(taps: &mut [Tap], index: usize) -> Vec<&mut Tap> {
     taps.iter_mut().filter(|tap| tap.container == index && !tap.ended).collect()
@@ -139,12 +143,12 @@ pub(super) fn taps_of(taps: &mut [Tap], index: usize) -> Vec<&mut Tap> {
 fn side_pid(side: &Side) -> Option<Pid> {
     match side.work {
         Work::Process { pid, .. } => Some(pid),
-        Work::Sleep | Work::Http { .. } => None,
+        Work::Adopted { .. } | Work::Sleep | Work::Http { .. } => None,
     }
 }
 
 /// A signal's exit code is 128 more than its number.
-fn exit_code(status: i32) -> (i32, Option<i32>) {
+pub(super) fn exit_code(status: i32) -> (i32, Option<i32>) {
     match status & 0x7f {
         0 => ((status >> 8) & 0xff, None),
         signal => (128 + signal, Some(signal)),

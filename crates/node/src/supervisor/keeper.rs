@@ -2,11 +2,15 @@
 //!
 //! The keeper is the supervisor's parent. When the supervisor is killed, the kernel hands its children to the keeper, which is
 //! their subreaper: how they end is written down in `reaped.json` before the kernel forgets it. The keeper holds the FIFOs
-//! that containers write to and the socket that agents connect to, and forks the next supervisor at once.
+//! that containers write to and the socket that agents connect to, and forks the next supervisor at once. And when a keeper is
+//! killed, its supervisor sees it by a pidfd, and becomes the keeper of the next one.
 
-use std::{collections::VecDeque, io, process::ExitCode};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, process::ExitCode};
 
-use rustix::{event::Timespec, process::Pid};
+use rustix::{
+    event::Timespec,
+    process::{Pid, PidfdFlags, getpid, pidfd_open},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -35,23 +39,32 @@ pub(crate) struct Reaped {
     pub(crate) status: i32,
 }
 
-/// Forks a supervisor, and another one whenever it is lost. Returns `None` in each supervisor, and how the pod ended in the
-/// keeper.
-pub(super) fn keep(dir: &PodDir, plan: &PodPlan) -> io::Result<Option<ExitCode>> {
+/// What a process is after [`keep`].
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// A supervisor; a pidfd tells when it has lost its keeper.
+    Supervisor(OwnedFd),
+    /// The keeper of a pod that has ended.
+    Over(ExitCode),
+}
+
+/// Forks a supervisor, and another one whenever it is lost. Returns in each supervisor at once, and in the keeper in the end.
+pub(super) fn keep(dir: &PodDir, plan: &PodPlan) -> io::Result<Kept> {
     let _held = spool::hold(dir, plan)?;
-    kernel::ignore_terminals();
+    kernel::be_deaf();
+    let myself = pidfd_open(getpid(), PidfdFlags::empty())?;
     let mut reaped: VecDeque<Reaped> = read_json(&dir.reaped())?.unwrap_or_default();
     loop {
         let born_ms = kernel::now().mono_ms;
         let supervisor = match kernel::fork()? {
-            Fork::Child => return Ok(None),
+            Fork::Child => return Ok(Kept::Supervisor(myself)),
             Fork::Parent(supervisor) => supervisor,
         };
         let _nameless = rustix::thread::set_name(PROCESS_NAME);
         rest::give_back();
         if attend(dir, supervisor, &mut reaped)? == 0 {
             kernel::end_children();
-            return Ok(Some(ExitCode::SUCCESS));
+            return Ok(Kept::Over(ExitCode::SUCCESS));
         }
         if kernel::now().mono_ms < born_ms + SUSPICIOUSLY_SHORT_MS {
             let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE_NS };

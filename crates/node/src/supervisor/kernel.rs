@@ -2,12 +2,13 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
     sync::atomic::{AtomicI32, Ordering},
 };
 
 use jiff::Timestamp;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process},
     time::{ClockId, clock_gettime},
@@ -49,12 +50,16 @@ pub(super) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Keeps the signals that end a terminal's processes from ending us; a supervisor handles them, its containers do not inherit it.
+/// Keeps the signals that end a terminal's processes from ending us, and handles none; a supervisor handles them, its
+/// containers do not inherit it.
 #[expect(unsafe_code, reason = "no safe signal")]
-pub(super) fn ignore_terminals() {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-        // SAFETY: ignoring a signal runs no code of ours.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
+pub(super) fn be_deaf() {
+    // SAFETY: neither ignoring a signal nor its default runs code of ours.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
     }
 }
 
@@ -160,6 +165,11 @@ pub(crate) fn hold_process(pid: i32, ticks: u64) -> Option<OwnedFd> {
     (start_ticks(pid) == Some(ticks)).then_some(pidfd)
 }
 
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
 /// Clock ticks since boot at a time of the monotonic clock.
 pub(super) fn ticks_at(mono_ms: u64) -> u64 {
     mono_ms * rustix::param::clock_ticks_per_second() / 1000
@@ -171,9 +181,12 @@ pub(super) fn ticks_at(mono_ms: u64) -> u64 {
 #[expect(unsafe_code, reason = "no safe sigaction")]
 pub(super) fn child_signals() -> io::Result<OwnedFd> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
-    WAKE.store(write.as_raw_fd(), Ordering::Relaxed);
-    // The handler needs the write end for as long as the process lives.
-    std::mem::forget(write);
+    // The handler needs the write end for as long as the process lives, and of an earlier supervisor's none is needed.
+    let before = WAKE.swap(write.into_raw_fd(), Ordering::Relaxed);
+    if before >= 0 {
+        // SAFETY: we have put it there, nothing else owns it, and the handler no longer knows it.
+        drop(unsafe { OwnedFd::from_raw_fd(before) });
+    }
     for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
         // SAFETY: the structure is plain data for which zero is valid, and the handler only calls write(2), which is
         // allowed in one.

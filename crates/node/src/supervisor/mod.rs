@@ -14,6 +14,7 @@ pub(crate) mod container;
 pub(crate) mod driver;
 mod ends;
 mod framing;
+mod hooks;
 pub(crate) mod keeper;
 pub(crate) mod kernel;
 pub(crate) mod log_file;
@@ -27,9 +28,10 @@ pub(crate) mod stdio;
 mod taps;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs, io,
-    os::unix::net::UnixListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -37,17 +39,20 @@ use std::{
 use rustix::{
     event::Timespec,
     fs::{FlockOperation, flock},
+    process::Pid,
 };
 
 use self::{
-    container::ContainerDriver,
+    container::{ContainerDriver, Survivor},
     driver::{Driver, ProcessDriver},
+    keeper::Kept,
+    run::Outcome,
 };
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
     pod_dir::{PodDir, SOCKET, append_private, make_private, read_json},
-    wire::PodState,
+    wire::{Condition, PodState},
 };
 
 /// What `ps` and `top` show.
@@ -78,9 +83,8 @@ enum SetupError {
 /// The process that was started returns as soon as the socket takes connections; the supervisor goes on in a child of its own
 /// session. What goes wrong before is said on stderr.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match set_up(args) {
-        Ok(Part::Over(code)) => code,
-        Ok(Part::Supervisor(supervisor)) => supervisor.run(),
+    match set_up(args).and_then(|belongings| belongings.map_or(Ok(ExitCode::SUCCESS), supervise)) {
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -94,15 +98,20 @@ fn report(error: &SetupError) {
     eprintln!("pod-supervisor: {error}{cause}");
 }
 
-/// What a process of this program turns out to be.
-enum Part {
-    Supervisor(Box<run::Supervisor>),
-    /// It has nothing more to do.
-    Over(ExitCode),
+/// What a keeper and its supervisors have in common, each next one by inheritance.
+struct Belongings {
+    dir: PodDir,
+    /// Held, not used: it keeps other supervisors away.
+    lock: fs::File,
+    driver: Box<dyn Driver>,
+    listener: UnixListener,
+    /// Stdins and terminals of running containers, by their processes' ids.
+    stdins: BTreeMap<i32, OwnedFd>,
 }
 
-/// Everything that can fail, up to the point where the pod may start.
-fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Part, SetupError> {
+/// Everything that can fail, up to the point where the pod may start. The process that was called is done then, and told so
+/// by `None`.
+fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>, SetupError> {
     let directory = PathBuf::from(args.into_iter().next().ok_or(SetupError::Usage)?);
     let directory = fs::canonicalize(&directory).map_err(file("find", &directory))?;
     std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
@@ -112,33 +121,45 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Part, SetupError> 
         container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
     }
     let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
-    if saved.is_some_and(|saved| saved.finished) {
+    if saved.as_ref().is_some_and(|saved| saved.finished) {
         return Err(SetupError::Finished);
     }
     let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
     hold(&lock)?;
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
-    let driver = driver(&dir, &plan)?;
+    let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {
-        return Ok(Part::Over(ExitCode::SUCCESS));
+        return Ok(None);
     }
-    be_a_parent();
-    if let Some(code) = keeper::keep(&dir, &plan).map_err(system("keep the supervisor"))? {
-        return Ok(Part::Over(code));
+    Ok(Some(Belongings { dir, lock, driver, listener, stdins: BTreeMap::new() }))
+}
+
+/// Keeps a supervisor, or is one: a supervisor that loses its keeper becomes the keeper of the next one.
+fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
+    loop {
+        be_a_parent();
+        let dir = &belongings.dir;
+        let keeper = match keeper::keep(dir, &read_plan(dir)?).map_err(system("keep the supervisor"))? {
+            Kept::Over(code) => return Ok(code),
+            Kept::Supervisor(keeper) => keeper,
+        };
+        be_a_parent();
+        // The plan may be another one than the keeper has read.
+        let (plan, saved) = (read_plan(dir)?, read_json(&dir.state()).map_err(file("read", &dir.state()))?);
+        let signals = kernel::child_signals().map_err(system("handle signals"))?;
+        let (now, boot_id) = (kernel::now(), kernel::boot_id());
+        let sequence = saved.as_ref().map_or(0, |saved: &PodState| saved.sequence);
+        let machine = match &saved {
+            Some(saved) => Machine::resume(plan, boot_id, saved, now),
+            None => Machine::new(plan, boot_id),
+        };
+        match run::Supervisor::new(belongings, machine, sequence, signals, keeper).run() {
+            Outcome::Over => return Ok(ExitCode::SUCCESS),
+            Outcome::Orphaned(left) => belongings = left,
+        }
     }
-    be_a_parent();
-    // The plan may be another one than the keeper has read.
-    let (plan, saved) = (read_plan(&dir)?, read_json(&dir.state()).map_err(file("read", &dir.state()))?);
-    let signals = kernel::child_signals().map_err(system("handle signals"))?;
-    let (now, boot_id) = (kernel::now(), kernel::boot_id());
-    let sequence = saved.as_ref().map_or(0, |saved: &PodState| saved.sequence);
-    let machine = match &saved {
-        Some(saved) => Machine::resume(plan, boot_id, saved, now),
-        None => Machine::new(plan, boot_id),
-    };
-    Ok(Part::Supervisor(Box::new(run::Supervisor::new(dir, lock, driver, machine, sequence, listener, signals))))
 }
 
 fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {
@@ -154,11 +175,26 @@ fn be_a_parent() {
     let _orphans_go_to_init = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-fn driver(dir: &PodDir, plan: &PodPlan) -> Result<Box<dyn Driver>, SetupError> {
+/// What runs of a pod that has lost both its supervisor and its keeper.
+fn survivors(saved: Option<&PodState>) -> Vec<Survivor> {
+    let boot_id = kernel::boot_id();
+    let containers = saved.filter(|saved| saved.boot_id == boot_id).into_iter().flat_map(|saved| &saved.containers);
+    let alive = containers.filter_map(|container| match container.condition {
+        Condition::Running { pid, ticks, .. } => {
+            kernel::hold_process(pid, ticks).filter(|pidfd| !kernel::has_ended(pidfd))?;
+            Some(Survivor { container: container.name.clone(), pid: Pid::from_raw(pid)? })
+        }
+        Condition::Waiting { .. } | Condition::Terminated(_) => None,
+    });
+    alive.collect()
+}
+
+fn driver(dir: &PodDir, plan: &PodPlan, survivors: &[Survivor]) -> Result<Box<dyn Driver>, SetupError> {
     Ok(match &plan.sandbox {
         None => Box::new(ProcessDriver),
         Some(sandbox) => {
-            Box::new(ContainerDriver::new(dir.path(), plan, sandbox).map_err(system("make the pod's sandbox"))?)
+            let driver = ContainerDriver::new(dir.path(), plan, sandbox, survivors);
+            Box::new(driver.map_err(system("make the pod's sandbox"))?)
         }
     })
 }

@@ -61,11 +61,11 @@ impl Output {
         Ok(Self { log, cursor, inlets, framers: framers() })
     }
 
-    /// Goes on with the output of a container that another supervisor has started. A terminal has gone with it.
-    pub(super) fn resume(place: Place<'_>, terminal: bool) -> io::Result<Self> {
+    /// Goes on with the output of a container that another supervisor has started.
+    pub(super) fn resume(place: Place<'_>) -> io::Result<Self> {
         let mut cursor = Cursor::open(place.dir, place.container)?;
-        if terminal || cursor.at.restart_count != place.restart_count {
-            return Self::begin(place, if terminal { [None, None] } else { Inlet::spools(place)? });
+        if cursor.at.restart_count != place.restart_count {
+            return Self::begin(place, Inlet::spools(place)?);
         }
         let (mut inlets, mut framers, mut framed, time) = ([None, None], framers(), Vec::new(), now());
         for which in [0, 1] {

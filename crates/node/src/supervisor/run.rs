@@ -1,14 +1,13 @@
 //! The supervisor's one loop: everything that happens in a pod comes by here, one thing at a time.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::{fs::PermissionsExt as _, net::UnixListener},
     },
-    process::ExitCode,
 };
 
 use rustix::{
@@ -17,6 +16,7 @@ use rustix::{
 };
 
 use super::{
+    Belongings,
     adopt::Adopted,
     connection::Connection,
     driver::Driver,
@@ -29,10 +29,10 @@ use super::{
     taps::Tap,
 };
 use crate::{
-    lifecycle::{Action, Input, Machine, Moment},
-    plan::{Command, Hook, Launch},
+    lifecycle::{Action, Input, Machine},
+    plan::{Command, Launch},
     pod_dir::{PodDir, append_private, write_json},
-    wire::{ExecOutcome, Exit, Outcome, PodState},
+    wire::{self, ExecOutcome, Exit, PodState},
 };
 
 const ANYBODYS_FILE: u32 = 0o666;
@@ -41,8 +41,7 @@ const KILLED: i32 = 128 + 9;
 
 pub(super) struct Supervisor {
     pub(super) dir: PodDir,
-    /// Held, not used: it keeps other supervisors away.
-    _lock: File,
+    lock: File,
     pub(super) driver: Box<dyn Driver>,
     pub(super) machine: Machine,
     inputs: VecDeque<Input>,
@@ -51,6 +50,11 @@ pub(super) struct Supervisor {
     pub(super) taps: Vec<Tap>,
     pub(super) listener: UnixListener,
     signals: OwnedFd,
+    /// Readable when the keeper is gone.
+    keeper: OwnedFd,
+    orphaned: bool,
+    /// Stdins and terminals that an earlier supervisor has handed on.
+    pub(super) stdins: BTreeMap<i32, OwnedFd>,
     pub(super) connections: Vec<Connection>,
     pub(super) next_connection: u64,
     pub(super) published: PodState,
@@ -70,10 +74,18 @@ pub(super) struct Slot {
     pub(super) adopted: Option<Adopted>,
 }
 
+/// How a supervisor comes to its end, unless it is killed.
+pub(super) enum Outcome {
+    Over,
+    /// Its keeper is gone, while the pod goes on.
+    Orphaned(Belongings),
+}
+
 /// What a poll was about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     Signals,
+    Keeper,
     Listener,
     Container { index: usize, pipe: usize },
     Adopted { index: usize },
@@ -84,18 +96,17 @@ pub(super) enum Source {
 
 impl Supervisor {
     pub(super) fn new(
-        dir: PodDir,
-        lock: File,
-        driver: Box<dyn Driver>,
+        belongings: Belongings,
         machine: Machine,
         sequence: u64,
-        listener: UnixListener,
         signals: OwnedFd,
+        keeper: OwnedFd,
     ) -> Self {
+        let Belongings { dir, lock, driver, listener, stdins } = belongings;
         let containers = machine.plan().containers.iter().map(|_| Slot::default()).collect();
         Self {
             dir,
-            _lock: lock,
+            lock,
             driver,
             machine,
             inputs: VecDeque::new(),
@@ -104,6 +115,9 @@ impl Supervisor {
             taps: Vec::new(),
             listener,
             signals,
+            keeper,
+            orphaned: false,
+            stdins,
             connections: Vec::new(),
             next_connection: 0,
             published: PodState { sequence, ..PodState::default() },
@@ -112,11 +126,14 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn run(mut self) -> ExitCode {
+    pub(super) fn run(mut self) -> Outcome {
         self.adopt();
         self.feed(Input::Tick);
         self.publish();
         while !self.machine.finished() {
+            if self.orphaned {
+                return Outcome::Orphaned(self.hand_over());
+            }
             for source in self.wait() {
                 self.serve(source);
             }
@@ -124,7 +141,15 @@ impl Supervisor {
             self.publish();
         }
         self.leave();
-        ExitCode::SUCCESS
+        Outcome::Over
+    }
+
+    /// Lets go of everything that the next supervisor finds by itself.
+    fn hand_over(self) -> Belongings {
+        let Self { dir, lock, driver, listener, containers, mut stdins, .. } = self;
+        let running = containers.into_iter().filter_map(|slot| Some((slot.pid?.as_raw_nonzero().get(), slot.input?)));
+        stdins.extend(running);
+        Belongings { dir, lock, driver, listener, stdins }
     }
 
     /// Waits until something is to be done, and rests when that takes long.
@@ -145,6 +170,11 @@ impl Supervisor {
         }
     }
 
+    /// For what comes of an action: the machine hears it when it has said all it had to say.
+    pub(super) fn feed_later(&mut self, input: Input) {
+        self.inputs.push_back(input);
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn { index, restart_count } => {
@@ -160,9 +190,10 @@ impl Supervisor {
             Action::Kill { index } => self.signal(index, Signal::KILL),
             Action::RunHook { index, moment } => {
                 if let Err(error) = self.run_hook(index, moment) {
-                    self.inputs.push_back(Input::HookEnded { index, moment, result: Err(error.to_string()) });
+                    self.feed_later(Input::HookEnded { index, moment, result: Err(error.to_string()) });
                 }
             }
+            Action::ResumeHook { index, moment, hook } => self.resume_hook(index, moment, hook),
             Action::CancelHook { index, moment } => {
                 self.drop_sides(|side| side.container == index && side.purpose == Purpose::Hook(moment));
             }
@@ -239,22 +270,6 @@ impl Supervisor {
         }
     }
 
-    fn run_hook(&mut self, index: usize, moment: Moment) -> io::Result<()> {
-        let plan = &self.machine.plan().containers[index];
-        let hook = match moment {
-            Moment::PostStart => plan.post_start.clone(),
-            Moment::PreStop => plan.pre_stop.clone(),
-        };
-        let (work, deadline_ms) = match hook {
-            None => return Err(io::Error::other("the plan has no such hook")),
-            Some(Hook::Exec { command }) => (self.beside(index, &command)?, None),
-            Some(Hook::Http { address, port, path, headers }) => (Work::http(&address, port, &path, &headers)?, None),
-            Some(Hook::Sleep { seconds }) => (Work::Sleep, Some(kernel::now().mono_ms + seconds * 1000)),
-        };
-        self.sides.push(Side { container: index, purpose: Purpose::Hook(moment), work, deadline_ms });
-        Ok(())
-    }
-
     /// Starts a command whose output is kept for whoever waits for its end.
     pub(super) fn beside(&mut self, index: usize, argv: &[String]) -> io::Result<Work> {
         let (near, far) = pipes(Wanted::OUTPUT)?;
@@ -293,11 +308,11 @@ impl Supervisor {
         self.tend_taps();
     }
 
-    fn next_state(&self) -> PodState {
+    pub(super) fn next_state(&self) -> PodState {
         PodState { sequence: self.published.sequence, ..self.machine.state() }
     }
 
-    fn save_state(&self, state: &PodState) {
+    pub(super) fn save_state(&self, state: &PodState) {
         if let Err(error) = write_json(&self.dir.state(), state) {
             complain(&format!("state not written: {error}"));
         }
@@ -327,6 +342,7 @@ impl Supervisor {
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut sources = vec![
             (Source::Signals, self.signals.as_fd(), PollFlags::IN),
+            (Source::Keeper, self.keeper.as_fd(), PollFlags::IN),
             (Source::Listener, self.listener.as_fd(), PollFlags::IN),
         ];
         for (index, slot) in self.containers.iter().enumerate() {
@@ -349,6 +365,10 @@ impl Supervisor {
                     sources
                         .extend(pipes.iter().flatten().map(|fd| (Source::Side { index }, fd.as_fd(), PollFlags::IN)));
                 }
+                Work::Adopted { process, pipe, .. } => {
+                    let fds = pipe.iter().map(|fd| fd.as_fd()).chain([process.pidfd.as_fd()]);
+                    sources.extend(fds.map(|fd| (Source::Side { index }, fd, PollFlags::IN)));
+                }
                 Work::Http { stream, .. } => sources.push((Source::Side { index }, stream.as_fd(), PollFlags::IN)),
                 Work::Sleep => {}
             }
@@ -366,6 +386,7 @@ impl Supervisor {
                 while matches!(rustix::io::read(&self.signals, &mut [0u8; 64]), Ok(64)) {}
                 self.reap();
             }
+            Source::Keeper => self.orphaned = true,
             Source::Listener => self.accept(),
             Source::Container { index, pipe } => {
                 if let Some(output) = &mut self.containers[index].output {
@@ -386,15 +407,11 @@ impl Supervisor {
     fn serve_side(&mut self, index: usize) {
         let Some(side) = self.sides.get_mut(index) else { return };
         side.work.drain();
-        if let Some(result) = side.work.read_http() {
+        if let Work::Adopted { .. } = side.work {
+            self.attend_hook(index);
+        } else if let Some(result) = side.work.read_http() {
             let side = self.sides.remove(index);
             self.end_hook(&side, result);
-        }
-    }
-
-    pub(super) fn end_hook(&mut self, side: &Side, result: Result<(), String>) {
-        if let Purpose::Hook(moment) = side.purpose {
-            self.feed(Input::HookEnded { index: side.container, moment, result });
         }
     }
 
@@ -406,7 +423,7 @@ impl Supervisor {
             self.kill_side(&side);
             match side.purpose {
                 Purpose::Probe { connection, call } => {
-                    self.reply(connection, call, Outcome::Exec(ExecOutcome::TimedOut));
+                    self.reply(connection, call, wire::Outcome::Exec(ExecOutcome::TimedOut));
                 }
                 Purpose::Session { .. } => {}
                 Purpose::Hook(_) => self.end_hook(&side, Ok(())),
@@ -418,7 +435,12 @@ impl Supervisor {
     }
 
     pub(super) fn kill_side(&mut self, side: &Side) {
-        if let Work::Process { pid, .. } = side.work {
+        let pid = match &side.work {
+            Work::Process { pid, .. } => Some(*pid),
+            Work::Adopted { process, .. } => Pid::from_raw(process.pid),
+            Work::Sleep | Work::Http { .. } => None,
+        };
+        if let Some(pid) = pid {
             self.driver.signal(pid, Signal::KILL);
         }
     }
@@ -432,11 +454,11 @@ impl Supervisor {
                 Purpose::Hook(_) => {}
                 Purpose::Probe { connection, call } => {
                     let outcome = ExecOutcome::Failed("the container has ended".to_owned());
-                    self.reply(connection, call, Outcome::Exec(outcome));
+                    self.reply(connection, call, wire::Outcome::Exec(outcome));
                 }
                 Purpose::Session { connection, call } => {
                     let outcome = ExecOutcome::Exited { code: KILLED, output: String::new() };
-                    self.reply(connection, call, Outcome::Exec(outcome));
+                    self.reply(connection, call, wire::Outcome::Exec(outcome));
                 }
             }
         }

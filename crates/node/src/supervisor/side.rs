@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::stdio::Ends;
+use super::{adopt::Adopted, stdio::Ends};
 use crate::lifecycle::Moment;
 
 /// What is kept of a command's output.
@@ -45,9 +45,22 @@ pub(super) enum Purpose {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    Process { pid: Pid, pipes: [Option<OwnedFd>; 2], output: Vec<u8> },
+    Process {
+        pid: Pid,
+        pipes: [Option<OwnedFd>; 2],
+        output: Vec<u8>,
+    },
+    /// A command that a lost supervisor has started.
+    Adopted {
+        process: Adopted,
+        pipe: Option<OwnedFd>,
+        output: Vec<u8>,
+    },
     Sleep,
-    Http { stream: TcpStream, head: Vec<u8> },
+    Http {
+        stream: TcpStream,
+        head: Vec<u8>,
+    },
 }
 
 impl Work {
@@ -79,7 +92,11 @@ impl Work {
 
     /// Reads what a command has written.
     pub(super) fn drain(&mut self) {
-        let Self::Process { pipes, output, .. } = self else { return };
+        let (pipes, output): (&mut [Option<OwnedFd>], _) = match self {
+            Self::Process { pipes, output, .. } => (pipes, output),
+            Self::Adopted { pipe, output, .. } => (std::slice::from_mut(pipe), output),
+            Self::Sleep | Self::Http { .. } => return,
+        };
         let mut buffer = [0u8; 4096];
         for pipe in pipes {
             while let Some(fd) = &*pipe {

@@ -56,6 +56,14 @@ pub(crate) struct ContainerDriver {
     running: BTreeMap<String, Running>,
 }
 
+/// A container that runs without a supervisor.
+#[derive(Debug, Clone)]
+pub(crate) struct Survivor {
+    /// As the plan has it.
+    pub(crate) container: String,
+    pub(crate) pid: Pid,
+}
+
 struct Running {
     pid: Pid,
     user: User,
@@ -63,8 +71,23 @@ struct Running {
 }
 
 impl ContainerDriver {
-    /// Takes away what a predecessor has left, and makes what the pod's containers share.
-    pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox) -> io::Result<Self> {
+    /// Makes what the pod's containers share, or takes it from `survivors`: what runs of a pod whose supervisor and keeper
+    /// were killed together.
+    pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox, survivors: &[Survivor]) -> io::Result<Self> {
+        let driver = |files, shared| Self {
+            sandbox: sandbox.clone(),
+            group: Group::pod(&plan.uid),
+            files,
+            shared,
+            records: pod.join("run/oci"),
+            running: BTreeMap::new(),
+        };
+        if let Some(survivor) = survivors.first()
+            && let Ok(shared) = Shared::adopt(sandbox, survivor.pid)
+            && let Ok(files) = Files::take_over(pod, plan, survivors)
+        {
+            return Ok(driver(files, shared));
+        }
         let group = Group::pod(&plan.uid);
         group.kill();
         group.remove();
@@ -72,8 +95,7 @@ impl ContainerDriver {
         let _none = fs::remove_dir_all(&records);
         fs::create_dir_all(&records)?;
         let files = Files::new(pod)?;
-        let shared = Shared::make(sandbox)?;
-        Ok(Self { sandbox: sandbox.clone(), group, files, shared, records, running: BTreeMap::new() })
+        Ok(driver(files, Shared::make(sandbox)?))
     }
 
     fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
@@ -203,7 +225,8 @@ impl Driver for ContainerDriver {
 
     fn adopt(&mut self, command: &Command, pid: Pid) {
         let Ok(confinement) = confinement(command) else { return };
-        let root = self.files.bundle(&confinement.container).join("root");
+        // The bundle's mount may have gone with whoever made it.
+        let root = PathBuf::from(format!("/proc/{}/root", pid.as_raw_nonzero()));
         // Without libcontainer's records its files and group are taken away all the same, by whoever starts it again.
         if let (Ok(container), Ok(user)) =
             (Container::load(self.records.join(&confinement.container)), users::resolve(command, confinement, &root))

@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::{
+    process::Pid,
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
+};
 use sluice_netlink::{Cable, Links};
 
 use crate::confinement::{PodNetwork, Sandbox};
@@ -44,6 +47,14 @@ impl Shared {
             connect(network, &held, here, there)?;
         }
         Ok(Self { held })
+    }
+
+    /// Takes hold of those that a running container of the pod is in: whoever made them is gone.
+    pub(super) fn adopt(sandbox: &Sandbox, pid: Pid) -> io::Result<Self> {
+        let of_container = |kind: &Kind| -> io::Result<_> {
+            Ok((kind.name, File::open(format!("/proc/{}/ns/{}", pid.as_raw_nonzero(), kind.file))?))
+        };
+        Ok(Self { held: kinds(sandbox).iter().map(of_container).collect::<io::Result<_>>()? })
     }
 
     /// Kinds, as OCI calls them, and where libcontainer finds them.

@@ -13,15 +13,19 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive, mount_change,
-        mount_remount, move_mount, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+        UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive,
+        mount_change, mount_remount, move_mount, open_tree, unmount,
     },
-    thread::UnshareFlags,
+    process::Pid,
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
 };
 
-use super::spec::Bind;
-use crate::confinement::{Confinement, MemoryDisk, Mount, Root};
+use super::{Survivor, spec::Bind};
+use crate::{
+    confinement::{Confinement, MemoryDisk, Mount, Root},
+    plan::{Command, Launch, PodPlan},
+};
 
 /// What the containers of a pod that run on the machine's own files may change in them; they are in memory.
 const MACHINE_SCRATCH: &str = "mode=755,size=1G";
@@ -69,6 +73,31 @@ impl Files {
         let files = Self { pod: pod.to_owned() };
         memory_disk(&files.shared_memory(), SHARED_MEMORY)?;
         memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
+        Ok(files)
+    }
+
+    /// What survivors have in memory is shared with whoever is started beside them, as before. The process must be
+    /// [`seclude`]d.
+    pub(super) fn take_over(pod: &Path, plan: &PodPlan, survivors: &[Survivor]) -> io::Result<Self> {
+        let files = Self { pod: pod.to_owned() };
+        memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
+        for survivor in survivors {
+            let container = plan.containers.iter().find(|container| container.name == survivor.container);
+            let Some(Launch::Ready(Command { confinement: Some(confinement), .. })) = container.map(|it| &it.launch)
+            else {
+                continue;
+            };
+            let in_memory = confinement.mounts.iter().filter(|mount| mount.memory.is_some() && !mount.read_only);
+            let whole = in_memory.filter(|mount| mount.sub_path.is_none());
+            let disks = whole.map(|mount| (files.memory_place(&mount.source), mount.target.as_path()));
+            for (place, target) in disks.chain([(files.shared_memory(), Path::new("/dev/shm"))]) {
+                if !mounts_below(&place).contains(&place) {
+                    fs::create_dir_all(&place)?;
+                    let borrowed = borrow_mount(pod, survivor.pid, target)?;
+                    move_mount(borrowed.as_fd(), "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+                }
+            }
+        }
         Ok(files)
     }
 
@@ -150,8 +179,12 @@ impl Files {
         Ok(held.to_owned())
     }
 
+    fn memory_place(&self, name: &Path) -> PathBuf {
+        self.pod.join("run/memory").join(name.file_name().unwrap_or_default())
+    }
+
     fn memory_volume(&self, name: &Path, disk: MemoryDisk) -> io::Result<PathBuf> {
-        let place = self.pod.join("run/memory").join(name.file_name().unwrap_or_default());
+        let place = self.memory_place(name);
         if !mounts_below(&place).contains(&place) {
             let size = disk.limit_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
             memory_disk(&place, &format!("mode=1777{size}"))?;
@@ -213,6 +246,19 @@ pub(in crate::supervisor) fn seclude(pod: &Path) -> io::Result<()> {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     Err(std::process::Command::new(&copy).arg0(name).args(arguments).exec())
+}
+
+/// A second mount of what is mounted in a container.
+fn borrow_mount(pod: &Path, container: Pid, target: &Path) -> io::Result<OwnedFd> {
+    let here = fs::File::open("/proc/thread-self/ns/mnt")?;
+    let there = fs::File::open(format!("/proc/{}/ns/mnt", container.as_raw_nonzero()))?;
+    let mount = Some(LinkNameSpaceType::Mount);
+    move_into_link_name_space(there.as_fd(), mount)?;
+    let borrowed = open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    move_into_link_name_space(here.as_fd(), mount)?;
+    // Going there and back has led to the root.
+    std::env::set_current_dir(pod)?;
+    Ok(borrowed?)
 }
 
 /// Reads a file of a container's root, such as its `/etc/passwd`, following links only inside.
