@@ -106,12 +106,14 @@ class World:
         return found
 
     def kill_pod(self, uid, *comms):
-        # Keepers first: they would start again what is killed before them.
-        for _, pid in sorted((comm, pid) for comm, pid in self.keepers(uid) if comm in comms):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        victims = [pid for comm, pid in self.keepers(uid) if comm in comms]
+        # Whoever is left of a keeper and its supervisor starts the other one again: stopped first, they die together.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in victims:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
 
     def kill_pods(self, uids, comms):
         for uid in uids:

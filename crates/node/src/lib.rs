@@ -6,6 +6,8 @@
 
 mod agent;
 mod confinement;
+#[cfg(test)]
+mod golden;
 mod lifecycle;
 mod plan;
 mod pod_dir;

@@ -47,6 +47,11 @@ impl PodDir {
         self.0.join("reaped.json")
     }
 
+    /// Who supervises and who keeps.
+    pub(crate) fn keepers(&self) -> PathBuf {
+        self.0.join("keepers.json")
+    }
+
     /// What lies between a container and its log: FIFOs and what was taken out of them.
     pub(crate) fn stdio(&self) -> PathBuf {
         self.0.join("stdio")
@@ -117,6 +122,24 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&temporary)?;
     io::Write::write_all(&mut file, &text)?;
     fs::rename(&temporary, path)
+}
+
+/// Reads what [`write_json`] wrote. What cannot be understood is put aside, so that it is never written.
+pub(crate) fn recover_json<T: DeserializeOwned>(path: &Path) -> io::Result<Recovered<T>> {
+    match read_json(path) {
+        Ok(value) => Ok(Recovered::Whole(value)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            fs::rename(path, path.with_added_extension("damaged"))?;
+            Ok(Recovered::Damaged(format!("`{}` is damaged and was put aside: {error}", path.display())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Recovered<T> {
+    Whole(Option<T>),
+    Damaged(String),
 }
 
 /// Reads what [`write_json`] wrote; `None` if it was never written.

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Launch;
 
-/// The newest protocol this binary speaks.
-pub(crate) const WIRE_VERSION: u32 = 1;
+/// The newest protocol this binary speaks. Two added what becomes of hooks to the state.
+pub(crate) const WIRE_VERSION: u32 = 2;
+/// Supervisors live as long as their pods: agents speak to those of three versions before.
+pub(crate) const OLDEST_WIRE_VERSION: u32 = if WIRE_VERSION > 4 { WIRE_VERSION - 3 } else { 1 };
 /// The longest line either side accepts.
 pub(crate) const MAX_LINE_BYTES: usize = 4 << 20;
 

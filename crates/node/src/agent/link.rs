@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     pod_dir::{PodDir, SOCKET, append_private},
-    wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, PodState, Request},
+    wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, OLDEST_WIRE_VERSION, Outcome, PodState, Request, WIRE_VERSION},
 };
 
 /// Calls that wait to be sent.
@@ -38,6 +38,11 @@ pub(super) enum LinkError {
     Silent,
     #[error("the supervisor refused: {0}")]
     Refused(String),
+    #[error(
+        "the pod's supervisor speaks protocol {theirs}, this engine {OLDEST_WIRE_VERSION} to {WIRE_VERSION}: start an engine of \
+         the supervisor's version, or delete the pod"
+    )]
+    Foreign { theirs: u32 },
 }
 
 /// A connection to one supervisor; clones share it.
@@ -69,7 +74,11 @@ impl Link {
         let stream = open(dir).await.map_err(LinkError::Connect)?;
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read);
-        next(&mut lines).await.ok_or(LinkError::Gone)?;
+        match next(&mut lines).await.ok_or(LinkError::Gone)? {
+            Message::Hello { version: OLDEST_WIRE_VERSION..=WIRE_VERSION, .. } => {}
+            Message::Hello { version: theirs, .. } => return Err(LinkError::Foreign { theirs }),
+            Message::Reply { .. } | Message::State { .. } => return Err(LinkError::Gone),
+        }
         send(&mut write, &Call { id: 0, request: Request::Watch }).await.map_err(LinkError::Connect)?;
         let first = loop {
             match next(&mut lines).await.ok_or(LinkError::Gone)? {
@@ -201,4 +210,85 @@ async fn next(lines: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> Option<Mess
         return None;
     }
     serde_json::from_slice(&line).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, Write as _},
+        os::unix::net::UnixListener,
+        thread,
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        golden::CONVERSATIONS,
+        wire::{Condition, Streams},
+    };
+
+    /// A supervisor that answers as a recorded one did, each call by what was asked.
+    fn replay(dir: &PodDir, conversation: &'static str, version: Option<u32>) {
+        let listener = UnixListener::bind(dir.socket()).expect("a socket");
+        thread::spawn(move || {
+            let lines: Vec<Value> =
+                conversation.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let (stream, _) = listener.accept().expect("an agent");
+            let mut heard = std::io::BufReader::new(stream.try_clone().expect("a socket")).lines();
+            let say = |message: &Value| writeln!(&stream, "{message}").expect("an agent that listens");
+            let mut hello = lines[0]["supervisor"].clone();
+            hello["version"] = version.map_or(hello["version"].take(), Value::from);
+            say(&hello);
+            while let Some(Ok(line)) = heard.next() {
+                let call: Value = serde_json::from_str(&line).expect("JSON");
+                let recorded = lines.iter().position(|line| line["agent"]["request"] == call["request"]);
+                let at = recorded.unwrap_or_else(|| panic!("nobody has ever said `{call}`"));
+                let id = &lines[at]["agent"]["id"];
+                let answer = lines[at..].iter().find(|line| line["supervisor"]["id"] == *id).expect("an answer");
+                say(&json!({"message": "reply", "id": call["id"], "outcome": answer["supervisor"]["outcome"]}));
+                let state = lines[at..].iter().find(|line| line["supervisor"]["message"] == "state").expect("a state");
+                say(&state["supervisor"]);
+            }
+        });
+    }
+
+    fn directory() -> (tempfile::TempDir, PodDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dir = PodDir::new(directory.path());
+        (directory, dir)
+    }
+
+    #[tokio::test]
+    async fn supervisors_of_earlier_versions_are_driven() {
+        for (version, conversation) in CONVERSATIONS {
+            let (_directory, dir) = directory();
+            replay(&dir, conversation, None);
+            let mut link = Link::connect(&dir).await.unwrap_or_else(|error| panic!("protocol {version}: {error}"));
+            let main = link.state().container("main").cloned().expect("a container");
+            assert!(matches!(main.condition, Condition::Running { started: true, .. }), "protocol {version}: {main:?}");
+            let outcome = link.exec("main", &["echo".to_owned(), "hi".to_owned()], Duration::from_secs(5)).await;
+            assert_eq!(outcome, ExecOutcome::Exited { code: 0, output: "hi\n".to_owned() }, "protocol {version}");
+            let streams = Streams { stdin: true, stdout: true, stderr: false, tty: false };
+            let refused = link.call(Request::Attach { container: "none".to_owned(), streams }).await;
+            assert!(matches!(refused, Err(LinkError::Refused(_))), "protocol {version}: {refused:?}");
+            let done = link.call(Request::Stop { grace_seconds: 2 }).await;
+            assert!(matches!(done, Ok(Outcome::Done)), "protocol {version}: {done:?}");
+            while link.state().stop.is_none() {
+                link.changed().await.expect("a state");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_of_a_later_version_is_left_alone() {
+        let (_directory, dir) = directory();
+        replay(&dir, CONVERSATIONS[0].1, Some(WIRE_VERSION + 1));
+        let error = Link::connect(&dir).await.expect_err("nobody knows what it will say");
+        assert_eq!(
+            error.to_string(),
+            "the pod's supervisor speaks protocol 3, this engine 1 to 2: start an engine of the supervisor's version, or \
+             delete the pod"
+        );
+    }
 }

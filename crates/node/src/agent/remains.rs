@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal, test_kill_process_group};
 
 use crate::{
     pod_dir::{PodDir, read_json, write_json},
     supervisor::{
         container::cgroup::Group,
-        keeper::Reaped,
-        kernel::{boot_id, end_of_stranger, hold_process, start_ticks},
+        keeper::{Keepers, Reaped},
+        kernel::{boot_id, end_of_stranger, has_ended, hold_process, start_ticks},
         spool::{STREAMS, fifo, open_fifo},
     },
-    wire::{Condition, PodState},
+    wire::{Condition, Identity, PodState},
 };
 
 /// Hands on the running containers of a pod: their processes, whose ends are known by it, and their FIFOs, which keep what
@@ -62,11 +62,36 @@ impl Holds {
     }
 }
 
+/// Ends a supervisor that does not answer; its keeper starts another one, which goes on with everything. When the supervisor
+/// that is known is not there, it is the keeper who fails to start one.
+pub(super) fn unseat(dir: &PodDir) {
+    let Ok(Some(Keepers { keeper, supervisor })) = read_json(&dir.keepers()) else { return };
+    if let Some(silent) = living(supervisor).or_else(|| living(keeper)) {
+        let _gone = pidfd_send_signal(silent, Signal::KILL);
+    }
+}
+
+/// Whoever is left of a keeper and its supervisor starts the other one again: stopped first, they end together.
+fn end_keepers(dir: &PodDir) {
+    let Ok(Some(Keepers { keeper, supervisor })) = read_json(&dir.keepers()) else { return };
+    let both: Vec<OwnedFd> = [keeper, supervisor].into_iter().filter_map(living).collect();
+    for signal in [Signal::STOP, Signal::KILL] {
+        for process in &both {
+            let _gone = pidfd_send_signal(process, signal);
+        }
+    }
+}
+
+fn living(Identity { pid, ticks }: Identity) -> Option<OwnedFd> {
+    hold_process(pid, ticks).filter(|process| !has_ended(process))
+}
+
 /// Kills what runs of a pod whose supervisor cannot be reached.
 ///
 /// A process id is trusted only together with the start time that was written down, so that nobody else's process is hit: a
 /// group outlives its first process, but its id is not given away while the group lives.
 pub(super) fn kill(dir: &PodDir, state: &PodState) {
+    end_keepers(dir);
     // Containers are known by their control group, whatever their processes' ids are now.
     let uid = dir.path().file_name().unwrap_or_default().to_string_lossy();
     let group = Group::pod(&uid);

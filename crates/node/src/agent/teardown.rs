@@ -46,9 +46,8 @@ async fn stop(dir: &PodDir, grace_seconds: u64) {
         }
         warn!(dir = %dir.path().display(), "Supervisor does not end");
     }
-    if let Ok(Some(state)) = read_json::<PodState>(&dir.state())
-        && !state.finished
-    {
+    let state: PodState = read_json(&dir.state()).ok().flatten().unwrap_or_default();
+    if !state.finished {
         remains::kill(dir, &state);
     }
 }

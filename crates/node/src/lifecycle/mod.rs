@@ -93,6 +93,11 @@ pub(crate) enum Input {
         index: usize,
         id: String,
     },
+    /// What a container writes cannot be kept.
+    LogLost {
+        index: usize,
+        message: String,
+    },
     /// One container is to end, as after a failed liveness probe.
     End {
         index: usize,
@@ -297,6 +302,7 @@ impl Machine {
                 }
             }
             Input::HookEnded { index, moment, result } => self.hook_ended(index, moment, result, now, out),
+            Input::LogLost { index, message } => self.notice(index, "LogLost", message, true, now),
             Input::StartupPassed { index, id } => {
                 if let Life::Running(run) = &mut self.cells[index].life
                     && run.id == id

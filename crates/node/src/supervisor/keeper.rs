@@ -20,6 +20,7 @@ use super::{
 use crate::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json, write_json},
+    wire::Identity,
 };
 
 const PROCESS_NAME: &std::ffi::CStr = c"sluice-keeper";
@@ -37,6 +38,13 @@ pub(crate) struct Reaped {
     pub(crate) ticks: u64,
     /// As `wait` has it.
     pub(crate) status: i32,
+}
+
+/// Who is at work on a pod, for agents that get no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keepers {
+    pub(crate) keeper: Identity,
+    pub(crate) supervisor: Identity,
 }
 
 /// What a process is after [`keep`].
@@ -61,6 +69,8 @@ pub(super) fn keep(dir: &PodDir, plan: &PodPlan) -> io::Result<Kept> {
             Fork::Parent(supervisor) => supervisor,
         };
         let _nameless = rustix::thread::set_name(PROCESS_NAME);
+        let keepers = Keepers { keeper: kernel::identity(getpid()), supervisor: kernel::identity(supervisor) };
+        let _unknown = write_json(&dir.keepers(), &keepers);
         rest::give_back();
         if attend(dir, supervisor, &mut reaped)? == 0 {
             kernel::end_children();

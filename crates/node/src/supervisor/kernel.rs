@@ -14,7 +14,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::lifecycle::Now;
+use crate::{lifecycle::Now, wire::Identity};
 
 /// Where the signal handler leaves a byte.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
@@ -165,7 +165,7 @@ pub(crate) fn hold_process(pid: i32, ticks: u64) -> Option<OwnedFd> {
     (start_ticks(pid) == Some(ticks)).then_some(pidfd)
 }
 
-pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }
@@ -254,6 +254,12 @@ pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name stands in parentheses and may hold anything, so fields are counted from the last one.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A process that cannot vanish just now: our own, or a child that was not waited for.
+pub(super) fn identity(process: Pid) -> Identity {
+    let pid = process.as_raw_nonzero().get();
+    Identity { pid, ticks: start_ticks(pid).unwrap_or_default() }
 }
 
 /// The processes whose parent we are, orphans among them.

@@ -59,16 +59,22 @@ impl LogFile {
         self.written > 0 && self.written + lines.len() as u64 > self.max_bytes
     }
 
-    /// Writes whole framed lines.
+    /// Writes whole framed lines, all of them or, when the disk takes no more, none.
     pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(lines);
-        self.written = self.file.metadata().map_or(self.written + lines.len() as u64, |file| file.len());
-        written
+        if let Err(error) = self.file.write_all(lines) {
+            // Half a line would spoil the next one.
+            self.file.set_len(self.written)?;
+            return Err(error);
+        }
+        self.written += lines.len() as u64;
+        Ok(())
     }
 
     /// Puts the file aside and begins another one. In between, when none is there, `begun_anew` is called.
     pub(crate) fn rotate(&mut self, begun_anew: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        for number in (0..MAX_LOG_FILES - 1).rev() {
+        // A predecessor that was killed in here has left a gap, which is filled before anything is pushed out.
+        let gap = (1..MAX_LOG_FILES - 1).find(|number| !rotated(&self.path, *number).exists());
+        for number in (0..gap.unwrap_or(MAX_LOG_FILES - 1)).rev() {
             let from = rotated(&self.path, number);
             match fs::rename(&from, rotated(&self.path, number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -76,7 +82,7 @@ impl LogFile {
             }
         }
         begun_anew()?;
-        *self = Self::open(std::mem::take(&mut self.path), self.max_bytes)?;
+        *self = Self::open(self.path.clone(), self.max_bytes)?;
         Ok(())
     }
 }
@@ -117,6 +123,18 @@ mod tests {
         let read = |number| fs::read_to_string(rotated(&directory.path().join("0.log"), number)).unwrap_or_default();
         let all: Vec<String> = (0..=MAX_LOG_FILES).map(read).collect();
         assert_eq!(all, ["0010\n0011\n", "0008\n0009\n", "0006\n0007\n", "0004\n0005\n", "0002\n0003\n", ""]);
+    }
+
+    #[test]
+    fn a_rotation_that_was_cut_off_is_finished_without_losing_a_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("0.log");
+        for (number, text) in [(0, "e"), (1, "d"), (2, "c"), (4, "a")] {
+            fs::write(rotated(&path, number), text).expect("a file");
+        }
+        LogFile::open(path.clone(), 10).and_then(|mut log| log.rotate(|| Ok(()))).expect("another file");
+        let read = |number| fs::read_to_string(rotated(&path, number)).unwrap_or_default();
+        assert_eq!((0..MAX_LOG_FILES).map(read).collect::<Vec<_>>(), ["", "e", "d", "c", "a"]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ use self::{
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
-    pod_dir::{PodDir, SOCKET, append_private, make_private, read_json},
+    pod_dir::{PodDir, Recovered, SOCKET, append_private, make_private, read_json, recover_json},
     wire::{Condition, PodState},
 };
 
@@ -120,7 +120,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     if plan.sandbox.is_some() {
         container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
     }
-    let saved: Option<PodState> = read_json(&dir.state()).map_err(file("read", &dir.state()))?;
+    let saved = read_state(&dir)?;
     if saved.as_ref().is_some_and(|saved| saved.finished) {
         return Err(SetupError::Finished);
     }
@@ -141,13 +141,14 @@ fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
     loop {
         be_a_parent();
         let dir = &belongings.dir;
-        let keeper = match keeper::keep(dir, &read_plan(dir)?).map_err(system("keep the supervisor"))? {
+        let first = read_plan(dir)?;
+        let keeper = match keeper::keep(dir, &first).map_err(system("keep the supervisor"))? {
             Kept::Over(code) => return Ok(code),
             Kept::Supervisor(keeper) => keeper,
         };
         be_a_parent();
-        // The plan may be another one than the keeper has read.
-        let (plan, saved) = (read_plan(dir)?, read_json(&dir.state()).map_err(file("read", &dir.state()))?);
+        // The plan may be another one than the keeper has read, which is good enough when there is none any more.
+        let (plan, saved) = (read_plan(dir).unwrap_or(first), read_state(dir)?);
         let signals = kernel::child_signals().map_err(system("handle signals"))?;
         let (now, boot_id) = (kernel::now(), kernel::boot_id());
         let sequence = saved.as_ref().map_or(0, |saved: &PodState| saved.sequence);
@@ -167,6 +168,14 @@ fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {
         .map_err(file("read", &dir.plan()))?
         .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
         .ok_or(SetupError::Plan { path: dir.plan() })
+}
+
+/// A state that cannot be understood is as good as none.
+fn read_state(dir: &PodDir) -> Result<Option<PodState>, SetupError> {
+    Ok(match recover_json(&dir.state()).map_err(file("read", &dir.state()))? {
+        Recovered::Whole(saved) => saved,
+        Recovered::Damaged(_) => None,
+    })
 }
 
 /// Names and orphans are niceties: a kernel that refuses them still runs pods.

@@ -32,6 +32,10 @@ pub(super) struct Output {
     /// stdout and stderr; a terminal has but one, which ends.
     pub(super) inlets: [Option<Inlet>; 2],
     framers: [Framer; 2],
+    /// Lines could not be written the last time.
+    losing: bool,
+    /// Why, until it was told.
+    trouble: Option<String>,
 }
 
 /// Where one stream comes from.
@@ -58,7 +62,7 @@ impl Output {
         cursor.at = Position { restart_count: place.restart_count, log_length: 0, taken: [0, 0] };
         cursor.save()?;
         let log = LogFile::create(place.logs, place.restart_count)?;
-        Ok(Self { log, cursor, inlets, framers: framers() })
+        Ok(Self { log, cursor, inlets, framers: framers(), losing: false, trouble: None })
     }
 
     /// Goes on with the output of a container that another supervisor has started.
@@ -74,7 +78,7 @@ impl Output {
             inlets[which] = Some(Inlet::Spool(spool));
         }
         let log = LogFile::resume(place.logs, place.restart_count, cursor.at.log_length)?;
-        let mut output = Self { log, cursor, inlets, framers };
+        let mut output = Self { log, cursor, inlets, framers, losing: false, trouble: None };
         output.commit(&framed)?;
         Ok(output)
     }
@@ -109,7 +113,24 @@ impl Output {
                 Err(_) => self.inlets[which] = None,
             }
         }
-        let _lost = self.commit(&framed);
+        self.note(&framed);
+    }
+
+    /// Why lines began to be lost since the last look.
+    pub(super) fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+
+    /// A disk that takes no more loses lines, which is told once, and never stops the container.
+    fn note(&mut self, framed: &[u8]) {
+        match self.commit(framed) {
+            Err(error) if !std::mem::replace(&mut self.losing, true) => {
+                let path = self.log.path().display();
+                self.trouble = Some(format!("lines are lost while `{path}` cannot be written: {error}"));
+            }
+            Err(_) => {}
+            Ok(()) => self.losing &= framed.is_empty(),
+        }
     }
 
     /// The container has ended: takes what is left in its streams, and what it left without a newline.
@@ -118,7 +139,7 @@ impl Output {
             self.drain(which, taps);
             let mut framed = Vec::new();
             self.framers[which].finish(&now(), &mut framed);
-            let _lost = self.commit(&framed);
+            self.note(&framed);
         }
     }
 
@@ -127,7 +148,7 @@ impl Output {
         if framed.is_empty() {
             return Ok(());
         }
-        let Self { log, cursor, inlets, framers } = self;
+        let Self { log, cursor, inlets, framers, .. } = self;
         if log.is_full_for(framed) {
             log.rotate(|| {
                 cursor.at.log_length = 0;

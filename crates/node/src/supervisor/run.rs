@@ -391,6 +391,9 @@ impl Supervisor {
             Source::Container { index, pipe } => {
                 if let Some(output) = &mut self.containers[index].output {
                     output.drain(pipe, &mut taps_of(&mut self.taps, index));
+                    if let Some(message) = output.trouble() {
+                        self.feed(Input::LogLost { index, message });
+                    }
                 }
             }
             Source::Tap { connection } => {

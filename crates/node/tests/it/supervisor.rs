@@ -23,6 +23,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         one_directory_has_one_supervisor,
         a_killed_supervisor_loses_nothing,
         a_killed_supervisor_and_keeper_lose_nothing_that_runs,
+        a_killed_keeper_is_replaced_by_its_supervisor,
+        a_terminal_outlives_the_keeper,
+        a_hook_outlives_its_supervisor_and_runs_once,
+        after_a_reboot_containers_have_ended_in_an_unknown_way_and_start_again,
+        lines_of_any_length_are_logged_whole,
         an_exit_code_outlives_the_supervisor,
         deadlines_of_a_stop_outlive_the_supervisor,
         a_flood_of_output_stays_small_and_whole,
@@ -209,13 +214,125 @@ fn a_killed_supervisor_loses_nothing() {
     assert_counted(&pod.log("web/0.log"));
 }
 
+/// Whoever is left of a keeper and its supervisor starts the other one again: stopped first, they die together.
+fn kill_together(pids: [i32; 2]) {
+    for signal in [Signal::STOP, Signal::KILL] {
+        pids.iter().for_each(|pid| kill_process(Pid::from_raw(*pid).expect("a pid"), signal).expect("it was there"));
+    }
+    eventually("they are gone", || !pids.iter().any(|pid| alive(*pid)));
+}
+
+fn a_killed_keeper_is_replaced_by_its_supervisor() {
+    let mut pod = Pod::start("Always", &[container("App", "web", COUNT)]);
+    let before = pod.until("it runs", |state| runs(state, "web"))["containers"].clone();
+    for round in 1..=5 {
+        eventually("it counts on", || pod.log("web/0.log").lines().count() > 3 * round);
+        let (keeper, supervisor) = (pod.keeper(), pod.supervisor());
+        kill(Pid::from_raw(keeper).expect("a pid"));
+        pod.until_gone();
+        pod = pod.reconnect();
+        assert_eq!(pod.until("it runs", |state| runs(state, "web"))["containers"], before);
+        assert_eq!(pod.keeper(), supervisor, "who was the supervisor is the keeper");
+    }
+    // What a keeper is there for is there again.
+    kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+    pod.until_gone();
+    pod = pod.reconnect();
+    pod.until("it runs", |state| runs(state, "web"));
+    pod.send(&json!({"verb": "stop", "graceSeconds": 30}));
+    let state = pod.until_gone();
+    assert_eq!(of(&state, "web")["condition"]["terminated"]["code"], 7);
+    assert_counted(&pod.log("web/0.log"));
+}
+
+fn a_terminal_outlives_the_keeper() {
+    let mut web = container("App", "web", "echo up; read line; echo heard $line; exit 3");
+    (web["tty"], web["stdin"]) = (json!(true), json!(true));
+    let mut pod = Pod::start("Never", &[web]);
+    eventually("it is up", || pod.log("web/0.log").contains("up"));
+    kill(Pid::from_raw(pod.keeper()).expect("a pid"));
+    pod.until_gone();
+    let mut pod = pod.reconnect();
+    pod.until("it runs on", |state| runs(state, "web"));
+    pod.send(&json!({"verb": "stop", "graceSeconds": 0}));
+    let state = pod.until_gone();
+    assert_ne!(of(&state, "web")["condition"]["terminated"]["signal"], 1, "nobody hung up");
+}
+
+fn a_hook_outlives_its_supervisor_and_runs_once() {
+    let mut web = container("App", "web", "trap 'echo term >> order; exit 0' TERM; while :; do sleep 0.01; done");
+    let hook = "echo begin >> order; until [ -e go ]; do sleep 0.01; done; echo says; echo end >> order";
+    web["preStop"] = json!({"exec": {"command": ["/bin/sh", "-c", hook]}});
+    let mut pod = Pod::start("Always", &[web]);
+    pod.until("it runs", |state| runs(state, "web"));
+    pod.send(&json!({"verb": "stop", "graceSeconds": 30}));
+    let order = pod.path("order");
+    eventually("the hook has begun", || fs::read_to_string(&order).is_ok_and(|order| order == "begin\n"));
+    let deadline = |state: &Value| of(state, "web")["progress"]["ending"]["deadlineMs"].clone();
+    let before = deadline(pod.until("it stops", |state| !deadline(state).is_null()));
+    for _ in 0..2 {
+        kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+        pod.until_gone();
+        pod = pod.reconnect();
+        assert_eq!(deadline(pod.until("it stops", |state| !deadline(state).is_null())), before);
+    }
+    kill_together([pod.keeper(), pod.supervisor()]);
+    pod.until_gone();
+    pod = pod.resume();
+    fs::write(pod.path("go"), "").expect("a file");
+    pod.until_gone();
+    assert_eq!(fs::read_to_string(&order).expect("an order"), "begin\nend\nterm\n");
+}
+
+fn after_a_reboot_containers_have_ended_in_an_unknown_way_and_start_again() {
+    let containers = [container("Init", "first", "echo first >> order"), container("App", "web", "exec sleep 1000")];
+    let mut pod = Pod::start("Always", &containers);
+    let state = pod.until("it runs", |state| runs(state, "web"));
+    let web = pid(state, "web");
+    kill_together([pod.keeper(), pod.supervisor()]);
+    kill(web);
+    // Its process may be somebody else by now: only the boot id tells.
+    let mut saved = pod.saved_state();
+    saved["bootId"] = json!("another boot");
+    fs::write(pod.path("state.json"), saved.to_string()).expect("a state");
+    pod.until_gone();
+    let mut pod = pod.resume();
+    let state = pod.until("it runs again", |state| runs(state, "web") && of(state, "web")["restartCount"] == 1);
+    let last = &of(state, "web")["last"];
+    assert_eq!((last["code"].as_i64(), last["reason"].as_str()), (Some(137), Some("ContainerStatusUnknown")));
+    assert_eq!(fs::read_to_string(pod.path("order")).expect("an order"), "first\nfirst\n", "init containers run again");
+}
+
+fn lines_of_any_length_are_logged_whole() {
+    let script = "cut() { head -c $1 /dev/zero | tr '\\0' x; echo; }; echo; cut 16383; cut 16384; cut 16385; cut 10485760; \
+                  printf '\\000\\377\\033\\r\\t\\200'; echo; printf end";
+    let mut pod = Pod::start("Never", &[container("App", "web", script)]);
+    pod.until_gone();
+    let mut lines: Vec<Vec<u8>> = vec![Vec::new()];
+    // Ten mebibytes do not go into one file with what comes before them.
+    for name in ["web/0.log.2", "web/0.log.1", "web/0.log"] {
+        let text = fs::read(pod.path("logs").join(name)).unwrap_or_default();
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let parts: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
+            lines.last_mut().expect("one").extend_from_slice(parts[3]);
+            if parts[2] == b"F" {
+                lines.push(Vec::new());
+            }
+        }
+    }
+    assert!(pod.path("logs/web/0.log.1").exists(), "it was rotated");
+    let lengths: Vec<usize> = lines.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [0, 16383, 16384, 16385, 10 << 20, 6, 3, 0]);
+    assert_eq!(lines[5], b"\0\xff\x1b\r\t\x80");
+    assert!(lines[4].iter().all(|byte| *byte == b'x'));
+}
+
 fn a_killed_supervisor_and_keeper_lose_nothing_that_runs() {
     let mut pod = Pod::start("Always", &[container("App", "web", COUNT)]);
     let before = pod.until("it runs", |state| runs(state, "web"))["containers"].clone();
     for round in 1..=5 {
         eventually("it counts on", || pod.log("web/0.log").lines().count() > 3 * round);
-        kill(Pid::from_raw(pod.keeper()).expect("a pid"));
-        kill(Pid::from_raw(pod.supervisor()).expect("a pid"));
+        kill_together([pod.keeper(), pod.supervisor()]);
         pod.until_gone();
         pod = pod.resume();
         assert_eq!(pod.until("it runs", |state| runs(state, "web"))["containers"], before);

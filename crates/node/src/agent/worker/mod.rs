@@ -25,14 +25,14 @@ use super::{
     link::{Link, LinkError},
     memory::Memory,
     probes::{Finding, Probing, Purpose},
-    remains::Holds,
+    remains::{self, Holds},
     sources::{Reference, references},
     tokens::Tokens,
 };
 use crate::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json, write_json},
-    wire::PodState,
+    wire::{PodState, Request},
 };
 
 /// Findings that wait for their pod; probes wait beyond it.
@@ -100,6 +100,8 @@ pub(super) struct Worker {
     /// When a container that was withheld for its image was first seen so.
     pull_failed: BTreeMap<String, Timestamp>,
     reported: Option<PodStatus>,
+    /// Nothing was heard of the supervisor for a while.
+    pulse_due: bool,
 }
 
 impl Worker {
@@ -122,6 +124,7 @@ impl Worker {
             recheck_at: None,
             pull_failed: BTreeMap::new(),
             reported: None,
+            pulse_due: false,
         }
     }
 
@@ -140,6 +143,10 @@ impl Worker {
                 Ok(Next::Wait(wait)) => wait,
                 Err(error) => {
                     self.complain(&error);
+                    if matches!(error, SyncError::Link(LinkError::Silent)) {
+                        remains::unseat(&self.dir);
+                        self.link = None;
+                    }
                     RETRY
                 }
             };
@@ -154,7 +161,7 @@ impl Worker {
                 changed = desired.changed() => if changed.is_err() { return },
                 change = changes.recv() => self.stale |= self.concerns(change),
                 _ = gateways.changed(), if draining => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => self.pulse_due = true,
             }
             if self.recheck_at.is_some_and(|at| at <= Instant::now()) {
                 self.recheck_at = None;
@@ -186,11 +193,20 @@ impl Worker {
             return Ok(Next::Wait(IDLE));
         }
         self.ensure_running().await?;
+        self.feel_pulse().await?;
         let wait = self.refresh().await?;
         let wait = self.end_if_overdue().await?.map_or(wait, |left| left.min(wait));
         self.update_probes();
         self.report().await?;
         Ok(Next::Wait(wait))
+    }
+
+    /// A supervisor that has nothing to say may be one that cannot speak.
+    async fn feel_pulse(&mut self) -> Result<(), SyncError> {
+        if let Some(link) = self.link.clone().filter(|_| std::mem::take(&mut self.pulse_due)) {
+            link.call(Request::Status).await?;
+        }
+        Ok(())
     }
 
     /// The supervisor has said something, or has gone.
@@ -249,8 +265,21 @@ impl Worker {
             SyncError::Address(error) => {
                 self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string());
             }
-            SyncError::Link(error @ (LinkError::Start(_) | LinkError::Silent)) => {
+            SyncError::Link(error @ LinkError::Foreign { .. }) => {
+                self.context.warning(&self.pod, None, "SupervisorIncompatible", &error.to_string());
+            }
+            SyncError::Link(LinkError::Silent) => {
+                let message =
+                    "the pod's supervisor does not answer: another one takes its place, and containers run on";
+                self.context.warning(&self.pod, None, "SupervisorHung", message);
+            }
+            SyncError::Link(error @ LinkError::Start(_)) => {
                 self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &error.to_string());
+            }
+            SyncError::Io(cause) => {
+                let full = if cause.kind() == std::io::ErrorKind::StorageFull { ": free some space there" } else { "" };
+                let message = format!("{error} `{}`: {cause}{full}", self.dir.path().display());
+                self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &message);
             }
             error => {
                 let cause = std::error::Error::source(error).map(ToString::to_string);

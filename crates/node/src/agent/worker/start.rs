@@ -12,7 +12,7 @@ use crate::{
         confine::{hostname, write_etc},
         driver_choice::{self, Kind},
         ignored,
-        link::Link,
+        link::{Link, LinkError},
         network::host_ports,
         prepare::Preparation,
         sources::{Sources, references},
@@ -20,7 +20,7 @@ use crate::{
     },
     confinement::Sandbox,
     plan::{Launch, PodPlan},
-    pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
+    pod_dir::{PASSAGE_DIR, Recovered, make_dir, read_json, recover_json, write_json},
     wire::PodState,
 };
 
@@ -29,12 +29,24 @@ impl Worker {
         if self.link.is_some() || self.finished() {
             return Ok(());
         }
-        if self.plan.is_none() {
-            self.plan = read_json(&self.dir.plan())?;
+        if self.plan.is_some() {
+            return self.adopt_or_resume().await;
         }
-        match self.plan {
-            Some(_) => self.adopt_or_resume().await,
-            None => self.begin().await,
+        match recover_json(&self.dir.plan())? {
+            Recovered::Whole(Some(plan)) => {
+                self.plan = Some(plan);
+                self.adopt_or_resume().await
+            }
+            Recovered::Whole(None) => {
+                self.begin().await?;
+                self.launch().await
+            }
+            Recovered::Damaged(what) => {
+                // What was planned then follows from the pod.
+                self.context.warning(&self.pod, None, "DamagedRecord", &what);
+                self.begin().await?;
+                self.adopt_or_resume().await
+            }
         }
     }
 
@@ -47,9 +59,17 @@ impl Worker {
                 // The agent before us may have ended before it said where the pod's ports lead.
                 return self.connect().await;
             }
+            // It runs the pod, only not for us.
+            Err(error @ LinkError::Foreign { .. }) => return Err(error.into()),
             Err(error) => debug!(pod = self.pod.name_any(), %error, "No supervisor"),
         }
-        let saved: Option<PodState> = read_json(&self.dir.state())?;
+        let saved = match recover_json::<PodState>(&self.dir.state())? {
+            Recovered::Whole(saved) => saved,
+            Recovered::Damaged(what) => {
+                self.context.warning(&self.pod, None, "DamagedRecord", &what);
+                None
+            }
+        };
         if let Some(saved) = saved {
             if saved.finished {
                 self.state = Some(Arc::new(saved));
@@ -63,6 +83,7 @@ impl Worker {
         self.launch().await
     }
 
+    /// Writes down what the pod is to be.
     async fn begin(&mut self) -> Result<(), SyncError> {
         make_dir(self.dir.path(), PASSAGE_DIR)?;
         if self.memory.address.is_none() {
@@ -77,7 +98,7 @@ impl Worker {
         self.tell_placements();
         self.plan = Some(plan);
         self.stale = false;
-        self.launch().await
+        Ok(())
     }
 
     /// Decides once and for all what the pod runs as, and where it is reached.
