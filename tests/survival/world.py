@@ -135,6 +135,17 @@ class World:
                 window[1] = window[1] or time.time() + ADOPTED_WITHIN_S
         return time.monotonic() - began
 
+    def adopted(self):
+        """Whether every supervisor is spoken to."""
+        unix = pathlib.Path("/proc/net/unix").read_text().splitlines()
+        open_sockets = {f"socket:[{line.split()[6]}]" for line in unix if line.endswith(" supervisor.sock") and line.split()[5] == "03"}
+        def spoken_to(pid):
+            try:
+                return any(os.readlink(fd) in open_sockets for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+            except OSError:
+                return True
+        return all(spoken_to(pid) for comm, pid in self.keepers() if comm == SUPERVISOR)
+
     def was_blind(self, uid, ended):
         """Whether a container ended when nobody could see how, and so may count as ended in an unknown way."""
         finished = datetime.datetime.fromisoformat(ended["finishedAt"]).timestamp()

@@ -25,19 +25,19 @@ fn check<T: DeserializeOwned + Serialize>(recorded: &Value, what: &str) {
     let read: T =
         serde_json::from_value(recorded.clone()).unwrap_or_else(|error| panic!("{what}: {error}: {recorded}"));
     let written = serde_json::to_value(&read).expect("plain data");
-    if let Some(lost) = lost(recorded, &written, String::new()) {
+    if let Some(lost) = lost(recorded, &written, "") {
         panic!("{what}: {lost}");
     }
 }
 
-fn lost(recorded: &Value, written: &Value, place: String) -> Option<String> {
+fn lost(recorded: &Value, written: &Value, place: &str) -> Option<String> {
     match (recorded, written) {
         (Value::Object(recorded), Value::Object(written)) => recorded.iter().find_map(|(name, value)| {
-            lost(value, written.get(name).unwrap_or(&Value::Null), format!("{place}.{name}"))
+            lost(value, written.get(name).unwrap_or(&Value::Null), &format!("{place}.{name}"))
         }),
         (Value::Array(recorded), Value::Array(written)) if recorded.len() == written.len() => {
             let both = recorded.iter().zip(written).enumerate();
-            both.filter_map(|(number, (recorded, written))| lost(recorded, written, format!("{place}[{number}]")))
+            both.filter_map(|(number, (recorded, written))| lost(recorded, written, &format!("{place}[{number}]")))
                 .next()
         }
         _ if recorded == written => None,
