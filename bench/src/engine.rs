@@ -32,21 +32,32 @@ pub(crate) struct Engine {
     pub(crate) sluice: PathBuf,
     process: Child,
     pub(crate) ready: Ready,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Engine {
     pub(crate) fn start(sluice: &Path) -> anyhow::Result<Self> {
+        Self::start_with(sluice, &[])
+    }
+
+    pub(crate) fn start_with(sluice: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let mut process = Command::new(sluice)
-            .args(["up", "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--stop-pods", "-o", "json", "--data"])
+            .args(["up", "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--stop-pods", "-o", "json"])
+            .args(flags)
+            .arg("--data")
             .arg(data.path().join("data"))
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
         BufReader::new(process.stdout.take().context("standard output is piped")?).read_line(&mut line)?;
         let ready = serde_json::from_str(&line).context("the engine did not get ready")?;
-        Ok(Self { sluice: sluice.to_owned(), process, ready, _data: data })
+        Ok(Self { sluice: sluice.to_owned(), process, ready, data })
+    }
+
+    /// Where it keeps everything.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.path().join("data")
     }
 
     /// Resident memory once it has stopped changing from one look to the next.
@@ -77,7 +88,16 @@ pub(crate) fn pause(time: Duration) {
 }
 
 pub(crate) fn resident_kilobytes(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("the kernel tells no VmRSS")?;
+    kilobytes(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// What nobody else has in memory, and a fair share of what others have, too.
+pub(crate) fn proportional_kilobytes(pid: u32) -> anyhow::Result<u64> {
+    kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+fn kilobytes(file: &str, field: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).context("the kernel does not tell")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }

@@ -10,6 +10,8 @@ mod store;
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("pods") => pods::run(),
+        // What `pods` starts its peers with, in a mount namespace of their own.
+        Some("timer") => pods::time_commands(),
         Some("route") => route::run(),
         Some("start") => start::run(),
         Some("store") => store::run(),
