@@ -18,6 +18,12 @@ pub(crate) struct Sandbox {
     pub(crate) host_ipc: bool,
     #[serde(default)]
     pub(crate) host_pid: bool,
+    /// The containers see each other's processes.
+    #[serde(default)]
+    pub(crate) share_pids: bool,
+    /// What all containers together may use.
+    #[serde(default)]
+    pub(crate) resources: Resources,
     /// `net.*` and `kernel.shm*` settings of the pod's own namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) sysctls: Vec<(String, String)>,
@@ -35,6 +41,13 @@ pub(crate) struct PodNetwork {
     pub(crate) gateway: Ipv4Addr,
 }
 
+impl Confinement {
+    /// How far the mounts of any of its volumes reach.
+    pub(crate) fn propagation(&self) -> Propagation {
+        self.mounts.iter().map(|mount| mount.propagation).max().unwrap_or_default()
+    }
+}
+
 /// How one container is confined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +59,9 @@ pub(crate) struct Confinement {
     pub(crate) read_only_root: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<Mount>,
+    /// Where the image wants a volume of its own: the container gets one that ends with it, unless a mount is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) image_volumes: Vec<PathBuf>,
     /// The user that the image names, which only its own `/etc/passwd` can tell; ids of the manifest stand in the command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) image_user: String,
@@ -54,6 +70,9 @@ pub(crate) struct Confinement {
     pub(crate) non_root: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<u32>,
+    /// The image's own `/etc/group` adds no more of them.
+    #[serde(default)]
+    pub(crate) own_groups_only: bool,
     /// By name, such as `CAP_CHOWN`.
     #[serde(default)]
     pub(crate) capabilities: Vec<String>,
@@ -64,6 +83,9 @@ pub(crate) struct Confinement {
     /// The default filter of system calls.
     #[serde(default)]
     pub(crate) seccomp: bool,
+    /// A filter that the machine's owner has written, as the text of a profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seccomp_profile: Option<String>,
     #[serde(default)]
     pub(crate) resources: Resources,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,9 +115,26 @@ pub(crate) struct Mount {
     pub(crate) target: PathBuf,
     #[serde(default)]
     pub(crate) read_only: bool,
+    /// Read-only with everything that is mounted below it.
+    #[serde(default)]
+    pub(crate) recursively: bool,
+    #[serde(default)]
+    pub(crate) propagation: Propagation,
     /// In memory instead of on disk: the source is only the name of the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryDisk>,
+}
+
+/// Where mounts show up that are made below a volume while it is in use. Ordered by how far they reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Propagation {
+    #[default]
+    None,
+    /// Those of the machine in the container, too.
+    HostToContainer,
+    /// And those of the container on the machine.
+    Bidirectional,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +142,9 @@ pub(crate) struct Mount {
 pub(crate) struct MemoryDisk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit_bytes: Option<u64>,
+    /// `fsGroup`: whose it is, as is everything that is made in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<u32>,
 }
 
 /// What a container may use; `None` is no limit.

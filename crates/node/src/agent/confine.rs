@@ -2,16 +2,22 @@
 //! the machine's own (`/etc/hosts` and its kin), which are written beside.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, PodSpec, SecurityContext, VolumeMount};
 use kube::ResourceExt as _;
 use sluice_model::quantity::Quantity;
 
-use super::{downward::Facts, expand::expand, images::Image};
+use super::{
+    downward::Facts,
+    expand::expand,
+    images::Image,
+    resources::{amount, container_resources, pod_resources},
+};
 use crate::{
-    confinement::{CPU_PERIOD_US, Confinement, MemoryDisk, Mount, Resources, Root, Sandbox},
+    confinement::{Confinement, MemoryDisk, Mount, Propagation, Root, Sandbox},
     pod_dir::PodDir,
+    supervisor::container::profile::MAX_PROFILE_BYTES,
 };
 
 /// What a container may do unless the manifest says otherwise.
@@ -31,11 +37,8 @@ const USUAL_CAPABILITIES: [&str; 14] = [
     "SETUID",
     "SYS_CHROOT",
 ];
-const MIN_CPU_SHARES: i64 = 2;
-const SHARES_PER_CPU: i64 = 1024;
-const MIN_QUOTA_US: i64 = 1000;
-/// Tasks of one container, unless the machine says less: a fork bomb ends here.
-const MAX_PIDS: i64 = 4096;
+/// Below the data directory: profiles that pods may name (`seccompProfile: Localhost`).
+const SECCOMP_PROFILES: &str = "seccomp";
 const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
 /// Where programs are looked for when neither image nor manifest says.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,15 +61,13 @@ impl Wish<'_> {
         let own = self.container.security_context.as_ref();
         let pods = self.spec.security_context.as_ref();
         let privileged = own.and_then(|own| own.privileged) == Some(true);
-        let profile = own
-            .and_then(|own| own.seccomp_profile.as_ref())
-            .or_else(|| pods?.seccomp_profile.as_ref())
-            .map_or("RuntimeDefault", |profile| profile.type_.as_str());
-        if profile == "Localhost" {
-            return Err(
-                "seccomp profiles of the machine are not supported: use RuntimeDefault or Unconfined".to_owned()
-            );
-        }
+        let profile = own.and_then(|own| own.seccomp_profile.as_ref()).or_else(|| pods?.seccomp_profile.as_ref());
+        let seccomp_profile = match profile {
+            Some(profile) if profile.type_ == "Localhost" => {
+                Some(self.profile(profile.localhost_profile.as_deref().unwrap_or_default())?)
+            }
+            _ => None,
+        };
         let capabilities = capabilities(own)?;
         let groups = pods.map(|pods| pods.supplemental_groups.iter().flatten().chain(&pods.fs_group).copied());
         let root = match self.image.layers.is_empty() {
@@ -78,20 +79,35 @@ impl Wish<'_> {
             hidden: if root == Root::Machine { vec![self.data_dir.to_owned()] } else { Vec::new() },
             root,
             read_only_root: own.and_then(|own| own.read_only_root_filesystem) == Some(true),
-            mounts: self.mounts()?,
+            mounts: self.mounts(privileged)?,
+            image_volumes: self.image.volumes.clone(),
             image_user: self.image.user.clone(),
             non_root: own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true),
+            own_groups_only: pods.and_then(|pods| pods.supplemental_groups_policy.as_deref()) == Some("Strict"),
             groups: groups.into_iter().flatten().filter_map(|group| u32::try_from(group).ok()).collect(),
             no_new_privileges: no_new_privileges(own, privileged, &capabilities),
             capabilities,
             privileged,
-            seccomp: profile == "RuntimeDefault",
-            resources: resources(self.container),
+            seccomp: profile.is_none_or(|profile| profile.type_ == "RuntimeDefault"),
+            seccomp_profile,
+            resources: container_resources(self.container),
             oom_score_adj: Some(oom_score_adj(self.pod, self.container, self.facts)),
         })
     }
 
-    fn mounts(&self) -> Result<Vec<Mount>, String> {
+    /// A profile of this machine, below the place where its owner keeps them.
+    fn profile(&self, name: &str) -> Result<String, String> {
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if name.is_empty() || !inside {
+            return Err(format!("seccomp profile \"{name}\" must be a path below `{SECCOMP_PROFILES}`"));
+        }
+        let path = self.data_dir.join(SECCOMP_PROFILES).join(name);
+        let text = std::fs::File::open(&path)
+            .and_then(|file| std::io::read_to_string(std::io::Read::take(file, MAX_PROFILE_BYTES)));
+        text.map_err(|error| format!("cannot load seccomp profile \"{}\": {error}", path.display()))
+    }
+
+    fn mounts(&self, privileged: bool) -> Result<Vec<Mount>, String> {
         let mut mounts = Vec::new();
         let own = [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
         for (target, name) in own {
@@ -101,15 +117,21 @@ impl Wish<'_> {
         let words = words.unwrap_or(DEFAULT_TERMINATION_PATH);
         mounts.push(plain(self.dir.termination_file(&self.container.name), words.into(), false));
         for mount in self.container.volume_mounts.iter().flatten() {
-            mounts.push(self.volume(mount)?);
+            mounts.push(self.volume(mount, privileged)?);
         }
         Ok(mounts)
     }
 
-    fn volume(&self, mount: &VolumeMount) -> Result<Mount, String> {
-        if mount.mount_propagation.as_deref() == Some("Bidirectional") {
-            return Err(format!("volume \"{}\": mountPropagation Bidirectional is not supported", mount.name));
-        }
+    fn volume(&self, mount: &VolumeMount, privileged: bool) -> Result<Mount, String> {
+        let propagation = match mount.mount_propagation.as_deref() {
+            Some("Bidirectional") if privileged => Propagation::Bidirectional,
+            Some("Bidirectional") => {
+                let name = &mount.name;
+                return Err(format!("volume \"{name}\": Bidirectional mount propagation takes a privileged container"));
+            }
+            Some("HostToContainer") => Propagation::HostToContainer,
+            _ => Propagation::None,
+        };
         let volume = self.spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
         let volume = volume.ok_or_else(|| format!("volume \"{}\" not found", mount.name))?;
         let content = volume.config_map.is_some()
@@ -117,23 +139,60 @@ impl Wish<'_> {
             || volume.projected.is_some()
             || volume.downward_api.is_some();
         let memory = volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref() == Some("Memory"));
-        let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
-            (_, Some(expression)) if !expression.is_empty() => {
-                Some(expand(expression, |name| self.env.get(name).cloned()))
-            }
-            (path, _) => path.clone().filter(|path| !path.is_empty()),
-        };
+        let claim = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+        let read_only = content || claim == Some(true) || mount.read_only == Some(true);
+        let own = self.dir.volumes().join(&volume.name);
         Ok(Mount {
-            source: volume
-                .host_path
-                .as_ref()
-                .map_or_else(|| self.dir.volumes().join(&volume.name), |host| PathBuf::from(&host.path)),
-            sub_path: sub_path.map(PathBuf::from),
+            source: match &volume.host_path {
+                Some(host) => PathBuf::from(&host.path),
+                // Claims and secrets are links to where they really lie.
+                None => std::fs::read_link(&own).unwrap_or(own),
+            },
+            sub_path: self.sub_path(mount)?,
             target: PathBuf::from(&mount.mount_path),
-            read_only: content || mount.read_only == Some(true),
-            memory: memory
-                .map(|empty| MemoryDisk { limit_bytes: empty.size_limit.as_ref().and_then(|limit| bytes(&limit.0)) }),
+            read_only,
+            recursively: read_only
+                && mount.recursive_read_only.as_deref().is_some_and(|recursive| recursive != "Disabled"),
+            propagation,
+            memory: memory.map(|empty| self.memory_disk(empty)),
         })
+    }
+
+    /// Its own limit, or what the pod may have at all.
+    fn memory_disk(&self, empty: &EmptyDirVolumeSource) -> MemoryDisk {
+        let own = empty.size_limit.as_ref().and_then(|limit| bytes(&limit.0)).filter(|limit| *limit > 0);
+        let pods = pod_resources(self.spec).memory_bytes.and_then(|limit| u64::try_from(limit).ok());
+        let group = self.spec.security_context.as_ref().and_then(|context| context.fs_group);
+        MemoryDisk {
+            limit_bytes: own.into_iter().chain(pods).min(),
+            group: group.and_then(|group| u32::try_from(group).ok()),
+        }
+    }
+
+    fn sub_path(&self, mount: &VolumeMount) -> Result<Option<PathBuf>, String> {
+        let path = match (&mount.sub_path, &mount.sub_path_expr) {
+            (_, Some(expression)) if !expression.is_empty() => {
+                let missing = std::cell::RefCell::new(None);
+                let path = expand(expression, |name| {
+                    let value = self.env.get(name).cloned();
+                    if value.is_none() {
+                        missing.replace(Some(name.to_owned()));
+                    }
+                    value
+                });
+                if let Some(name) = missing.take() {
+                    return Err(format!("missing value for \"{name}\" in subPathExpr \"{expression}\""));
+                }
+                path
+            }
+            (Some(path), _) if !path.is_empty() => path.clone(),
+            _ => return Ok(None),
+        };
+        let path = PathBuf::from(path);
+        match path.components().find(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+            None => Ok(Some(path)),
+            Some(_) => Err(format!("subPath \"{}\" must be a relative path without `..`", path.display())),
+        }
     }
 }
 
@@ -143,7 +202,8 @@ fn etc(dir: &PodDir) -> PathBuf {
 }
 
 fn plain(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
-    Mount { source, sub_path: None, target, read_only, memory: None }
+    let propagation = Propagation::None;
+    Mount { source, sub_path: None, target, read_only, recursively: false, propagation, memory: None }
 }
 
 fn bytes(text: &str) -> Option<u64> {
@@ -225,24 +285,6 @@ fn no_new_privileges(own: Option<&SecurityContext>, privileged: bool, capabiliti
         Some(allowed) => !allowed,
         None => !privileged && !capabilities.iter().any(|name| name == "CAP_SYS_ADMIN"),
     }
-}
-
-fn resources(container: &Container) -> Resources {
-    let (cpu_request, cpu_limit) = (amount(container, "cpu", false), amount(container, "cpu", true));
-    let shares = cpu_request.or(cpu_limit).map(|cpu| (cpu.milli_value() * SHARES_PER_CPU / 1000).max(MIN_CPU_SHARES));
-    let period = CPU_PERIOD_US.cast_signed();
-    Resources {
-        cpu_shares: shares.map(i64::unsigned_abs),
-        cpu_quota_us: cpu_limit.map(|cpu| (cpu.milli_value() * period / 1000).max(MIN_QUOTA_US)),
-        memory_bytes: amount(container, "memory", true).map(Quantity::value).filter(|bytes| *bytes > 0),
-        pids: Some(MAX_PIDS),
-    }
-}
-
-fn amount(container: &Container, resource: &str, limit: bool) -> Option<Quantity> {
-    let resources = container.resources.as_ref()?;
-    let amounts = if limit { resources.limits.as_ref() } else { resources.requests.as_ref() };
-    amounts?.get(resource)?.0.parse().ok()
 }
 
 /// Whom the kernel takes first when memory runs out: those who asked for least.
@@ -380,22 +422,6 @@ mod tests {
         check(serde_json::json!({"allowPrivilegeEscalation": false}), false, &[], true);
         check(serde_json::json!({}), true, &[], false);
         check(serde_json::json!({}), false, &["CAP_SYS_ADMIN"], false);
-    }
-
-    #[test]
-    fn requests_become_shares_and_limits_quotas() {
-        let check = |resources: serde_json::Value, expected: (Option<u64>, Option<i64>, Option<i64>)| {
-            let container = serde_json::from_value(serde_json::json!({"name": "c", "resources": resources}));
-            let found = super::resources(&container.expect("a container"));
-            assert_eq!((found.cpu_shares, found.cpu_quota_us, found.memory_bytes), expected);
-        };
-        check(serde_json::json!({}), (None, None, None));
-        check(serde_json::json!({"requests": {"cpu": "100m"}}), (Some(102), None, None));
-        check(serde_json::json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "5m"}}), (Some(2), Some(1000), None));
-        check(
-            serde_json::json!({"limits": {"cpu": "2", "memory": "64Mi"}}),
-            (Some(2048), Some(200_000), Some(64 << 20)),
-        );
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub(super) fn choose(driver: Driver, spec: &PodSpec, all_known: bool, possible: 
             "this node runs no containers: it takes root with CAP_SYS_ADMIN, and overlayfs in the kernel".to_owned()
         );
     }
+    if asked == Kind::Container && spec.host_users == Some(false) {
+        return Err("hostUsers: false is not supported: containers of this node run as users of the machine".to_owned());
+    }
     Ok(asked)
 }
 
@@ -59,5 +62,17 @@ mod tests {
         check(Some("container"), Driver::Process, true, true, Some(Kind::Container));
         check(Some("process"), Driver::Container, true, true, Some(Kind::Process));
         check(Some("gvisor"), Driver::Auto, true, true, None);
+    }
+
+    #[test]
+    fn a_pod_that_wants_its_own_users_is_not_run_as_others() {
+        let spec = PodSpec { host_users: Some(false), ..PodSpec::default() };
+        let told = choose(Driver::Auto, &spec, false, true).expect_err("no user namespaces");
+        assert!(told.starts_with("hostUsers: false is not supported"), "{told}");
+        assert_eq!(
+            choose(Driver::Auto, &spec, true, true),
+            Ok(Kind::Process),
+            "a process has the machine's users anyway"
+        );
     }
 }

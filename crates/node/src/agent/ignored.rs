@@ -90,7 +90,6 @@ fn of_process(spec: &PodSpec, container: &Container) -> Vec<Wish> {
 fn of_confined_pod(spec: &PodSpec) -> Vec<Wish> {
     let context = spec.security_context.clone().unwrap_or_default();
     vec![
-        ("shareProcessNamespace", spec.share_process_namespace == Some(true) && spec.host_pid != Some(true)),
         ("setHostnameAsFQDN", spec.set_hostname_as_fqdn == Some(true)),
         ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
         ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
@@ -176,7 +175,7 @@ mod tests {
     #[test]
     fn what_a_container_cannot_have_is_named() {
         let spec = serde_json::json!({
-            "shareProcessNamespace": true, "hostAliases": [{"ip": "10.0.0.1"}],
+            "shareProcessNamespace": true, "setHostnameAsFQDN": true, "hostAliases": [{"ip": "10.0.0.1"}],
             "containers": [{
                 "name": "web", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}],
                 "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}],
@@ -188,7 +187,7 @@ mod tests {
         check(
             spec.clone(),
             true,
-            "spec.shareProcessNamespace spec.containers{web}.lifecycle.postStart.httpGet.scheme \
+            "spec.setHostnameAsFQDN spec.containers{web}.lifecycle.postStart.httpGet.scheme \
              spec.containers{web}.lifecycle.preStop.tcpSocket spec.containers{web}.volumeDevices",
         );
         let sentence = told(&serde_json::from_value(spec).expect("a spec"), true).expect("a sentence");

@@ -37,6 +37,8 @@ pub(super) struct Image {
     pub(super) stop_signal: String,
     /// Unpacked, bottom first; none for an image that stands for the machine's own files.
     pub(super) layers: Vec<PathBuf>,
+    /// Where it declares volumes.
+    pub(super) volumes: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,7 @@ impl From<sluice_image::Image> for Image {
             user: run.user,
             stop_signal: run.stop_signal,
             layers: image.layers,
+            volumes: run.volumes.into_keys().map(PathBuf::from).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! `provisioner` makes directories for claims.
 
 mod addresses;
+mod admission;
 mod confine;
 mod context;
 mod downward;
@@ -30,6 +31,7 @@ mod probes;
 mod provisioner;
 mod pulls;
 mod remains;
+mod resources;
 mod service_env;
 mod signals;
 mod sources;

@@ -28,7 +28,7 @@ pub const PROVISIONER: &str = "sluice.dev/local-path";
 
 const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// Whoever runs in a pod may write to its volumes.
 const VOLUME_MODE: u32 = 0o777;
 /// A failed attempt is repeated after this time.

@@ -4,7 +4,7 @@ use std::{fs, io, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{link::Link, memory::Memory, options::NodeOptions, remains};
+use super::{link::Link, memory::Memory, options::NodeOptions, remains, volumes};
 use crate::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json},
@@ -54,6 +54,9 @@ async fn stop(dir: &PodDir, grace_seconds: u64) {
 
 /// Takes away a pod's directory and its logs.
 pub(super) fn remove(dir: &PodDir, options: &NodeOptions, plan: Option<&PodPlan>) {
+    if let Err(error) = volumes::forget(dir) {
+        warn!(pod = %dir.path().display(), %error, "Secrets not removed");
+    }
     let logs = plan.map(|plan| plan.log_dir.clone()).filter(|logs| logs.starts_with(options.logs_dir()));
     for path in logs.iter().map(std::path::PathBuf::as_path).chain([dir.path()]) {
         match fs::remove_dir_all(path) {

@@ -50,6 +50,19 @@ pub(super) fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Goes on as a process that holds nothing and does nothing: the kernel itself takes in what others leave behind to it.
+#[expect(unsafe_code, reason = "no safe close_range and signal")]
+pub(super) fn rest_for_good() -> ! {
+    // SAFETY: this process uses no descriptor from here on, and ignoring a signal runs no code of ours.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+    }
+    loop {
+        let _interrupted = rustix::event::poll(&mut [], None);
+    }
+}
+
 /// Keeps the signals that end a terminal's processes from ending us, and handles none; a supervisor handles them, its
 /// containers do not inherit it.
 #[expect(unsafe_code, reason = "no safe signal")]

@@ -183,7 +183,8 @@ impl Cluster {
         }
         let pods = self.options.data_dir.join("pods");
         eventually("every pod is gone", || std::fs::read_dir(&pods).is_ok_and(|mut pods| pods.next().is_none())).await;
-        self.stop_agent().await;
+        // With whatever network there may have been.
+        self.agent.take().expect("an agent").stop_all().await;
     }
 }
 

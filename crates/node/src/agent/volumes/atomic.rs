@@ -6,11 +6,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
     path::{Component, Path},
 };
 
 use jiff::Timestamp;
+
+use super::ownership::{give_read_only, readable};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -25,12 +27,12 @@ pub(super) struct File {
     pub(super) mode: u32,
 }
 
-/// Makes the volume hold exactly this; whether anything had to be written.
-pub(super) fn write(volume: &Path, payload: &Payload, now: Timestamp) -> io::Result<bool> {
+/// Makes the volume hold exactly this, readable by a group if there is one; whether anything had to be written.
+pub(super) fn write(volume: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) -> io::Result<bool> {
     payload.keys().try_for_each(|path| check(path))?;
     make_dir(volume)?;
     let old = fs::read_link(volume.join(DATA)).ok();
-    if old.as_ref().is_some_and(|old| holds(&volume.join(old), payload)) {
+    if old.as_ref().is_some_and(|old| holds(&volume.join(old), payload, group)) {
         return Ok(false);
     }
     let name = format!("..{}", now.as_nanosecond());
@@ -42,6 +44,10 @@ pub(super) fn write(volume: &Path, payload: &Payload, now: Timestamp) -> io::Res
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
     }
     make_dir(&directory)?;
+    if let Some(group) = group {
+        give_read_only(&directory, group)?;
+        chown(volume, None, Some(group))?;
+    }
     let _left_by_a_crash = fs::remove_file(volume.join(NEW_DATA));
     symlink(&name, volume.join(NEW_DATA))?;
     fs::rename(volume.join(NEW_DATA), volume.join(DATA))?;
@@ -81,11 +87,12 @@ fn check(path: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn holds(directory: &Path, payload: &Payload) -> bool {
+fn holds(directory: &Path, payload: &Payload, group: Option<u32>) -> bool {
     let same = |(path, file): (&String, &File)| {
+        let wanted = group.map_or(file.mode, |_| readable(file.mode));
         let path = directory.join(path);
         let mode = fs::metadata(&path).map(|metadata| metadata.permissions().mode() & 0o7777);
-        mode.is_ok_and(|mode| mode == file.mode) && fs::read(&path).is_ok_and(|content| content == file.content)
+        mode.is_ok_and(|mode| mode == wanted) && fs::read(&path).is_ok_and(|content| content == file.content)
     };
     count(directory) == Some(payload.len()) && payload.iter().all(same)
 }
@@ -134,7 +141,7 @@ mod tests {
         let mut time = Timestamp::UNIX_EPOCH;
         let mut write = |files: &[(&str, &str, u32)]| {
             time += std::time::Duration::from_nanos(1);
-            write(&volume, &payload(files), time).expect("a write")
+            write(&volume, &payload(files), None, time).expect("a write")
         };
         assert!(write(&[("a", "1", 0o644), ("d/e", "2", 0o400)]));
         assert_eq!(read(&volume), "a=1:644 d=dir:755");
@@ -152,7 +159,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for path in ["../up", "/etc/passwd", "a/../../b", "", "..data", "..x"] {
             let error =
-                write(directory.path(), &payload(&[(path, "x", 0o644)]), Timestamp::UNIX_EPOCH).expect_err(path);
+                write(directory.path(), &payload(&[(path, "x", 0o644)]), None, Timestamp::UNIX_EPOCH).expect_err(path);
             assert_eq!(error.to_string(), format!("invalid path \"{path}\""));
         }
     }
@@ -165,7 +172,7 @@ mod tests {
             let text = number.to_string();
             payload(&[("one", &text, 0o644), ("two", &text, 0o644)])
         };
-        write(&volume, &set(0), Timestamp::UNIX_EPOCH).expect("a write");
+        write(&volume, &set(0), None, Timestamp::UNIX_EPOCH).expect("a write");
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -180,7 +187,7 @@ mod tests {
             });
             for number in 1..200 {
                 let time = Timestamp::from_nanosecond(i128::from(number)).expect("a time");
-                write(&volume, &set(number), time).expect("a write");
+                write(&volume, &set(number), None, time).expect("a write");
             }
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });

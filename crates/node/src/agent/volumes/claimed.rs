@@ -9,8 +9,11 @@ use std::{
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::ResourceExt as _;
 
-use super::super::sources::Sources;
 use super::host_path;
+use crate::agent::{
+    provisioner::{PROVISIONED_BY, PROVISIONER},
+    sources::Sources,
+};
 
 /// Makes `path` lead to the directory of the claim.
 pub(super) fn link(path: &Path, claim: &str, sources: &Sources) -> Result<(), String> {
@@ -24,6 +27,13 @@ pub(super) fn link(path: &Path, claim: &str, sources: &Sources) -> Result<(), St
         Err(error) => return Err(error.to_string()),
     }
     symlink(&directory, path).map_err(|error| error.to_string())
+}
+
+/// Whether the directory behind a volume is for a pod's group to have: one of ours or one that was set aside for volumes, and
+/// not any path of the machine.
+pub(super) fn is_managed(volume: &PersistentVolume) -> bool {
+    let local = volume.spec.as_ref().is_some_and(|spec| spec.local.is_some());
+    local || volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER)
 }
 
 fn directory(volume: &PersistentVolume) -> Result<PathBuf, String> {

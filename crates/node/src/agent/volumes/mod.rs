@@ -5,23 +5,28 @@
 mod atomic;
 mod claimed;
 mod content;
+mod memory;
+mod ownership;
 mod sub_path;
 
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::chown,
+    os::unix::fs::{FileTypeExt as _, chown},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 
+pub(super) use self::ownership::Ownership;
 use super::{downward::Facts, prepare::other_users, sources::Sources, tokens::Tokens};
 use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir};
 
 /// Anyone in the pod may write to it, whoever they run as.
 const EMPTY_DIR_MODE: u32 = 0o777;
+/// What is made on the machine for a pod.
+const HOST_DIRECTORY_MODE: u32 = 0o755;
 
 /// Every pod gets this mount without asking, so it is nobody's surprise that a process does not.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -46,10 +51,15 @@ pub(super) fn write(
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let root = make_root(&dir.volumes(), &users).map_err(|error| error.to_string());
     let problems = volumes.filter_map(|volume| {
-        let problem = root.clone().and_then(|()| write_one(pod, dir, facts, sources, tokens, volume)).err()?;
+        let problem = root.clone().and_then(|()| write_one(pod, dir, facts, sources, tokens, volume, &users)).err()?;
         Some(MountError { volume: volume.name.clone(), problem })
     });
     problems.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Takes away what a pod has outside of its own directory.
+pub(super) fn forget(dir: &PodDir) -> io::Result<()> {
+    memory::remove(dir)
 }
 
 /// The directory of all volumes. What lies in it may be secret and readable by all, as `defaultMode` has it: only those who
@@ -70,13 +80,17 @@ fn write_one(
     sources: &Sources,
     tokens: &Tokens,
     volume: &Volume,
+    users: &BTreeSet<u32>,
 ) -> Result<(), String> {
     let path = dir.volumes().join(&volume.name);
+    let group = fs_group(pod);
     if let Some(payload) = content::payload(pod, facts, sources, volume, tokens).map_err(|error| error.to_string())? {
-        return atomic::write(&path, &payload, Timestamp::now()).map(drop).map_err(|error| error.to_string());
+        let home = if memory::is_secret(volume) { memory::home(dir, &path, users) } else { Ok(path) };
+        let written = home.and_then(|home| atomic::write(&home, &payload, group, Timestamp::now()));
+        return written.map(drop).map_err(|error| error.to_string());
     }
     if volume.empty_dir.is_some() {
-        return empty_dir(&path).map_err(|error| error.to_string());
+        return empty_dir(&path, group).map_err(|error| error.to_string());
     }
     if let Some(source) = &volume.persistent_volume_claim {
         return claimed::link(&path, &source.claim_name, sources);
@@ -91,23 +105,63 @@ fn write_one(
     }
 }
 
+/// `fsGroup`, where we are the one to give it.
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok().filter(|_| rustix::process::geteuid().is_root())
+}
+
+/// Claims that must be given to the pod's group before it starts. However much lies in them, it is looked through, so this is
+/// for the caller to do where waiting is allowed.
+pub(super) fn ownerships(pod: &Pod, dir: &PodDir, sources: &Sources) -> Vec<Ownership> {
+    let Some(group) = fs_group(pod) else { return Vec::new() };
+    let spec = pod.spec.as_ref();
+    let policy = spec
+        .and_then(|spec| spec.security_context.as_ref())
+        .and_then(|context| context.fs_group_change_policy.as_deref());
+    let volumes = spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let claims = volumes.filter_map(|volume| Some((volume, volume.persistent_volume_claim.as_ref()?)));
+    let own = claims.filter(|(_, claim)| {
+        claim.read_only != Some(true) && sources.volume(&claim.claim_name).is_some_and(claimed::is_managed)
+    });
+    own.map(|(volume, _)| Ownership {
+        path: dir.volumes().join(&volume.name),
+        group,
+        only_if_root_differs: policy == Some("OnRootMismatch"),
+    })
+    .collect()
+}
+
 /// Once made, its mode is the pod's own business.
-fn empty_dir(path: &Path) -> io::Result<()> {
-    if path.is_dir() { Ok(()) } else { make_dir(path, EMPTY_DIR_MODE) }
+fn empty_dir(path: &Path, group: Option<u32>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    chown(path, None, group)?;
+    // Giving it away would have cleared what hands the group on.
+    make_dir(path, if group.is_some() { 0o2000 | EMPTY_DIR_MODE } else { EMPTY_DIR_MODE })
 }
 
 fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
     let path = PathBuf::from(&source.path);
-    let fits = match source.type_.as_deref().unwrap_or_default() {
-        "" => true,
-        "DirectoryOrCreate" => path.is_dir() || fs::create_dir_all(&path).is_ok(),
-        "FileOrCreate" => path.is_file() || fs::File::create_new(&path).is_ok(),
-        "Directory" => path.is_dir(),
-        "File" => path.is_file(),
-        _ => path.exists(),
+    let kind = fs::metadata(&path).map(|metadata| metadata.file_type()).ok();
+    let (fits, wanted) = match source.type_.as_deref().unwrap_or_default() {
+        // As runtimes do: what is not there becomes a directory.
+        "" => (kind.is_some() || make_dir(&path, HOST_DIRECTORY_MODE).is_ok(), "a directory"),
+        "DirectoryOrCreate" => {
+            let fits = kind.map_or_else(|| make_dir(&path, HOST_DIRECTORY_MODE).is_ok(), |kind| kind.is_dir());
+            (fits, "a directory")
+        }
+        "FileOrCreate" => (kind.map_or_else(|| fs::File::create_new(&path).is_ok(), |kind| kind.is_file()), "a file"),
+        "Directory" => (kind.is_some_and(|kind| kind.is_dir()), "a directory"),
+        "File" => (kind.is_some_and(|kind| kind.is_file()), "a file"),
+        "Socket" => (kind.is_some_and(|kind| kind.is_socket()), "a socket file"),
+        "CharDevice" => (kind.is_some_and(|kind| kind.is_char_device()), "a character device"),
+        "BlockDevice" => (kind.is_some_and(|kind| kind.is_block_device()), "a block device"),
+        other => return Err(format!("hostPath type \"{other}\" is not known")),
     };
-    let wanted = source.type_.as_deref().unwrap_or_default();
-    if fits { Ok(()) } else { Err(format!("hostPath type check failed: {} is not a {wanted}", source.path)) }
+    if fits { Ok(()) } else { Err(format!("hostPath type check failed: {} is not {wanted}", source.path)) }
 }
 
 /// Makes the parts of volumes that a process mounts by `subPath`, where they are missing.
@@ -209,6 +263,7 @@ mod tests {
         sources.put_config_map(config("two"));
         write(&pod, &dir, &facts, &sources, &tokens).expect("volumes");
         assert_eq!(["conf/sub/k.txt", "all/k"].map(read), ["two", "two"]);
+        memory::remove(&dir).expect("secrets are removed");
 
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         let (env, elsewhere) = placements(&pod, &dir, container);
@@ -217,5 +272,32 @@ mod tests {
             [("SLUICE_VOLUME_CONF".to_owned(), conf.clone()), ("SLUICE_VOLUME_TMP".to_owned(), "/tmp".to_owned())];
         assert_eq!(env, expected);
         assert_eq!(elsewhere, [format!("/etc/web lies at {conf} ($SLUICE_VOLUME_CONF)")]);
+    }
+
+    #[test]
+    fn a_path_of_the_machine_is_what_its_type_says() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| home.path().join(name).to_string_lossy().into_owned();
+        fs::write(path("file"), "").expect("a file");
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).expect("a socket");
+        let check = |path: String, kind: &str, problem: &str| {
+            let source = HostPathVolumeSource { path: path.clone(), type_: Some(kind.to_owned()) };
+            let told = host_path(&source).err().unwrap_or_default();
+            assert_eq!(told.replace(&path, "PATH"), problem, "{kind}");
+        };
+        let failed = |what: &str| format!("hostPath type check failed: PATH is not {what}");
+        check(path("file"), "", "");
+        check(path("made/here"), "", "");
+        check(path("file"), "File", "");
+        check(path("file"), "Directory", &failed("a directory"));
+        check(path("file"), "DirectoryOrCreate", &failed("a directory"));
+        check(path("none"), "File", &failed("a file"));
+        check(path("new"), "FileOrCreate", "");
+        check(path("new"), "File", "");
+        check(path("socket"), "Socket", "");
+        check(path("socket"), "File", &failed("a file"));
+        check("/dev/null".to_owned(), "CharDevice", "");
+        check("/dev/null".to_owned(), "BlockDevice", &failed("a block device"));
+        check("/dev/null".to_owned(), "Socket", &failed("a socket file"));
     }
 }

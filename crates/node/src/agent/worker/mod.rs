@@ -69,6 +69,8 @@ pub(super) enum SyncError {
     Mount(#[from] super::volumes::MountError),
     #[error("the pod has no spec")]
     NoSpec,
+    #[error("the pod was rejected")]
+    Rejected,
 }
 
 /// What to do after a look.
@@ -281,6 +283,8 @@ impl Worker {
                 let message = format!("{error} `{}`: {cause}{full}", self.dir.path().display());
                 self.context.warning(&self.pod, None, "FailedCreatePodSandBox", &message);
             }
+            // Its status says so.
+            SyncError::Rejected => {}
             error => {
                 let cause = std::error::Error::source(error).map(ToString::to_string);
                 warn!(pod, %error, cause, "Pod not in sync");

@@ -9,7 +9,10 @@ use kube::{
 use tracing::debug;
 
 use super::{SyncError, Worker};
-use crate::agent::status::{Observed, Runtime, status};
+use crate::agent::{
+    admission::Refusal,
+    status::{Observed, Runtime, status},
+};
 
 impl Worker {
     pub(super) async fn report(&mut self) -> Result<(), SyncError> {
@@ -45,6 +48,18 @@ impl Worker {
         }
         self.reported = Some(status);
         Ok(())
+    }
+
+    /// The pod never runs here: it has failed, and its status says why.
+    pub(super) async fn reject(&mut self, refusal: &Refusal) -> Result<(), SyncError> {
+        let Refusal { reason, message } = refusal;
+        self.context.warning(&self.pod, None, reason, message);
+        let status =
+            serde_json::json!({"phase": "Failed", "reason": reason, "message": format!("Pod was rejected: {message}")});
+        let patch = serde_json::json!({"metadata": {"uid": self.pod.uid()}, "status": status});
+        let api = Api::<Pod>::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default());
+        api.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        Err(SyncError::Rejected)
     }
 
     /// Containers of pulled images tell the image's full name, and which content they really run.

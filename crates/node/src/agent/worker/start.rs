@@ -9,12 +9,14 @@ use tracing::{debug, info};
 use super::{SyncError, Worker};
 use crate::{
     agent::{
+        admission,
         confine::{hostname, write_etc},
         driver_choice::{self, Kind},
         ignored,
         link::{Link, LinkError},
         network::host_ports,
         prepare::Preparation,
+        resources::pod_resources,
         sources::{Sources, references},
         volumes,
     },
@@ -89,8 +91,14 @@ impl Worker {
         if self.memory.address.is_none() {
             self.settle()?;
         }
+        if let (true, Some(spec)) = (self.memory.confined, &self.pod.spec)
+            && let Err(refusal) = admission::admit(spec)
+        {
+            return self.reject(&refusal).await;
+        }
         self.connect().await?;
         let sources = self.write_volumes().await?;
+        self.give_volumes(&sources).await?;
         let plan = self.make_plan(&sources).ok_or(SyncError::NoSpec)?;
         write_json(&self.dir.plan(), &plan)?;
         self.tell_withheld(&plan, None);
@@ -142,6 +150,8 @@ impl Worker {
             network: address.map(|address| self.context.net.of_pod(&uid, address)),
             host_ipc: spec.host_ipc == Some(true),
             host_pid: spec.host_pid == Some(true),
+            share_pids: spec.share_process_namespace == Some(true),
+            resources: pod_resources(spec),
             sysctls: sysctls.map(|setting| (setting.name.clone(), setting.value.clone())).collect(),
         })
     }
@@ -186,6 +196,16 @@ impl Worker {
             write_etc(&self.pod, &self.dir, &facts, &sandbox, self.context.options.cluster_dns)?;
         }
         Ok(sources)
+    }
+
+    /// Volumes that outlive pods get the group of this one.
+    async fn give_volumes(&self, sources: &Sources) -> Result<(), SyncError> {
+        let wanted = volumes::ownerships(&self.pod, &self.dir, sources);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let given = tokio::task::spawn_blocking(move || wanted.iter().try_for_each(volumes::Ownership::give));
+        Ok(given.await.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)))?)
     }
 
     pub(super) fn make_plan(&self, sources: &Sources) -> Option<PodPlan> {

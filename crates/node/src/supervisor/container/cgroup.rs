@@ -7,8 +7,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::confinement::{CPU_PERIOD_US, Resources};
+
 /// All that is ours lies below it, in every hierarchy.
 const ROOT: &str = "sluice";
+/// Files of version 2: what a group may control, and what it lets those below control.
+const CONTROLLERS: &str = "cgroup.controllers";
+const HANDED_ON: &str = "cgroup.subtree_control";
 /// Rounds of killing; each can uncover what was forked during the one before.
 const MAX_SWEEPS: usize = 64;
 
@@ -23,6 +28,57 @@ impl Group {
 
     pub(super) fn container(&self, name: &str) -> Self {
         Self(self.0.join(name))
+    }
+
+    /// Makes the group of a pod and limits it, wherever we may. Its containers' groups will lie in it.
+    pub(super) fn make(&self, resources: &Resources) -> io::Result<()> {
+        for hierarchy in hierarchies() {
+            let directory = hierarchy.join(&self.0);
+            if !make_group(&directory)? {
+                continue;
+            }
+            if hierarchy.join(CONTROLLERS).exists() {
+                // Level by level: a group has those controllers that the one above hands on.
+                for above in [hierarchy.clone(), hierarchy.join(ROOT), directory.clone()] {
+                    ["+cpu", "+memory", "+pids"].iter().for_each(|name| drop(fs::write(above.join(HANDED_ON), name)));
+                }
+            }
+            for (file, value) in limits(resources) {
+                let file = directory.join(file);
+                if file.exists() {
+                    fs::write(&file, value).map_err(|error| {
+                        io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display()))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a process into the group, wherever there are groups: without any it could not be ended with the others.
+    pub(super) fn take(&self, process: Pid) -> io::Result<()> {
+        let mut taken = Err(io::Error::other("there is no control group to put a process into"));
+        for hierarchy in hierarchies() {
+            let directory = hierarchy.join(&self.0);
+            let number = process.as_raw_nonzero().to_string();
+            match make_group(&directory)? && fs::write(directory.join("cgroup.procs"), number).is_ok() {
+                true => taken = Ok(()),
+                // A hierarchy that wants more settings first.
+                false => drop(fs::remove_dir(&directory)),
+            }
+        }
+        taken
+    }
+
+    /// Where a container finds what is counted for it, by name below `/sys/fs/cgroup`; empty where there is one hierarchy alone,
+    /// which is mounted as it is.
+    pub(super) fn views(&self) -> Vec<(String, PathBuf)> {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let views = controllers(&text).into_iter().filter_map(|hierarchy| {
+            let name = hierarchy.file_name()?.to_string_lossy().into_owned();
+            Some((name, hierarchy.join(&self.0)))
+        });
+        views.collect()
     }
 
     /// As the OCI specification writes it.
@@ -49,6 +105,10 @@ impl Group {
     pub(crate) fn remove(&self) {
         for directory in self.directories() {
             remove_below(&directory);
+            // The last pod's takes ours along; with others in it, it stays.
+            if let Some(ours) = directory.parent().filter(|parent| parent.ends_with(ROOT)) {
+                let _others = fs::remove_dir(ours);
+            }
         }
     }
 
@@ -65,6 +125,66 @@ impl Group {
 pub(super) fn unified_only() -> bool {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     !text.lines().any(|line| line.contains(" - cgroup ")) && text.lines().any(|line| line.contains(" - cgroup2 "))
+}
+
+/// The files that limit a group, of both versions; each hierarchy has some of them.
+fn limits(resources: &Resources) -> Vec<(&'static str, String)> {
+    let mut limits = Vec::new();
+    if let Some(shares) = resources.cpu_shares {
+        limits.push(("cpu.shares", shares.to_string()));
+        limits.push(("cpu.weight", cpu_weight(shares).to_string()));
+    }
+    if let Some(quota) = resources.cpu_quota_us {
+        limits.push(("cpu.cfs_period_us", CPU_PERIOD_US.to_string()));
+        limits.push(("cpu.cfs_quota_us", quota.to_string()));
+        limits.push(("cpu.max", format!("{quota} {CPU_PERIOD_US}")));
+    }
+    if let Some(limit) = resources.memory_bytes {
+        limits.push(("memory.limit_in_bytes", limit.to_string()));
+        limits.push(("memory.max", limit.to_string()));
+    }
+    if let Some(limit) = resources.pids {
+        limits.push(("pids.max", limit.to_string()));
+    }
+    limits
+}
+
+/// What version 2 calls the share of a group, so that the usual share (1024) is its usual weight (100).
+pub(super) fn cpu_weight(shares: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "shares are small numbers")]
+    let log = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
+    let weight = 10f64.powf(exponent).ceil() as u64;
+    weight.clamp(1, 10_000)
+}
+
+/// Whether there is such a group now. Another engine may take the one above away just now, when its last pod ends.
+fn make_group(directory: &Path) -> io::Result<bool> {
+    for _ in 0..MAX_SWEEPS {
+        match fs::create_dir_all(directory) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Somebody else's machine: containers go without.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
+                return Ok(false);
+            }
+            Err(error) => {
+                return Err(io::Error::new(error.kind(), format!("cannot make `{}`: {error}", directory.display())));
+            }
+        }
+    }
+    Err(io::Error::other(format!("cannot make `{}`: it is taken away again and again", directory.display())))
+}
+
+/// The hierarchies of version 1 that control something; the others only have names.
+fn controllers(mountinfo: &str) -> Vec<PathBuf> {
+    let controls = mountinfo.lines().filter(|line| {
+        line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup ") && !kind.contains("name="))
+    });
+    controls.filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
 }
 
 fn hierarchies() -> Vec<PathBuf> {
@@ -130,6 +250,34 @@ mod tests {
         assert_eq!(oom_kills("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\n"), Some(2));
         assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"), Some(1));
         assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\n"), None);
+    }
+
+    #[test]
+    fn shares_become_weights_that_keep_what_is_usual() {
+        let weights = [(2, 1), (102, 17), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)];
+        for (shares, weight) in weights {
+            assert_eq!(cpu_weight(shares), weight, "{shares}");
+        }
+    }
+
+    #[test]
+    fn limits_are_said_in_the_words_of_both_versions() {
+        let pids = Resources { pids: Some(7), ..Resources::default() };
+        assert_eq!(limits(&pids), [("pids.max", "7".to_owned())]);
+        let all =
+            Resources { cpu_shares: Some(1024), cpu_quota_us: Some(20_000), memory_bytes: Some(4096), pids: None };
+        let text: Vec<String> = limits(&all).iter().map(|(file, value)| format!("{file}={value}")).collect();
+        let expected = "cpu.shares=1024 cpu.weight=100 cpu.cfs_period_us=100000 cpu.cfs_quota_us=20000 \
+            cpu.max=20000 100000 memory.limit_in_bytes=4096 memory.max=4096";
+        assert_eq!(text.join(" "), expected);
+    }
+
+    #[test]
+    fn a_container_sees_the_controllers_of_version_1_by_name() {
+        let mountinfo = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+            40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(controllers(mountinfo), [PathBuf::from("/sys/fs/cgroup/cpu")]);
     }
 
     #[test]

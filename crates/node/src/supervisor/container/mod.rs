@@ -7,10 +7,12 @@
 pub(crate) mod cgroup;
 mod executor;
 mod namespaces;
+pub(crate) mod profile;
 mod rootfs;
 mod seccomp;
 mod spec;
 mod users;
+mod volumes;
 
 pub(super) use rootfs::seclude;
 
@@ -25,14 +27,17 @@ use libcontainer::{
     container::{Container, builder::ContainerBuilder},
     syscall::syscall::SyscallType,
 };
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::{
+    process::{Pid, Signal, kill_process, kill_process_group},
+    thread::CapabilitySet,
+};
 
 use self::{
     cgroup::Group,
     executor::{Launcher, capability_set},
     namespaces::Shared,
     rootfs::Files,
-    spec::{Place, User},
+    spec::{Cgroups, Place, User},
 };
 use super::{
     driver::{DEFAULT_TERM, Driver, Remains, Spawned},
@@ -40,8 +45,8 @@ use super::{
     stdio::Stdio,
 };
 use crate::{
-    confinement::{Confinement, Sandbox},
-    plan::{Command, PodPlan},
+    confinement::{Confinement, Propagation, Sandbox},
+    plan::{Command, Launch, PodPlan},
 };
 
 /// Confined containers, all of one pod.
@@ -52,6 +57,8 @@ pub(crate) struct ContainerDriver {
     shared: Shared,
     /// Where libcontainer keeps its own records.
     records: PathBuf,
+    /// What a container can be given, as we have it ourselves.
+    possible: CapabilitySet,
     /// By name.
     running: BTreeMap<String, Running>,
 }
@@ -74,7 +81,9 @@ impl ContainerDriver {
     /// Makes what the pod's containers share, or takes it from `survivors`: what runs of a pod whose supervisor and keeper
     /// were killed together.
     pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox, survivors: &[Survivor]) -> io::Result<Self> {
+        let possible = rustix::thread::capabilities(None)?.permitted;
         let driver = |files, shared| Self {
+            possible,
             sandbox: sandbox.clone(),
             group: Group::pod(&plan.uid),
             files,
@@ -84,22 +93,25 @@ impl ContainerDriver {
         };
         if let Some(survivor) = survivors.first()
             && let Ok(shared) = Shared::adopt(sandbox, survivor.pid)
-            && let Ok(files) = Files::take_over(pod, plan, survivors)
+            && let Ok(files) = Files::take_over(pod, plan, survivors, shares(plan))
         {
             return Ok(driver(files, shared));
         }
         let group = Group::pod(&plan.uid);
         group.kill();
         group.remove();
+        group.make(&sandbox.resources)?;
         let records = pod.join("run/oci");
         let _none = fs::remove_dir_all(&records);
         fs::create_dir_all(&records)?;
-        let files = Files::new(pod)?;
-        Ok(driver(files, Shared::make(sandbox)?))
+        let files = Files::new(pod, shares(plan))?;
+        Ok(driver(files, Shared::make(sandbox, &group)?))
     }
 
     fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
+        self.check_capabilities(confinement)?;
         let (root, binds) = self.files.build(confinement)?;
+        let group = self.group.container(&confinement.container);
         let user = users::resolve(command, confinement, &root)?;
         let bundle = self.files.bundle(&confinement.container);
         let shared_memory = self.files.shared_memory();
@@ -108,8 +120,9 @@ impl ContainerDriver {
             binds,
             shared_memory: Some(&shared_memory).filter(|_| !self.sandbox.host_ipc).map(PathBuf::as_path),
             namespaces: self.namespaces(),
-            cgroup: &self.group.container(&confinement.container).absolute(),
-            unified_cgroups: cgroup::unified_only(),
+            cgroup: &group.absolute(),
+            cgroups: self.cgroups(&group)?,
+            possible: self.possible,
             devices: if confinement.privileged { machine_devices() } else { Vec::new() },
         };
         let specification = spec::container(command, confinement, &user, &place);
@@ -135,15 +148,27 @@ impl ContainerDriver {
         }
     }
 
+    /// A privileged container gets what there is; one that names what it needs gets that or nothing.
+    fn check_capabilities(&self, confinement: &Confinement) -> io::Result<()> {
+        let lacks = |name: &&String| !self.possible.contains(capability_set(std::slice::from_ref(*name)));
+        match confinement.capabilities.iter().find(lacks).filter(|_| !confinement.privileged) {
+            Some(name) => Err(io::Error::other(format!("this node does not hold {name} itself, and cannot give it"))),
+            None => Ok(()),
+        }
+    }
+
     fn builder(&self, confinement: &Confinement, stdio: Stdio) -> io::Result<ContainerBuilder> {
         let kept = if confinement.privileged {
             spec::ALL_CAPABILITIES.map(str::to_owned).to_vec()
         } else {
             confinement.capabilities.clone()
         };
-        let filters = match confinement.seccomp && !confinement.privileged {
-            true => seccomp::programs(&kept)?,
-            false => Vec::new(),
+        let filters = match &confinement.seccomp_profile {
+            _ if confinement.privileged => Vec::new(),
+            Some(text) => profile::filters(text)
+                .map_err(|error| io::Error::other(format!("the seccomp profile cannot be used: {error}")))?,
+            None if confinement.seccomp => seccomp::programs(&kept)?,
+            None => Vec::new(),
         };
         let terminal = matches!(stdio, Stdio::Terminal(_));
         let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal };
@@ -162,10 +187,18 @@ impl ContainerDriver {
         let mut namespaces = self.shared.paths();
         namespaces.push(("mount", String::new()));
         namespaces.push(("cgroup", String::new()));
-        if !self.sandbox.host_pid {
+        if !self.sandbox.host_pid && !self.shared.of_processes() {
             namespaces.push(("pid", String::new()));
         }
         namespaces
+    }
+
+    fn cgroups(&self, group: &Group) -> io::Result<Cgroups> {
+        if cgroup::unified_only() {
+            return Ok(Cgroups::Unified);
+        }
+        let views = group.views();
+        Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 
     fn name_of(&self, pid: Pid) -> Option<String> {
@@ -197,7 +230,7 @@ impl Driver for ContainerDriver {
         let confinement = confinement(command)?;
         let running =
             self.running.get(&confinement.container).ok_or_else(|| io::Error::other("the container does not run"))?;
-        let mut process = spec::process(command, confinement, &running.user, argv);
+        let mut process = spec::process(command, confinement, &running.user, argv, self.possible);
         if let (Stdio::Terminal(_), Some(environment)) = (&stdio, process["env"].as_array_mut())
             && !command.env.iter().any(|(name, _)| name == "TERM")
         {
@@ -259,6 +292,15 @@ fn confinement(command: &Command) -> io::Result<&Confinement> {
         .confinement
         .as_deref()
         .ok_or_else(|| io::Error::other("the plan does not say how the container is confined"))
+}
+
+/// Whether any container's mounts are to reach the machine.
+fn shares(plan: &PodPlan) -> bool {
+    let commands = plan.containers.iter().filter_map(|container| match &container.launch {
+        Launch::Ready(command) => command.confinement.as_deref(),
+        Launch::Withheld { .. } => None,
+    });
+    commands.map(Confinement::propagation).max() == Some(Propagation::Bidirectional)
 }
 
 fn spawned(pid: Pid) -> Spawned {

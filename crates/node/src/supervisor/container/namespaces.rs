@@ -14,6 +14,10 @@ use rustix::{
 };
 use sluice_netlink::{Cable, Links};
 
+use super::{
+    super::kernel::{self, Fork},
+    cgroup::Group,
+};
 use crate::confinement::{PodNetwork, Sandbox};
 
 /// The name of the link inside a pod.
@@ -30,7 +34,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Makes the namespaces and the pod's end of the network, and comes back to the machine's own.
-    pub(super) fn make(sandbox: &Sandbox) -> io::Result<Self> {
+    pub(super) fn make(sandbox: &Sandbox, group: &Group) -> io::Result<Self> {
         let kinds = kinds(sandbox);
         let home: Vec<(LinkNameSpaceType, File)> =
             kinds.iter().map(|kind| Ok((kind.link, own(kind.file)?))).collect::<io::Result<_>>()?;
@@ -42,19 +46,30 @@ impl Shared {
             // Staying in a pod's namespaces would be wrong for everything that follows.
             move_into_link_name_space(namespace.as_fd(), Some(*kind))?;
         }
-        let (held, mut there) = inside?;
+        let (mut held, mut there) = inside?;
         if let (Some(network), Some(here), Some(there)) = (&sandbox.network, &mut here, &mut there) {
             connect(network, &held, here, there)?;
+        }
+        if shares_processes(sandbox) {
+            held.push(("pid", processes(group)?));
         }
         Ok(Self { held })
     }
 
     /// Takes hold of those that a running container of the pod is in: whoever made them is gone.
     pub(super) fn adopt(sandbox: &Sandbox, pid: Pid) -> io::Result<Self> {
-        let of_container = |kind: &Kind| -> io::Result<_> {
-            Ok((kind.name, File::open(format!("/proc/{}/ns/{}", pid.as_raw_nonzero(), kind.file))?))
+        let of_container = |name: &'static str, file: &str| -> io::Result<_> {
+            Ok((name, File::open(format!("/proc/{}/ns/{file}", pid.as_raw_nonzero()))?))
         };
-        Ok(Self { held: kinds(sandbox).iter().map(of_container).collect::<io::Result<_>>()? })
+        let kinds = kinds(sandbox).into_iter().map(|kind| (kind.name, kind.file));
+        let processes = shares_processes(sandbox).then_some(("pid", "pid"));
+        let held = kinds.chain(processes).map(|(name, file)| of_container(name, file));
+        Ok(Self { held: held.collect::<io::Result<_>>()? })
+    }
+
+    /// Whether containers see each other's processes.
+    pub(super) fn of_processes(&self) -> bool {
+        self.held.iter().any(|(kind, _)| *kind == "pid")
     }
 
     /// Kinds, as OCI calls them, and where libcontainer finds them.
@@ -115,6 +130,28 @@ fn furnish(sandbox: &Sandbox, kinds: &[Kind]) -> io::Result<Furnished> {
 }
 
 const LOOPBACK: u32 = 1;
+fn shares_processes(sandbox: &Sandbox) -> bool {
+    sandbox.share_pids && !sandbox.host_pid
+}
+
+/// No container has such a name.
+const FIRST_PROCESS: &str = "_first";
+
+/// A namespace of processes for a whole pod. Its first process ends with the pod's control group: with it, all others end.
+fn processes(group: &Group) -> io::Result<File> {
+    let home = own("pid")?;
+    unshare(UnshareFlags::NEWPID)?;
+    let forked = kernel::fork();
+    if let Ok(Fork::Child) = forked {
+        let _nameless = rustix::thread::set_name(c"sluice-first");
+        kernel::rest_for_good();
+    }
+    // Containers that are started from here on begin elsewhere again.
+    move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+    let Fork::Parent(first) = forked? else { unreachable!("the child rests for good") };
+    group.container(FIRST_PROCESS).take(first)?;
+    File::open(format!("/proc/{}/ns/pid", first.as_raw_nonzero()))
+}
 
 fn connect(network: &PodNetwork, held: &[(&str, File)], here: &mut Links, there: &mut Links) -> io::Result<()> {
     let namespace = held.iter().find(|(kind, _)| *kind == "network").map(|(_, file)| file.as_fd());

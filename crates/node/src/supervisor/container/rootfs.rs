@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -14,16 +14,20 @@ use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-        UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive,
-        mount_change, mount_remount, move_mount, open_tree, unmount,
+        UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change,
+        mount_remount, move_mount, open_tree, unmount,
     },
     process::Pid,
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
 };
 
-use super::{Survivor, spec::Bind};
+use super::{
+    Survivor,
+    spec::Bind,
+    volumes::{Volumes, anonymous, memory_place},
+};
 use crate::{
-    confinement::{Confinement, MemoryDisk, Mount, Root},
+    confinement::{Confinement, Root},
     plan::{Command, Launch, PodPlan},
 };
 
@@ -65,12 +69,13 @@ const MACHINERY: [&str; 24] = [
 #[derive(Debug)]
 pub(super) struct Files {
     pod: PathBuf,
+    volumes: Volumes,
 }
 
 impl Files {
     /// The process must be [`seclude`]d.
-    pub(super) fn new(pod: &Path) -> io::Result<Self> {
-        let files = Self { pod: pod.to_owned() };
+    pub(super) fn new(pod: &Path, shared: bool) -> io::Result<Self> {
+        let files = Self { pod: pod.to_owned(), volumes: Volumes::new(pod, shared)? };
         memory_disk(&files.shared_memory(), SHARED_MEMORY)?;
         memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
         Ok(files)
@@ -78,8 +83,8 @@ impl Files {
 
     /// What survivors have in memory is shared with whoever is started beside them, as before. The process must be
     /// [`seclude`]d.
-    pub(super) fn take_over(pod: &Path, plan: &PodPlan, survivors: &[Survivor]) -> io::Result<Self> {
-        let files = Self { pod: pod.to_owned() };
+    pub(super) fn take_over(pod: &Path, plan: &PodPlan, survivors: &[Survivor], shared: bool) -> io::Result<Self> {
+        let files = Self { pod: pod.to_owned(), volumes: Volumes::new(pod, shared)? };
         memory_disk(&files.scratch(), MACHINE_SCRATCH)?;
         for survivor in survivors {
             let container = plan.containers.iter().find(|container| container.name == survivor.container);
@@ -89,7 +94,7 @@ impl Files {
             };
             let in_memory = confinement.mounts.iter().filter(|mount| mount.memory.is_some() && !mount.read_only);
             let whole = in_memory.filter(|mount| mount.sub_path.is_none());
-            let disks = whole.map(|mount| (files.memory_place(&mount.source), mount.target.as_path()));
+            let disks = whole.map(|mount| (memory_place(pod, &mount.source), mount.target.as_path()));
             for (place, target) in disks.chain([(files.shared_memory(), Path::new("/dev/shm"))]) {
                 if !mounts_below(&place).contains(&place) {
                     fs::create_dir_all(&place)?;
@@ -103,6 +108,16 @@ impl Files {
 
     pub(super) fn shared_memory(&self) -> PathBuf {
         self.pod.join("run/shm")
+    }
+
+    /// An empty directory with a place for each of these hierarchies of control groups.
+    pub(super) fn cgroups(&self, views: &[(String, PathBuf)]) -> io::Result<PathBuf> {
+        let place = self.pod.join("run/cgroup");
+        if !mounts_below(&place).contains(&place) {
+            memory_disk(&place, "mode=755,size=64k")?;
+            views.iter().try_for_each(|(name, _)| fs::create_dir(place.join(name)))?;
+        }
+        Ok(place)
     }
 
     fn scratch(&self) -> PathBuf {
@@ -127,22 +142,21 @@ impl Files {
                 overlay(layers, &changes, &root)?;
             }
         }
-        let sources = bundle.join("mounts");
-        let binds = confinement.mounts.iter().enumerate();
-        let binds: io::Result<Vec<Bind>> = binds
-            .map(|(number, mount)| {
-                let source = self.source(mount, &sources.join(number.to_string()))?;
-                Ok(Bind { source, target: mount.target.clone(), read_only: mount.read_only })
-            })
-            .collect();
-        Ok((root, binds?))
+        let mut binds = self.volumes.binds(confinement, &bundle.join("mounts"))?;
+        binds.extend(anonymous(confinement, &root, &bundle.join("volumes"))?);
+        Ok((root, binds))
     }
 
     /// Takes away what [`Files::build`] has made. The mounts go when nobody uses them any more.
     pub(super) fn remove(&self, container: &str) {
         let bundle = self.bundle(container);
+        let points = mounts_below(&bundle);
+        // What a container has mounted for the machine stays there: nothing that is done here reaches so far.
+        for point in &points {
+            let _alone = mount_change(point, MountPropagationFlags::PRIVATE);
+        }
         // The kernel lists them in the order in which they were made.
-        for point in mounts_below(&bundle).into_iter().rev() {
+        for point in points.into_iter().rev() {
             let _gone = unmount(&point, UnmountFlags::DETACH);
         }
         for leftover in [bundle, self.scratch().join(container)] {
@@ -164,56 +178,6 @@ impl Files {
             }
         }
         Ok(())
-    }
-
-    /// Where the content of a mount lies. What a container could have replaced by a link is looked up once, beneath its
-    /// volume, and held by a mount of its own from then on.
-    fn source(&self, wanted: &Mount, held: &Path) -> io::Result<PathBuf> {
-        let base = match wanted.memory {
-            None => wanted.source.clone(),
-            Some(disk) => self.memory_volume(&wanted.source, disk)?,
-        };
-        let Some(sub_path) = &wanted.sub_path else { return Ok(base) };
-        let found = self.beneath(&base, sub_path)?;
-        hold(&found, held)?;
-        Ok(held.to_owned())
-    }
-
-    fn memory_place(&self, name: &Path) -> PathBuf {
-        self.pod.join("run/memory").join(name.file_name().unwrap_or_default())
-    }
-
-    fn memory_volume(&self, name: &Path, disk: MemoryDisk) -> io::Result<PathBuf> {
-        let place = self.memory_place(name);
-        if !mounts_below(&place).contains(&place) {
-            let size = disk.limit_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-            memory_disk(&place, &format!("mode=1777{size}"))?;
-        }
-        Ok(place)
-    }
-
-    /// Opens `path` below `base`, made first if it is not there, without ever following a link out of `base`.
-    fn beneath(&self, base: &Path, path: &Path) -> io::Result<OwnedFd> {
-        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let directory = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-        let root = rustix::fs::open(base, directory, Mode::empty())?;
-        match openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags) {
-            Err(rustix::io::Errno::NOENT) => {}
-            found => return found.map_err(|error| named(path, &error.into())),
-        }
-        let mut here = root.try_clone()?;
-        let mut walked = PathBuf::new();
-        for part in path.components() {
-            let std::path::Component::Normal(part) = part else { continue };
-            walked.push(part);
-            match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(named(path, &error.into())),
-            }
-            here =
-                openat2(&root, &walked, directory, Mode::empty(), flags).map_err(|error| named(path, &error.into()))?;
-        }
-        Ok(here)
     }
 }
 
@@ -318,32 +282,14 @@ fn overlay_at_once(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::
     Ok(mount("sluice", target, "overlay", MountFlags::empty(), options.as_c_str())?)
 }
 
-fn memory_disk(place: &Path, options: &str) -> io::Result<()> {
+pub(super) fn memory_disk(place: &Path, options: &str) -> io::Result<()> {
     fs::create_dir_all(place)?;
     let options = std::ffi::CString::new(options)?;
     Ok(mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
 }
 
-/// Mounts an open file or directory onto a place that only we know.
-fn hold(found: &OwnedFd, place: &Path) -> io::Result<()> {
-    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode);
-    match kind {
-        rustix::fs::FileType::Directory => fs::create_dir_all(place)?,
-        _ => {
-            fs::create_dir_all(place.parent().unwrap_or(place))?;
-            fs::File::create(place)?;
-        }
-    }
-    let source = format!("/proc/self/fd/{}", found.as_raw_fd());
-    Ok(mount_bind_recursive(source, place)?)
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("subPath `{}` cannot be used: {error}", path.display()))
-}
-
 /// Mount points at or below a directory, in the order in which they were made.
-fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     text.lines().filter_map(mount_point).filter(|point| point.starts_with(directory)).collect()
 }
@@ -394,24 +340,5 @@ mod tests {
             select_disks(mountinfo, Path::new("/data")),
             [PathBuf::from("/home"), PathBuf::from("/mnt/my disk")]
         );
-    }
-
-    #[test]
-    fn a_link_in_a_volume_leads_nowhere_else() {
-        let volume = tempfile::tempdir().expect("a directory");
-        fs::create_dir(volume.path().join("data")).expect("a directory");
-        std::os::unix::fs::symlink("/etc", volume.path().join("etc")).expect("a link");
-        std::os::unix::fs::symlink("../../../..", volume.path().join("up")).expect("a link");
-        let files = Files { pod: volume.path().to_owned() };
-        let lead = |path: &str| {
-            let found = files.beneath(volume.path(), Path::new(path))?;
-            fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
-        };
-        assert_eq!(lead("data").expect("a directory"), volume.path().join("data"));
-        assert_eq!(lead("up").expect("the volume itself"), volume.path());
-        assert_eq!(lead("../data").expect("a directory"), volume.path().join("data"));
-        assert_eq!(lead("new/below").expect("a new directory"), volume.path().join("new/below"));
-        // `/etc` means the volume's own, which is not there.
-        assert!(lead("etc/passwd").is_err());
     }
 }

@@ -1,11 +1,13 @@
 //! The OCI runtime specification of a container, as JSON. Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 
+use super::{cgroup::cpu_weight, executor::capability_set};
 use crate::{
-    confinement::{CPU_PERIOD_US, Confinement, Resources},
+    confinement::{CPU_PERIOD_US, Confinement, Propagation, Resources},
     plan::Command,
 };
 
@@ -27,16 +29,44 @@ pub(super) struct Place<'a> {
     /// Kinds of namespaces and where they are held; an empty path makes a new one.
     pub(super) namespaces: Vec<(&'static str, String)>,
     pub(super) cgroup: &'a str,
-    /// The one hierarchy of cgroup v2, which can be shown read-only.
-    pub(super) unified_cgroups: bool,
+    pub(super) cgroups: Cgroups,
+    /// What this node may do itself, so that it can hand it on.
+    pub(super) possible: CapabilitySet,
     pub(super) devices: Vec<Value>,
+}
+
+/// What a container sees of its control groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cgroups {
+    /// The one hierarchy of version 2.
+    Unified,
+    /// A directory with a place for each of these hierarchies of version 1.
+    Several { directory: PathBuf, views: Vec<(String, PathBuf)> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bind {
-    pub(super) source: std::path::PathBuf,
-    pub(super) target: std::path::PathBuf,
-    pub(super) read_only: bool,
+    pub(super) source: PathBuf,
+    pub(super) target: PathBuf,
+    pub(super) access: Access,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Full,
+    ReadOnly,
+    /// With everything that is mounted below it.
+    AllReadOnly,
+}
+
+impl Access {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &["rbind", "rw"],
+            Self::ReadOnly => &["rbind", "ro"],
+            Self::AllReadOnly => &["rbind", "ro", "rro"],
+        }
+    }
 }
 
 /// What of `/proc` and `/sys` tells about the machine rather than the container.
@@ -53,6 +83,8 @@ const MASKED: [&str; 10] = [
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub(super) const ALL_CAPABILITIES: [&str; 41] = [
     "CAP_AUDIT_CONTROL",
@@ -106,9 +138,13 @@ pub(super) fn container(command: &Command, confinement: &Confinement, user: &Use
     let mut linux = json!({
         "namespaces": namespaces.collect::<Vec<_>>(),
         "cgroupsPath": place.cgroup,
-        "resources": resources(&confinement.resources, confinement.privileged),
-        // Nothing that a container mounts reaches the machine.
-        "rootfsPropagation": "slave",
+        "resources": resources(&confinement.resources, confinement.privileged, place.cgroups == Cgroups::Unified),
+        "rootfsPropagation": match confinement.propagation() {
+            Propagation::None => "private",
+            Propagation::HostToContainer => "slave",
+            // Shared within the container; only what is held as shared with the machine reaches it.
+            Propagation::Bidirectional => "shared",
+        },
     });
     if confinement.privileged {
         linux["devices"] = Value::Array(place.devices.clone());
@@ -120,15 +156,21 @@ pub(super) fn container(command: &Command, confinement: &Confinement, user: &Use
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": place.root, "readonly": confinement.read_only_root },
-        "process": process(command, confinement, user, &command.argv),
+        "process": process(command, confinement, user, &command.argv, place.possible),
         "mounts": mounts(confinement, place),
         "linux": linux,
     })
 }
 
 /// A process of a container: its first, or a later one.
-pub(super) fn process(command: &Command, confinement: &Confinement, user: &User, argv: &[String]) -> Value {
-    let held = held_capabilities(confinement);
+pub(super) fn process(
+    command: &Command,
+    confinement: &Confinement,
+    user: &User,
+    argv: &[String],
+    possible: CapabilitySet,
+) -> Value {
+    let held = held_capabilities(confinement, possible);
     json!({
         "terminal": false,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
@@ -143,9 +185,10 @@ pub(super) fn process(command: &Command, confinement: &Confinement, user: &User,
 /// What a process holds until its filter is in place. Without `no_new_privs` the kernel takes a filter only from somebody
 /// with `CAP_SYS_ADMIN`, and takes capabilities out of the bounding set only for somebody with `CAP_SETPCAP`: both are held
 /// for the moment, and given up just before the program starts.
-fn held_capabilities(confinement: &Confinement) -> Vec<String> {
+fn held_capabilities(confinement: &Confinement, possible: CapabilitySet) -> Vec<String> {
     if confinement.privileged {
-        return ALL_CAPABILITIES.map(str::to_owned).to_vec();
+        let all = ALL_CAPABILITIES.map(str::to_owned).into_iter();
+        return all.filter(|name| possible.contains(capability_set(std::slice::from_ref(name)))).collect();
     }
     let mut held = confinement.capabilities.clone();
     for needed in ["CAP_SYS_ADMIN", "CAP_SETPCAP"] {
@@ -168,24 +211,39 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
                 "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys] }),
     ];
-    if place.unified_cgroups {
-        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-                            "options": ["nosuid", "noexec", "nodev", "relatime", sys] }));
+    match &place.cgroups {
+        Cgroups::Unified => {
+            mounts.push(json!({ "destination": CGROUPS, "type": "cgroup", "source": "cgroup",
+                                "options": ["nosuid", "noexec", "nodev", "relatime", sys] }));
+        }
+        Cgroups::Several { directory, views } => {
+            let options = ["bind", "nosuid", "noexec", "nodev"];
+            mounts.push(json!({ "destination": CGROUPS, "type": "bind", "source": directory,
+                                "options": options.iter().chain(&["ro"]).collect::<Vec<_>>() }));
+            mounts.extend(views.iter().map(|(name, group)| {
+                json!({ "destination": format!("{CGROUPS}/{name}"), "type": "bind", "source": group,
+                        "options": options.iter().chain(&[sys]).collect::<Vec<_>>() })
+            }));
+        }
     }
     if let Some(shared) = place.shared_memory {
         mounts.push(json!({ "destination": "/dev/shm", "type": "bind", "source": shared, "options": ["rbind", "rw"] }));
     }
-    mounts.extend(place.binds.iter().map(|bind| {
-        let access = if bind.read_only { "ro" } else { "rw" };
-        json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": ["rbind", access] })
+    // What lies below another mount comes after it.
+    let mut binds: Vec<&Bind> = place.binds.iter().collect();
+    binds.sort_by_key(|bind| bind.target.components().count());
+    mounts.extend(binds.into_iter().map(|bind| {
+        json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": bind.access.options() })
     }));
     mounts
 }
 
-fn resources(resources: &Resources, privileged: bool) -> Value {
+fn resources(resources: &Resources, privileged: bool, unified: bool) -> Value {
     let mut cpu = json!({});
-    if let Some(shares) = resources.cpu_shares {
-        cpu["shares"] = json!(shares);
+    match resources.cpu_shares {
+        // Version 2 has weights, which libcontainer would reckon by the older formula.
+        Some(shares) if !unified => cpu["shares"] = json!(shares),
+        _ => {}
     }
     if let Some(quota) = resources.cpu_quota_us {
         cpu["quota"] = json!(quota);
@@ -197,6 +255,14 @@ fn resources(resources: &Resources, privileged: bool) -> Value {
     }
     if let Some(limit) = resources.pids {
         all["pids"] = json!({ "limit": limit });
+    }
+    if unified {
+        // A container that lost one of its processes for want of memory is worth no more than one that ended.
+        let mut files = json!({ "memory.oom.group": "1" });
+        if let Some(shares) = resources.cpu_shares {
+            files["cpu.weight"] = json!(cpu_weight(shares).to_string());
+        }
+        all["unified"] = files;
     }
     all
 }
@@ -220,16 +286,64 @@ mod tests {
     }
 
     fn place() -> Place<'static> {
-        let bind = Bind { source: "/pods/1/hosts".into(), target: "/etc/hosts".into(), read_only: true };
+        let bind = Bind { source: "/pods/1/hosts".into(), target: "/etc/hosts".into(), access: Access::ReadOnly };
         Place {
             root: Path::new("/pods/1/root"),
             binds: vec![bind],
             shared_memory: Some(Path::new("/pods/1/shm")),
             namespaces: vec![("pid", String::new()), ("network", "/proc/9/fd/4".to_owned())],
             cgroup: "/sluice/pod1/web",
-            unified_cgroups: false,
+            cgroups: Cgroups::Several {
+                directory: "/pods/1/cgroup".into(),
+                views: vec![("cpu".to_owned(), "/sys/fs/cgroup/cpu/sluice/pod1/web".into())],
+            },
+            possible: CapabilitySet::all(),
             devices: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_privileged_container_gets_what_the_node_has() {
+        let user = User { uid: 0, gid: 0, groups: Vec::new() };
+        let confinement = Confinement { privileged: true, ..confinement() };
+        let possible = CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
+        let spec = container(&command(), &confinement, &user, &Place { possible, ..place() });
+        assert_eq!(spec["process"]["capabilities"]["bounding"], json!(["CAP_CHOWN", "CAP_SYS_ADMIN"]));
+    }
+
+    #[test]
+    fn version_2_has_weights_and_ends_a_container_as_a_whole() {
+        let user = User { uid: 0, gid: 0, groups: Vec::new() };
+        let spec = container(&command(), &confinement(), &user, &Place { cgroups: Cgroups::Unified, ..place() });
+        let resources = &spec["linux"]["resources"];
+        assert_eq!(resources["unified"], json!({ "memory.oom.group": "1", "cpu.weight": "17" }));
+        assert_eq!(resources["cpu"], json!({ "quota": 20000, "period": 100_000 }));
+    }
+
+    #[test]
+    fn a_container_sees_its_control_groups_and_changes_none() {
+        let user = User { uid: 0, gid: 0, groups: Vec::new() };
+        let options = |confinement: &Confinement| {
+            let spec = container(&command(), confinement, &user, &place());
+            let mounts = spec["mounts"].as_array().expect("mounts").clone();
+            let found = mounts.into_iter().find(|mount| mount["destination"] == "/sys/fs/cgroup/cpu");
+            found.expect("a mount")["options"].clone()
+        };
+        assert_eq!(options(&confinement()), json!(["bind", "nosuid", "noexec", "nodev", "ro"]));
+        let privileged = Confinement { privileged: true, ..confinement() };
+        assert_eq!(options(&privileged), json!(["bind", "nosuid", "noexec", "nodev", "rw"]));
+    }
+
+    #[test]
+    fn mounts_reach_as_far_as_the_farthest_of_them() {
+        let user = User { uid: 0, gid: 0, groups: Vec::new() };
+        let propagation = |wish: &str| {
+            let mount = json!({ "source": "/a", "target": "/b", "propagation": wish });
+            let mounts = vec![serde_json::from_value(mount).expect("a mount")];
+            let confinement = Confinement { mounts, ..confinement() };
+            container(&command(), &confinement, &user, &place())["linux"]["rootfsPropagation"].clone()
+        };
+        assert_eq!(["none", "hostToContainer", "bidirectional"].map(propagation), ["private", "slave", "shared"]);
     }
 
     #[test]

@@ -45,7 +45,9 @@ fn choose(command: &Command, confinement: &Confinement, passwd: &str, group: &st
     };
     let own_name = entry.as_ref().and_then(|entry| entry.first().copied()).unwrap_or_default();
     let memberships = group.lines().map(fields).filter(|line| {
-        !own_name.is_empty() && line.get(3).is_some_and(|members| members.split(',').any(|member| member == own_name))
+        !confinement.own_groups_only
+            && !own_name.is_empty()
+            && line.get(3).is_some_and(|members| members.split(',').any(|member| member == own_name))
     });
     let mut groups: Vec<u32> =
         memberships.filter_map(|line| number(&line, 2)).chain(confinement.groups.clone()).collect();
@@ -74,6 +76,18 @@ mod tests {
         let found = choose(&command, &confinement, PASSWD, GROUP);
         let expected = expected.map(|(uid, gid, groups)| User { uid, gid, groups: groups.to_vec() });
         assert_eq!(found, expected.map_err(str::to_owned), "{image_user} {uid:?}");
+    }
+
+    #[test]
+    fn a_strict_pod_has_the_groups_of_its_manifest_alone() {
+        let command = serde_json::json!({ "argv": ["a"], "env": [], "dir": "/" });
+        let confinement = serde_json::json!({
+            "container": "c", "root": "machine", "imageUser": "nginx", "groups": [7], "ownGroupsOnly": true,
+        });
+        let command = serde_json::from_value(command).expect("a command");
+        let confinement = serde_json::from_value(confinement).expect("a confinement");
+        let found = choose(&command, &confinement, PASSWD, GROUP).expect("a user");
+        assert_eq!(found, User { uid: 101, gid: 102, groups: vec![7] });
     }
 
     #[test]
