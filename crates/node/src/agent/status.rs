@@ -212,7 +212,9 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 fn phase(observed: &Observed<'_>, apps: &[ContainerStatus]) -> &'static str {
-    let Some(state) = observed.state else { return "Pending" };
+    let Some(state) = observed.state else {
+        return if observed.deadline_exceeded { "Failed" } else { "Pending" };
+    };
     let of = |kind: fn(&ContainerState) -> bool| apps.iter().filter(|app| app.state.as_ref().is_some_and(kind)).count();
     let ended = of(|state| state.terminated.is_some());
     if state.finished {

@@ -1,6 +1,12 @@
 //! What a pod says of itself where something is not as it should be: reasons, messages and events as any node has them.
 
-use kube::api::{Patch, PatchParams};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use kube::api::{DeleteParams, Patch, PatchParams};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -16,8 +22,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         last_words_are_told,
         a_part_of_a_volume_is_found,
         a_hook_that_fails_is_told,
+        hooks_ask_and_sleep,
         the_environment_is_filled_in_order,
         a_status_says_what_was_given,
+        a_pod_that_cannot_start_says_that_it_waits_and_ends_in_time,
     )
 }
 
@@ -88,6 +96,9 @@ async fn images_that_cannot_be_had_say_why() {
     cluster.until("never", "refused", |pod| waiting(pod) == ("ErrImageNeverPull", text)).await;
     cluster.until_event("never", &format!("ErrImageNeverPull: {text}")).await;
     cluster.until_event("never", "Failed: Error: ErrImageNeverPull").await;
+    cluster.create("idle", pod("host", "IfNotPresent"), json!({})).await;
+    cluster.until("idle", "refused", |pod| waiting(pod).0 == "CreateContainerError").await;
+    cluster.until_event("idle", "Failed: Error: no command specified").await;
     let prefix = "Back-off pulling image \"registry.test/web:1\": ErrImagePull: no process image";
     let patient = |pod: &Value| waiting(pod).0 == "ImagePullBackOff" && waiting(pod).1.starts_with(prefix);
     cluster.until("gone", "patient", patient).await;
@@ -174,6 +185,31 @@ async fn a_hook_that_fails_is_told() {
     cluster.end().await;
 }
 
+async fn hooks_ask_and_sleep() {
+    let cluster = Cluster::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let asked = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().expect("a hook");
+        let mut request = [0; 4096];
+        let length = stream.read(&mut request).expect("a request");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("a reader");
+        String::from_utf8_lossy(&request[..length]).to_lowercase()
+    });
+    let headers = json!([{"name": "X-Who", "value": "web"}]);
+    let get = json!({"httpGet": {"host": "127.0.0.1", "port": port, "path": "up", "httpHeaders": headers}});
+    let hooks = json!({"postStart": get, "preStop": {"sleep": {"seconds": 1}}});
+    cluster.run("web", "exec sleep 1000", json!({"containers": [{"lifecycle": hooks}]})).await;
+    let request = asked.await.expect("a request");
+    assert!(request.starts_with("get /up ") && request.contains("x-who: web"), "{request}");
+    cluster.until_ready("web").await;
+    let told = Instant::now();
+    cluster.delete("web", DeleteParams::default()).await;
+    cluster.until("web", "gone", Value::is_null).await;
+    assert!(told.elapsed() >= Duration::from_secs(1), "it slept before it was stopped");
+    cluster.end().await;
+}
+
 async fn the_environment_is_filled_in_order() {
     let cluster = Cluster::start().await;
     let service = json!({"metadata": {"name": "db"}, "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 5432}]}});
@@ -219,5 +255,21 @@ async fn a_status_says_what_was_given() {
     cluster.pods().patch_status("web", &PatchParams::default(), &Patch::Strategic(open)).await.expect("a patch");
     let pod = cluster.until_ready("web").await;
     assert_eq!(condition(&pod, "example.com/lb"), "True");
+    cluster.end().await;
+}
+
+async fn a_pod_that_cannot_start_says_that_it_waits_and_ends_in_time() {
+    let cluster = Cluster::start().await;
+    let more = json!({
+        "activeDeadlineSeconds": 2, "volumes": [{"name": "conf", "configMap": {"name": "none"}}],
+        "containers": [{"volumeMounts": [{"name": "conf", "mountPath": "/conf"}]}],
+    });
+    cluster.run("web", "exit 0", more).await;
+    let pod = cluster.until("web", "waiting", |pod| waiting(pod).0 == "ContainerCreating").await;
+    assert_eq!((&pod["status"]["phase"], condition(&pod, "PodReadyToStartContainers")), (&json!("Pending"), "False"));
+    assert!(pod["status"]["startTime"].is_string());
+    let pod = cluster.until("web", "over", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+    cluster.until_event("web", "FailedMount").await;
     cluster.end().await;
 }

@@ -194,7 +194,15 @@ impl Worker {
             self.probing.clear();
             return Ok(Next::Wait(IDLE));
         }
-        self.ensure_running().await?;
+        if let Err(error) = self.ensure_running().await {
+            // Events tell what keeps it from starting; the status tells that it waits, or has waited too long. That of a
+            // rejected pod says so already.
+            if !matches!(error, SyncError::Rejected) {
+                self.give_up_if_overdue()?;
+                self.report().await?;
+            }
+            return Err(error);
+        }
         self.feel_pulse().await?;
         let wait = self.refresh().await?;
         let wait = self.end_if_overdue().await?.map_or(wait, |left| left.min(wait));

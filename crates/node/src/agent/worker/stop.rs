@@ -84,21 +84,38 @@ impl Worker {
 
     /// Ends a pod whose `activeDeadlineSeconds` are over; how long they last otherwise.
     pub(super) async fn end_if_overdue(&mut self) -> Result<Option<Duration>, SyncError> {
-        let Some(limit) = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds) else { return Ok(None) };
-        let status = self.reported.as_ref().or(self.pod.status.as_ref());
-        let Some(start) = status.and_then(|status| status.start_time.as_ref()) else { return Ok(None) };
-        let active = Timestamp::now().duration_since(start.0).unsigned_abs();
-        let left = Duration::from_secs(limit.max(0).unsigned_abs()).saturating_sub(active);
+        let Some(left) = self.active_left() else { return Ok(None) };
         if !left.is_zero() || self.finished() || self.is_stopping() {
             return Ok(Some(left).filter(|left| !left.is_zero()));
         }
         let Some(link) = &self.link else { return Ok(None) };
         let grace_seconds = self.plan.as_ref().map_or(0, |plan| plan.grace_seconds);
         link.call(Request::Stop { grace_seconds }).await?;
+        self.fail_for_its_deadline()?;
+        Ok(None)
+    }
+
+    /// The same for a pod that nothing of has ever run.
+    pub(super) fn give_up_if_overdue(&mut self) -> Result<(), SyncError> {
+        let overdue = self.active_left().is_some_and(|left| left.is_zero());
+        if overdue && self.plan.is_none() && !self.memory.deadline_exceeded {
+            self.fail_for_its_deadline()?;
+        }
+        Ok(())
+    }
+
+    /// How much of `activeDeadlineSeconds` is left.
+    fn active_left(&self) -> Option<Duration> {
+        let limit = self.pod.spec.as_ref()?.active_deadline_seconds?;
+        let status = self.reported.as_ref().or(self.pod.status.as_ref())?;
+        let active = Timestamp::now().duration_since(status.start_time.as_ref()?.0).unsigned_abs();
+        Some(Duration::from_secs(limit.max(0).unsigned_abs()).saturating_sub(active))
+    }
+
+    fn fail_for_its_deadline(&mut self) -> Result<(), SyncError> {
         self.context.event(&self.pod, DEADLINE_EXCEEDED, DEADLINE_MESSAGE);
         self.memory.deadline_exceeded = true;
-        self.remember()?;
-        Ok(None)
+        self.remember()
     }
 
     async fn tell_to_stop(&mut self) -> Result<(), SyncError> {
