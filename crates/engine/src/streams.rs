@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sluice_api::{Ending, PodStreams, PortStream, Session, SessionOptions, StreamError, StreamFuture};
 use sluice_node::{Ended, StreamOpener, StreamWish, Streams};
-use tokio::net::TcpStream;
 
 /// The API starts before the node: until the node is there, nothing runs.
 #[derive(Default)]
@@ -41,18 +40,15 @@ impl PodStreams for NodeStreams {
 
     fn connect<'a>(&'a self, pod: &'a Value, port: u16) -> StreamFuture<'a, Result<PortStream, StreamError>> {
         Box::pin(async move {
+            let opener = self.opener.get().ok_or_else(|| StreamError::Failed("no node runs here".into()))?;
             let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-            if address.is_empty() {
-                return Err(StreamError::Failed("the pod has no address yet".into()));
-            }
-            match TcpStream::connect((address, port)).await {
-                Ok(stream) => {
-                    // Small pieces must not wait for more; without it they are only slower.
-                    let _ = stream.set_nodelay(true);
-                    Ok(Box::new(stream) as PortStream)
-                }
-                Err(error) => Err(StreamError::Failed(format!("failed to connect to {address}:{port}: {error}"))),
-            }
+            let address = address.parse().map_err(|_| StreamError::Failed("the pod has no address yet".into()))?;
+            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+            let stream = opener.connect(uid, address, port).await;
+            let stream = stream.map_err(|error| StreamError::Failed(error.to_string()))?;
+            // Small pieces must not wait for more; without it they are only slower.
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream) as PortStream)
         })
     }
 }

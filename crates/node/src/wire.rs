@@ -70,6 +70,17 @@ pub(crate) enum Request {
         container: String,
         streams: Streams,
     },
+    /// Hands over a TCP socket of the pod's own network, to be connected; nothing where the pod is on the machine's.
+    Socket {
+        family: Family,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Family {
+    V4,
+    V6,
 }
 
 /// Which streams a session wants.
@@ -96,6 +107,7 @@ pub(crate) enum End {
     Stderr,
     /// Takes input and sizes; gives output where no `Stdout` comes with it.
     Terminal,
+    Socket,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

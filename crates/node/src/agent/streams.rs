@@ -7,27 +7,31 @@ use std::{
     future::Future,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::{
     io::{AsyncRead, AsyncWriteExt as _, Interest, ReadBuf},
-    net::{UnixStream, unix::pipe},
+    net::{TcpSocket, TcpStream, UnixStream, unix::pipe},
 };
 
 use super::link;
 use crate::{
     pod_dir::PodDir,
-    wire::{self, Call, End, ExecOutcome, MAX_LINE_BYTES, Message, Outcome, Request},
+    wire::{self, Call, End, ExecOutcome, Family, MAX_LINE_BYTES, Message, Outcome, Request},
 };
 
 /// Three streams, or a terminal and its output.
 const MAX_ENDS: usize = 3;
 const READ_BYTES: usize = 8 << 10;
+/// How long a port may take to answer.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// The only call on a session's connection.
 const CALL: u64 = 1;
 
@@ -103,20 +107,64 @@ impl StreamOpener {
             Some(command) => Request::Run { container, command, streams },
             None => Request::Attach { container, streams },
         };
-        let dir = PodDir::new(self.pods_dir.join(uid));
         // Without a supervisor there is no process either.
-        let Ok(stream) = link::open(&dir).await else { return Err(not_running) };
-        let mut line = serde_json::to_vec(&Call { id: CALL, request }).map_err(io::Error::from)?;
-        line.push(b'\n');
-        let mut session = Session { stream, buffer: Vec::new(), handed: Vec::new() };
-        session.stream.write_all(&line).await?;
-        match session.outcome().await? {
+        let Ok(mut session) = self.session(uid).await else { return Err(not_running) };
+        match session.call(request).await? {
             Outcome::Opened { ends } => session.streams(&ends),
             Outcome::Exec(ExecOutcome::Failed(why)) => Err(StreamError::Failed(why)),
             Outcome::Refused(why) if why.starts_with("not understood") => Err(StreamError::Older),
             Outcome::Refused(_) => Err(not_running),
             other => Err(StreamError::Failed(format!("an answer of the wrong kind: {other:?}"))),
         }
+    }
+
+    /// Connects to a port of the pod with this uid, where a kubelet looks for it: on its loopback.
+    pub async fn connect(&self, uid: &str, address: IpAddr, port: u16) -> Result<TcpStream, StreamError> {
+        let mut refusals = Vec::new();
+        for (socket, ip) in self.ways(uid, address).await? {
+            let target = SocketAddr::new(ip, port);
+            match tokio::time::timeout(CONNECT_TIME, socket.connect(target)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => refusals.push(format!("{target}: {error}")),
+                Err(_) => refusals.push(format!("{target}: timed out")),
+            }
+        }
+        Err(StreamError::Failed(format!("failed to connect to {}", refusals.join(", "))))
+    }
+
+    /// Sockets, and where each may find a port of the pod, in order.
+    async fn ways(&self, uid: &str, address: IpAddr) -> Result<Vec<(TcpSocket, IpAddr)>, StreamError> {
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let mut ways = Vec::new();
+        for (family, loopback) in [(Family::V4, v4), (Family::V6, v6)] {
+            if let Some(socket) = self.socket(uid, family).await? {
+                ways.push((socket, loopback));
+            }
+        }
+        if ways.is_empty() {
+            // The machine's loopback is that of a pod on the machine's network, unless the pod has its own address there.
+            for ip in [v4].into_iter().filter(|_| !address.is_loopback()).chain([address]) {
+                ways.push((if ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? }, ip));
+            }
+        }
+        Ok(ways)
+    }
+
+    /// A socket in the pod's own network, if it has one.
+    async fn socket(&self, uid: &str, family: Family) -> Result<Option<TcpSocket>, StreamError> {
+        let stopped = |_| StreamError::Failed("the pod does not run".to_owned());
+        let mut session = self.session(uid).await.map_err(stopped)?;
+        match session.call(Request::Socket { family }).await? {
+            Outcome::Opened { .. } => Ok(session.handed.pop().map(|socket| TcpSocket::from_std_stream(socket.into()))),
+            // An older supervisor, or a kernel without IPv6: its address is tried.
+            Outcome::Refused(_) | Outcome::Exec(ExecOutcome::Failed(_)) => Ok(None),
+            other => Err(StreamError::Failed(format!("an answer of the wrong kind: {other:?}"))),
+        }
+    }
+
+    async fn session(&self, uid: &str) -> io::Result<Session> {
+        let stream = link::open(&PodDir::new(self.pods_dir.join(uid))).await?;
+        Ok(Session { stream, buffer: Vec::new(), handed: Vec::new() })
     }
 }
 
@@ -128,6 +176,14 @@ struct Session {
 }
 
 impl Session {
+    /// Makes our call; the first answer to it.
+    async fn call(&mut self, request: Request) -> io::Result<Outcome> {
+        let mut line = serde_json::to_vec(&Call { id: CALL, request })?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await?;
+        self.outcome().await
+    }
+
     /// The next answer to our call.
     async fn outcome(&mut self) -> io::Result<Outcome> {
         loop {

@@ -105,6 +105,10 @@ impl Supervisor {
                 let attached = self.attach((connection, call), index, streams);
                 return attached.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
             }
+            Request::Socket { family } => {
+                let handed = self.hand_out_socket((connection, call), family);
+                return handed.err().map(|error| Outcome::Exec(ExecOutcome::Failed(error.to_string())));
+            }
         }
         Some(Outcome::Done)
     }

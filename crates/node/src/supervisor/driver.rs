@@ -8,8 +8,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{kernel, stdio::Stdio};
-use crate::plan::Command;
+use super::{
+    kernel,
+    stdio::{self, Stdio},
+};
+use crate::{plan::Command, wire::Family};
 
 /// What a process on a terminal is told it is, unless its container says.
 pub(super) const DEFAULT_TERM: &str = "xterm";
@@ -19,6 +22,15 @@ pub(crate) trait Driver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned>;
     /// Starts a second process inside a running container.
     fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned>;
+    /// A new terminal for a container that is about to start, or for a command beside one that runs: our side of it. It must
+    /// be one of the container's own, or programs there neither find it by name nor can be interrupted on it.
+    fn terminal(&mut self, _command: &Command) -> io::Result<OwnedFd> {
+        stdio::machine_terminal()
+    }
+    /// A TCP socket in the network of the pod, when that is not the machine's.
+    fn socket(&self, _family: Family) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
+    }
     /// Signals everything in a container, or everything that an `exec` has started.
     fn signal(&mut self, pid: Pid, signal: Signal);
     /// Takes a container over that a lost supervisor has started.

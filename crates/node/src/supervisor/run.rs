@@ -25,7 +25,7 @@ use super::{
     output::{Inlet, Output, Place},
     rest::Rest,
     side::{Purpose, Side, Work},
-    stdio::{Ends, Stdio, Wanted, pipes, terminal},
+    stdio::{Stdio, Wanted, pipes, terminal},
     taps::Tap,
 };
 use crate::{
@@ -213,7 +213,7 @@ impl Supervisor {
             // It is mounted into the container, so it must be there, for whoever the container runs as.
             File::create(&plan.termination_file)?.set_permissions(fs::Permissions::from_mode(ANYBODYS_FILE))?;
         }
-        let (stdio, input, output) = self.streams(index, restart_count, command.uid)?;
+        let (stdio, input, output) = self.streams(index, restart_count, &command)?;
         // From here on there may be a process: whoever comes after us has to know.
         self.save_state(&self.next_state());
         let spawned = self.driver.start(&command, stdio)?;
@@ -223,22 +223,24 @@ impl Supervisor {
 
     /// The streams that a container is started with, our end of its stdin or terminal, and where its output goes.
     fn streams(
-        &self,
+        &mut self,
         index: usize,
         restart_count: u32,
-        uid: Option<u32>,
+        command: &Command,
     ) -> io::Result<(Stdio, Option<OwnedFd>, Output)> {
-        let plan = &self.machine.plan().containers[index];
-        if plan.tty {
-            let (near, far) = terminal()?;
-            let Ends::Terminal(near) = near else { return Err(io::Error::other("a terminal is no pipe")) };
+        let (tty, stdin_wanted) = {
+            let plan = &self.machine.plan().containers[index];
+            (plan.tty, plan.stdin)
+        };
+        if tty {
+            let (near, far) = terminal(self.driver.terminal(command)?)?;
             let inlets = [Some(Inlet::Terminal(near.try_clone()?)), None];
             let output = self.output(index, restart_count, |place| Output::begin(place, inlets))?;
             return Ok((far, Some(near), output));
         }
-        let (input, stdin) = if plan.stdin { stdin()? } else { (None, None) };
+        let (input, stdin) = if stdin_wanted { stdin()? } else { (None, None) };
         let output = self.output(index, restart_count, |place| Output::begin(place, Inlet::spools(place)?))?;
-        let [stdout, stderr] = self.output(index, restart_count, |place| Output::far_ends(place, uid))?;
+        let [stdout, stderr] = self.output(index, restart_count, |place| Output::far_ends(place, command.uid))?;
         Ok((Stdio::Pipes { stdin, stdout: Some(stdout), stderr: Some(stderr) }, input, output))
     }
 
@@ -472,8 +474,8 @@ impl Supervisor {
 fn stdin() -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     let (near, far) = pipes(Wanted { stdin: true, stdout: false, stderr: false })?;
     match (near, far) {
-        (Ends::Pipes { stdin: near, .. }, Stdio::Pipes { stdin: far, .. }) => Ok((near, far)),
-        _ => Err(io::Error::other("a pipe is no terminal")),
+        (near, Stdio::Pipes { stdin: far, .. }) => Ok((near.stdin, far)),
+        (_, Stdio::Terminal(_)) => Err(io::Error::other("a pipe is no terminal")),
     }
 }
 

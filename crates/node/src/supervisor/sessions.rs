@@ -14,7 +14,7 @@ use super::{
     stdio::{Ends, Wanted, pipes, terminal},
     taps::{Sink, Tap},
 };
-use crate::wire::{End, ExecOutcome, Message, Outcome, Streams};
+use crate::wire::{End, ExecOutcome, Family, Message, Outcome, Streams};
 
 /// Attached readers at one time in one pod.
 const MAX_TAPS: usize = 64;
@@ -31,18 +31,19 @@ impl Supervisor {
         if self.sides.len() >= MAX_SIDES {
             return Err(io::Error::other(format!("{MAX_SIDES} commands run in this pod already")));
         }
-        let (near, far) = if streams.tty { terminal()? } else { pipes(wanted(streams))? };
-        let pid = self.driver.exec(&self.command(index)?, argv, far)?.pid;
+        let command = self.command(index)?;
+        let (ends, far) = if streams.tty {
+            let (near, far) = terminal(self.driver.terminal(&command)?)?;
+            (vec![(End::Terminal, near)], far)
+        } else {
+            let (Ends { stdin, stdout, stderr }, far) = pipes(wanted(streams))?;
+            (named([(End::Stdin, stdin), (End::Stdout, stdout), (End::Stderr, stderr)]), far)
+        };
+        let pid = self.driver.exec(&command, argv, far)?.pid;
         // Its ends are the agent's alone: there is nothing here to read or to write.
         let work = Work::Process { pid, pipes: [None, None], output: Vec::new() };
         let purpose = Purpose::Session { connection, call };
         self.sides.push(Side { container: index, purpose, work, deadline_ms: None });
-        let ends = match near {
-            Ends::Terminal(near) => vec![(End::Terminal, near)],
-            Ends::Pipes { stdin, stdout, stderr } => {
-                named([(End::Stdin, stdin), (End::Stdout, stdout), (End::Stderr, stderr)])
-            }
-        };
         self.hand_out(connection, call, ends);
         Ok(())
     }
@@ -79,6 +80,15 @@ impl Supervisor {
         let mut ends = named([(End::Stdout, stdout), (End::Stderr, stderr)]);
         ends.extend(writer);
         self.hand_out(connection, call, ends);
+        Ok(())
+    }
+
+    /// Hands out a socket of the pod's own network, where it has one.
+    pub(super) fn hand_out_socket(&mut self, (connection, call): (u64, u64), family: Family) -> io::Result<()> {
+        match self.driver.socket(family)? {
+            Some(socket) => self.hand_out(connection, call, vec![(End::Socket, socket)]),
+            None => self.reply(connection, call, Outcome::Opened { ends: Vec::new() }),
+        }
         Ok(())
     }
 

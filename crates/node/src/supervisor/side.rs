@@ -65,11 +65,7 @@ pub(super) enum Work {
 
 impl Work {
     pub(super) fn process(pid: Pid, ends: Ends) -> Self {
-        let pipes = match ends {
-            Ends::Pipes { stdout, stderr, .. } => [stdout, stderr],
-            Ends::Terminal(near) => [Some(near), None],
-        };
-        Self::Process { pid, pipes, output: Vec::new() }
+        Self::Process { pid, pipes: [ends.stdout, ends.stderr], output: Vec::new() }
     }
 
     /// Sends the request; the answer comes by [`Work::read_http`].

@@ -18,11 +18,12 @@ pub(crate) enum Stdio {
     Terminal(OwnedFd),
 }
 
-/// Our ends, none of which ever blocks.
+/// Our ends of pipes, none of which ever blocks.
 #[derive(Debug)]
-pub(crate) enum Ends {
-    Pipes { stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
-    Terminal(OwnedFd),
+pub(crate) struct Ends {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// Which streams are wanted.
@@ -49,17 +50,23 @@ pub(crate) fn pipes(wanted: Wanted) -> io::Result<(Ends, Stdio)> {
     for near in [&near_in, &near_out, &near_err].into_iter().flatten() {
         kernel::set_nonblocking(near)?;
     }
-    let near = Ends::Pipes { stdin: near_in, stdout: near_out, stderr: near_err };
+    let near = Ends { stdin: near_in, stdout: near_out, stderr: near_err };
     Ok((near, Stdio::Pipes { stdin: far_in, stdout: far_out, stderr: far_err }))
 }
 
-/// A terminal of the machine.
-pub(crate) fn terminal() -> io::Result<(Ends, Stdio)> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let near = openpt(flags)?;
+const TERMINAL: OpenptFlags = OpenptFlags::RDWR.union(OpenptFlags::NOCTTY).union(OpenptFlags::CLOEXEC);
+
+/// Our side of a terminal of the machine.
+pub(crate) fn machine_terminal() -> io::Result<OwnedFd> {
+    let near = openpt(TERMINAL)?;
     grantpt(&near)?;
+    Ok(near)
+}
+
+/// The far side of a new terminal, and ours again.
+pub(crate) fn terminal(near: OwnedFd) -> io::Result<(OwnedFd, Stdio)> {
     unlockpt(&near)?;
-    let far = ioctl_tiocgptpeer(&near, flags)?;
+    let far = ioctl_tiocgptpeer(&near, TERMINAL)?;
     kernel::set_nonblocking(&near)?;
-    Ok((Ends::Terminal(near), Stdio::Terminal(far)))
+    Ok((near, Stdio::Terminal(far)))
 }

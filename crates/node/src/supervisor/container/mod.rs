@@ -28,7 +28,7 @@ use libcontainer::{
     syscall::syscall::SyscallType,
 };
 use rustix::{
-    process::{Pid, Signal, kill_process, kill_process_group},
+    process::{Pid, Signal, Uid, kill_process, kill_process_group},
     thread::CapabilitySet,
 };
 
@@ -47,6 +47,7 @@ use super::{
 use crate::{
     confinement::{Confinement, Propagation, Sandbox},
     plan::{Command, Launch, PodPlan},
+    wire::Family,
 };
 
 /// Confined containers, all of one pod.
@@ -115,10 +116,12 @@ impl ContainerDriver {
         let user = users::resolve(command, confinement, &root)?;
         let bundle = self.files.bundle(&confinement.container);
         let shared_memory = self.files.shared_memory();
+        let terminals = self.files.terminals(&confinement.container);
         let place = Place {
             root: &root,
             binds,
             shared_memory: Some(&shared_memory).filter(|_| !self.sandbox.host_ipc).map(PathBuf::as_path),
+            terminals: matches!(stdio, Stdio::Terminal(_)).then_some(&terminals),
             namespaces: self.namespaces(),
             cgroup: &group.absolute(),
             cgroups: self.cgroups(&group)?,
@@ -127,7 +130,7 @@ impl ContainerDriver {
         };
         let specification = spec::container(command, confinement, &user, &place);
         fs::write(bundle.join("config.json"), specification.to_string())?;
-        let builder = self.builder(confinement, stdio)?.as_init(&bundle).with_systemd(false).with_detach(true);
+        let builder = self.builder(confinement, &user, stdio)?.as_init(&bundle).with_systemd(false).with_detach(true);
         let mut container = builder.build().map_err(explain)?;
         let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
         let started = pid.ok_or_else(|| io::Error::other("the container has no process")).and_then(|pid| {
@@ -157,7 +160,7 @@ impl ContainerDriver {
         }
     }
 
-    fn builder(&self, confinement: &Confinement, stdio: Stdio) -> io::Result<ContainerBuilder> {
+    fn builder(&self, confinement: &Confinement, user: &User, stdio: Stdio) -> io::Result<ContainerBuilder> {
         let kept = if confinement.privileged {
             spec::ALL_CAPABILITIES.map(str::to_owned).to_vec()
         } else {
@@ -171,6 +174,9 @@ impl ContainerDriver {
             None => Vec::new(),
         };
         let terminal = matches!(stdio, Stdio::Terminal(_));
+        if let Stdio::Terminal(far) = &stdio {
+            rustix::fs::fchown(far, Some(Uid::from_raw(user.uid)), None)?;
+        }
         let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal };
         let [stdin, stdout, stderr] = streams(stdio)?;
         let builder = ContainerBuilder::new(confinement.container.clone(), SyscallType::default())
@@ -238,9 +244,22 @@ impl Driver for ContainerDriver {
         }
         let file = self.files.bundle(&confinement.container).join("exec.json");
         fs::write(&file, process.to_string())?;
-        let builder = self.builder(confinement, stdio)?.as_tenant().with_detach(true).with_process(Some(&file));
+        let builder =
+            self.builder(confinement, &running.user, stdio)?.as_tenant().with_detach(true).with_process(Some(&file));
         let pid = builder.build().map_err(explain)?;
         Pid::from_raw(pid.as_raw()).map(spawned).ok_or_else(|| io::Error::other("the command has no process"))
+    }
+
+    fn terminal(&mut self, command: &Command) -> io::Result<OwnedFd> {
+        let name = &confinement(command)?.container;
+        match self.running.get(name) {
+            Some(running) => rootfs::terminal_inside(running.pid),
+            None => self.files.first_terminal(name),
+        }
+    }
+
+    fn socket(&self, family: Family) -> io::Result<Option<OwnedFd>> {
+        self.shared.socket(family)
     }
 
     /// Its first process gets a container's signals; what cannot be refused is for all of them.

@@ -4,11 +4,12 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
 };
 
 use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::Pid,
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
 };
@@ -18,8 +19,12 @@ use super::{
     super::kernel::{self, Fork},
     cgroup::Group,
 };
-use crate::confinement::{PodNetwork, Sandbox};
+use crate::{
+    confinement::{PodNetwork, Sandbox},
+    wire::Family,
+};
 
+const NETWORK: &str = "network";
 /// The name of the link inside a pod.
 const INSIDE: &str = "eth0";
 /// In a network of its own, a pod may use any port and send pings, as anywhere.
@@ -72,6 +77,21 @@ impl Shared {
         self.held.iter().any(|(kind, _)| *kind == "pid")
     }
 
+    /// A socket belongs to the network in which it was made, wherever it goes.
+    pub(super) fn socket(&self, family: Family) -> io::Result<Option<OwnedFd>> {
+        let Some((_, network)) = self.held.iter().find(|(kind, _)| *kind == NETWORK) else { return Ok(None) };
+        let home = own("net")?;
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let family = match family {
+            Family::V4 => AddressFamily::INET,
+            Family::V6 => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(family, SocketType::STREAM, flags, None);
+        move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(Some(socket?))
+    }
+
     /// Kinds, as OCI calls them, and where libcontainer finds them.
     pub(super) fn paths(&self) -> Vec<(&'static str, String)> {
         let pid = std::process::id();
@@ -89,7 +109,7 @@ struct Kind {
 fn kinds(sandbox: &Sandbox) -> Vec<Kind> {
     let mut kinds = Vec::new();
     if sandbox.network.is_some() {
-        kinds.push(Kind { name: "network", file: "net", flag: UnshareFlags::NEWNET, link: LinkNameSpaceType::Network });
+        kinds.push(Kind { name: NETWORK, file: "net", flag: UnshareFlags::NEWNET, link: LinkNameSpaceType::Network });
         // A pod on the machine's network has the machine's name.
         kinds.push(Kind {
             name: "uts",
@@ -154,7 +174,7 @@ fn processes(group: &Group) -> io::Result<File> {
 }
 
 fn connect(network: &PodNetwork, held: &[(&str, File)], here: &mut Links, there: &mut Links) -> io::Result<()> {
-    let namespace = held.iter().find(|(kind, _)| *kind == "network").map(|(_, file)| file.as_fd());
+    let namespace = held.iter().find(|(kind, _)| *kind == NETWORK).map(|(_, file)| file.as_fd());
     let namespace = namespace.ok_or_else(|| io::Error::other("the pod has no network namespace"))?;
     // One of that name is left from a supervisor that was killed just now.
     let _none = here.remove(&network.port);

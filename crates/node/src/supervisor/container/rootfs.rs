@@ -4,14 +4,14 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
         UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change,
@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     Survivor,
-    spec::Bind,
+    spec::{Bind, TERMINALS},
     volumes::{Volumes, anonymous, memory_place},
 };
 use crate::{
@@ -120,6 +120,30 @@ impl Files {
         Ok(place)
     }
 
+    /// The terminals of a container that starts on one.
+    pub(super) fn terminals(&self, container: &str) -> PathBuf {
+        self.pod.join("containers").join(container).join("pts")
+    }
+
+    /// Makes them before the container is there, so that it can start on one. Returns our side of the first.
+    pub(super) fn first_terminal(&self, container: &str) -> io::Result<OwnedFd> {
+        let place = self.terminals(container);
+        self.remove_terminals(container);
+        fs::create_dir_all(&place)?;
+        let options = std::ffi::CString::new(TERMINALS.join(","))?;
+        mount("devpts", &place, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options.as_c_str())?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(place.join("ptmx"), flags, Mode::empty())?)
+    }
+
+    fn remove_terminals(&self, container: &str) {
+        let place = self.terminals(container);
+        if place.exists() {
+            let _none = unmount(&place, UnmountFlags::DETACH);
+            let _gone = fs::remove_dir(&place);
+        }
+    }
+
     fn scratch(&self) -> PathBuf {
         self.pod.join("run/scratch")
     }
@@ -131,7 +155,7 @@ impl Files {
 
     /// Lays out a root file system and the sources of its mounts, afresh.
     pub(super) fn build(&self, confinement: &Confinement) -> io::Result<(PathBuf, Vec<Bind>)> {
-        self.remove(&confinement.container);
+        self.clear(&confinement.container);
         let bundle = self.bundle(&confinement.container);
         let root = bundle.join("root");
         fs::create_dir_all(&root)?;
@@ -147,8 +171,14 @@ impl Files {
         Ok((root, binds))
     }
 
-    /// Takes away what [`Files::build`] has made. The mounts go when nobody uses them any more.
+    /// Takes away everything of a container. The mounts go when nobody uses them any more.
     pub(super) fn remove(&self, container: &str) {
+        self.clear(container);
+        self.remove_terminals(container);
+    }
+
+    /// Takes away what [`Files::build`] has made.
+    fn clear(&self, container: &str) {
         let bundle = self.bundle(container);
         let points = mounts_below(&bundle);
         // What a container has mounted for the machine stays there: nothing that is done here reaches so far.
@@ -223,6 +253,26 @@ fn borrow_mount(pod: &Path, container: Pid, target: &Path) -> io::Result<OwnedFd
     // Going there and back has led to the root.
     std::env::set_current_dir(pod)?;
     Ok(borrowed?)
+}
+
+/// A new terminal of a container that runs; our side of it. The container may have put anything in its place.
+pub(super) fn terminal_inside(pid: Pid) -> io::Result<OwnedFd> {
+    const PTMX_INODE: u64 = 2;
+    let root = format!("/proc/{}/root", pid.as_raw_nonzero());
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(&root, "dev/pts/ptmx", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)
+        .map_err(|error| io::Error::other(format!("`/dev/pts/ptmx` of the container: {error}")))?;
+    let status = rustix::fs::fstat(&found)?;
+    let is_ptmx = status.st_ino == PTMX_INODE
+        && status.st_rdev == rustix::fs::makedev(5, 2)
+        && FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+        && rustix::fs::fstatfs(&found)?.f_type == libc::DEVPTS_SUPER_MAGIC;
+    if !is_ptmx {
+        return Err(io::Error::other("the container's `/dev/pts/ptmx` makes no terminals"));
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty())?)
 }
 
 /// Reads a file of a container's root, such as its `/etc/passwd`, following links only inside.

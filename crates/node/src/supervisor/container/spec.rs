@@ -26,6 +26,8 @@ pub(super) struct Place<'a> {
     /// Absolute sources and where they show up, in order.
     pub(super) binds: Vec<Bind>,
     pub(super) shared_memory: Option<&'a Path>,
+    /// For a container that starts on the first of its terminals.
+    pub(super) terminals: Option<&'a Path>,
     /// Kinds of namespaces and where they are held; an empty path makes a new one.
     pub(super) namespaces: Vec<(&'static str, String)>,
     pub(super) cgroup: &'a str,
@@ -83,6 +85,9 @@ const MASKED: [&str; 10] = [
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Options of a container's `/dev/pts`. Every mount of it is a set of terminals of its own.
+pub(super) const TERMINALS: [&str; 4] = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -205,8 +210,7 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
-        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+        terminals(place.terminals),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
                 "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys] }),
@@ -229,6 +233,11 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
     if let Some(shared) = place.shared_memory {
         mounts.push(json!({ "destination": "/dev/shm", "type": "bind", "source": shared, "options": ["rbind", "rw"] }));
     }
+    if let Some(terminals) = place.terminals {
+        let first = terminals.join("0");
+        mounts
+            .push(json!({ "destination": "/dev/console", "type": "bind", "source": first, "options": ["bind", "rw"] }));
+    }
     // What lies below another mount comes after it.
     let mut binds: Vec<&Bind> = place.binds.iter().collect();
     binds.sort_by_key(|bind| bind.target.components().count());
@@ -236,6 +245,16 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
         json!({ "destination": bind.target, "type": "bind", "source": bind.source, "options": bind.access.options() })
     }));
     mounts
+}
+
+fn terminals(made: Option<&Path>) -> Value {
+    match made {
+        Some(made) => json!({ "destination": "/dev/pts", "type": "bind", "source": made, "options": ["bind", "rw"] }),
+        None => {
+            let options: Vec<&str> = ["nosuid", "noexec"].into_iter().chain(TERMINALS).collect();
+            json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options })
+        }
+    }
 }
 
 fn resources(resources: &Resources, privileged: bool, unified: bool) -> Value {
@@ -291,6 +310,7 @@ mod tests {
             root: Path::new("/pods/1/root"),
             binds: vec![bind],
             shared_memory: Some(Path::new("/pods/1/shm")),
+            terminals: None,
             namespaces: vec![("pid", String::new()), ("network", "/proc/9/fd/4".to_owned())],
             cgroup: "/sluice/pod1/web",
             cgroups: Cgroups::Several {
