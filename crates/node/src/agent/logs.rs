@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::options::pod_log_dir;
 use crate::pod_dir::{PodDir, read_json};
 use crate::wire::{Condition, PodState};
-use reading::Reading;
+use reading::{Ahead, Reading};
 
 /// Chunks that wait for a slow reader.
 const MAX_CHUNKS: usize = 16;
@@ -62,7 +62,8 @@ pub enum LogError {
     Read { container: String, source: io::Error },
 }
 
-/// Text without CRI framing. When following, it ends with the container.
+/// Text without CRI framing. When following, it goes on with the next start of a container that is started again, and ends with
+/// its last.
 pub type LogStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Reads the logs of the pods of one data directory.
@@ -84,13 +85,12 @@ impl LogReader {
         let start = self.start(target, options.previous)?;
         let directory =
             pod_log_dir(&self.logs_dir, &target.namespace, &target.pod, &target.uid).join(&target.container);
-        let path = directory.join(format!("{start}.log"));
         let (pods_dir, watched) = (self.pods_dir.clone(), target.clone());
-        let live = move || {
-            let state = saved(&pods_dir, &watched.uid);
-            state.is_some_and(|state| runs(&state, &watched.container, start))
-        };
-        let mut reading = Reading::new(path, &options, live);
+        let ahead = move |start| ahead(saved(&pods_dir, &watched.uid).as_ref(), &watched.container, start);
+        // Nobody waits for a container that does not run, though it may be started again some time.
+        let state = saved(&self.pods_dir, &target.uid);
+        let follow = options.follow && state.is_some_and(|state| runs(&state, &target.container, start));
+        let mut reading = Reading::new(directory, start, &LogOptions { follow, ..options }, ahead);
         let (send, mut receive) = tokio::sync::mpsc::channel(MAX_CHUNKS);
         tokio::spawn(async move { reading.run(&send).await });
         Ok(Box::pin(futures::stream::poll_fn(move |context| receive.poll_recv(context))))
@@ -117,6 +117,16 @@ impl LogReader {
 
 fn saved(pods_dir: &Path, uid: &str) -> Option<PodState> {
     read_json(&PodDir::new(pods_dir.join(uid)).state()).ok().flatten()
+}
+
+/// What comes after everything that the log of one start holds.
+fn ahead(state: Option<&PodState>, container: &str, start: u32) -> Ahead {
+    let Some(container) = state.and_then(|state| state.container(container)) else { return Ahead::Nothing };
+    match container.condition {
+        _ if container.restart_count > start => Ahead::Start(start + 1),
+        Condition::Running { .. } | Condition::Waiting { .. } => Ahead::More,
+        Condition::Terminated(_) => Ahead::Nothing,
+    }
 }
 
 fn runs(state: &PodState, container: &str, start: u32) -> bool {

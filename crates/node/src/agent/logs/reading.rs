@@ -22,15 +22,28 @@ const READ_BYTES: usize = 64 * 1024;
 /// `--tail` looks back no further than this into each file.
 const MAX_TAIL_BYTES: u64 = 10 << 20;
 
+/// What comes after everything that the log of one start holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// Perhaps more, perhaps another start.
+    More,
+    /// Another start has begun.
+    Start(u32),
+    Nothing,
+}
+
 pub(super) struct Reading<L> {
+    /// The container's logs, one for each start.
+    directory: PathBuf,
+    start: u32,
     path: PathBuf,
     format: Format,
     follow: bool,
     tail_lines: Option<u64>,
     /// Bytes that may still be sent.
     left: u64,
-    /// Whether the container that writes is still there.
-    live: L,
+    /// What comes after the log of a start.
+    ahead: L,
 }
 
 /// Which lines, and how each is shown.
@@ -43,19 +56,21 @@ struct Format {
     continued: bool,
 }
 
-impl<L: Fn() -> bool + Send> Reading<L> {
-    pub(super) fn new(path: PathBuf, options: &LogOptions, live: L) -> Self {
+impl<L: Fn(u32) -> Ahead + Send> Reading<L> {
+    pub(super) fn new(directory: PathBuf, start: u32, options: &LogOptions, ahead: L) -> Self {
         let only = options.only.map(|source| match source {
             LogSource::Stdout => &b"stdout"[..],
             LogSource::Stderr => &b"stderr"[..],
         });
         Self {
-            path,
+            path: log_of(&directory, start),
+            directory,
+            start,
             format: Format { timestamps: options.timestamps, since: options.since, only, continued: false },
             follow: options.follow,
             tail_lines: options.tail_lines,
             left: options.limit_bytes.unwrap_or(u64::MAX),
-            live,
+            ahead,
         }
     }
 
@@ -71,32 +86,34 @@ impl<L: Fn() -> bool + Send> Reading<L> {
         if let Some(lines) = self.tail_lines {
             files = skip_to_tail(files, lines)?;
         }
-        let Some(mut file) = files.pop_front() else { return self.wait_for_first(out).await };
-        let mut rest = Vec::new();
+        let (mut file, mut rest) = (files.pop_front(), Vec::new());
         loop {
             // Looked at before reading: what is written until the writer ends is read for sure.
-            let live = self.follow && (self.live)();
-            while self.read(&mut file, &mut rest, out).await? {
+            let ahead = if self.follow { (self.ahead)(self.start) } else { Ahead::Nothing };
+            while let Some(open) = &mut file
+                && self.read(open, &mut rest, out).await?
+            {
                 if self.left == 0 {
                     return Ok(());
                 }
             }
-            match files.pop_front().map_or_else(|| next(&self.path, &file), |next| Ok(Some(next)))? {
-                Some(next) => file = next,
-                None if !live || out.is_closed() => return Ok(()),
-                None => tokio::time::sleep(POLL).await,
+            let next = files.pop_front().map_or_else(|| next(&self.path, file.as_ref()), |next| Ok(Some(next)))?;
+            match (next, ahead) {
+                (Some(next), _) => file = Some(next),
+                (None, Ahead::Start(start)) => {
+                    self.begin(start);
+                    (file, rest) = (None, Vec::new());
+                }
+                (None, Ahead::More) if !out.is_closed() => tokio::time::sleep(POLL).await,
+                (None, Ahead::More | Ahead::Nothing) => return Ok(()),
             }
         }
     }
 
-    async fn wait_for_first(&mut self, out: &Sender<io::Result<Bytes>>) -> io::Result<()> {
-        while self.follow && (self.live)() && !out.is_closed() {
-            if self.path.exists() {
-                return Box::pin(self.copy(out)).await;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
+    fn begin(&mut self, start: u32) {
+        self.start = start;
+        self.path = log_of(&self.directory, start);
+        self.format.continued = false;
     }
 
     /// Sends some lines; false at the present end of the file.
@@ -162,8 +179,13 @@ fn existing(path: &Path) -> io::Result<VecDeque<File>> {
     Ok(files)
 }
 
-/// The file after this one, if it has been put aside by now.
-fn next(path: &Path, file: &File) -> io::Result<Option<File>> {
+fn log_of(directory: &Path, start: u32) -> PathBuf {
+    directory.join(format!("{start}.log"))
+}
+
+/// The file after this one, if it has been put aside by now; the first one after none.
+fn next(path: &Path, file: Option<&File>) -> io::Result<Option<File>> {
+    let Some(file) = file else { return Ok(existing(path)?.pop_front()) };
     let inode = file.metadata()?.ino();
     let mut later = existing(path)?;
     while let Some(candidate) = later.pop_front() {
@@ -229,7 +251,7 @@ mod tests {
             std::fs::write(directory.path().join(name), log(lines)).expect("a file");
         }
         let (send, mut receive) = tokio::sync::mpsc::channel(64);
-        Reading::new(directory.path().join("0.log"), &options, || false).run(&send).await;
+        Reading::new(directory.path().to_owned(), 0, &options, |_| Ahead::Nothing).run(&send).await;
         drop(send);
         let mut text = Vec::new();
         while let Some(chunk) = receive.recv().await {
@@ -256,6 +278,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_follower_goes_on_with_the_next_start_and_ends_with_the_last() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, lines: &[&str]| std::fs::write(directory.path().join(name), log(lines));
+        write("0.log", &["stdout F one", "stdout P cut"]).expect("a file");
+        write("2.log", &["stdout F three"]).expect("a file");
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let (send, mut receive) = tokio::sync::mpsc::channel(64);
+        // The second start has left no log.
+        let ahead = |start| if start < 2 { Ahead::Start(start + 1) } else { Ahead::Nothing };
+        Reading::new(directory.path().to_owned(), 0, &options, ahead).run(&send).await;
+        drop(send);
+        let mut text = Vec::new();
+        while let Some(chunk) = receive.recv().await {
+            text.extend_from_slice(&chunk.expect("a chunk"));
+        }
+        assert_eq!(String::from_utf8_lossy(&text), "one\ncutthree\n");
+    }
+
+    #[tokio::test]
     async fn times_are_shown_and_compared() {
         let directory = tempfile::tempdir().expect("a directory");
         let text = "2026-01-01T00:00:01.000000000Z stdout F one\n2026-01-01T00:00:02.000000000Z stdout P tw\n\
@@ -263,7 +304,7 @@ mod tests {
         std::fs::write(directory.path().join("0.log"), text).expect("a file");
         let read = async |options: LogOptions| {
             let (send, mut receive) = tokio::sync::mpsc::channel(64);
-            Reading::new(directory.path().join("0.log"), &options, || false).run(&send).await;
+            Reading::new(directory.path().to_owned(), 0, &options, |_| Ahead::Nothing).run(&send).await;
             receive
                 .recv()
                 .await
