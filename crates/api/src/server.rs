@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use serde_json::Value;
+use sluice_schema::Kind;
 use sluice_store::Revision;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,7 @@ use crate::dispatch;
 use crate::endpoints::Documents;
 use crate::identity::Identity;
 use crate::inner_wire;
+use crate::live::Live;
 use crate::logs::PodLogs;
 use crate::meter::Meter;
 use crate::registry::Registry;
@@ -45,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
+    live: Option<Live>,
     /// What was before this revision, nobody can have seen from this server: watches start after it.
     pub(crate) first: Revision,
     /// Ends watches and other streams.
@@ -60,6 +63,8 @@ pub struct Options {
     pub logs: Option<Arc<dyn PodLogs>>,
     /// Who talks to pods; without, there is nobody to run a command.
     pub streams: Option<Arc<dyn PodStreams>>,
+    /// Kinds whose objects are made when they are read.
+    pub live: Option<Live>,
     /// Services get their addresses out of this network, with this prefix length; 10.96.0.0/12 when absent.
     pub service_network: Option<(std::net::Ipv4Addr, u8)>,
 }
@@ -68,10 +73,11 @@ impl Server {
     /// A server over this store, with the objects that every cluster has.
     pub async fn start(store: sluice_store::Store, options: Options) -> Result<Self, crate::StartError> {
         let first = store.progress().next();
+        let live = options.live.iter().flat_map(|live| &live.kinds).cloned().map(Arc::new);
         let inner = Inner {
             first,
             storage: Storage::new(store),
-            registry: Registry::new(crate::builtin::kinds()),
+            registry: Registry::new(crate::builtin::kinds().into_iter().chain(live).collect()),
             serving: Serving::default(),
             addresses: Addresses::new(options.service_network),
             documents: Documents::default(),
@@ -79,6 +85,7 @@ impl Server {
             tokens: Tokens::new(options.admin_token),
             logs: options.logs,
             streams: options.streams,
+            live: options.live,
             stopping: CancellationToken::new(),
         };
         let server = Self { inner: Arc::new(inner) };
@@ -111,6 +118,11 @@ impl Server {
 
     pub(crate) fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    /// Where the objects of a kind come from that are not stored.
+    pub(crate) fn live(&self, kind: &Kind) -> Option<&Live> {
+        self.inner.live.as_ref().filter(|live| live.serves(kind))
     }
 
     pub(crate) fn registry(&self) -> &Registry {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use sluice_api::{Pki, Server};
+use sluice_api::{Live, Pki, Server};
 use sluice_control::release::{self, ReleaseOptions};
 use sluice_control::workload::{self, WorkloadOptions};
 use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
@@ -22,6 +22,7 @@ use crate::clients::client;
 use crate::definitions;
 use crate::logs::NodeLogs;
 use crate::measure::GatewayCounters;
+use crate::metrics::NodeMetrics;
 use crate::options::{Options, StartError};
 use crate::services;
 use crate::streams::NodeStreams;
@@ -63,10 +64,13 @@ impl Engine {
         let pki = Pki::open(&options.data.join("pki"), &names).map_err(StartError::other)?;
         let logs = Arc::new(NodeLogs::default());
         let streams = Arc::new(NodeStreams::default());
+        let metrics = Arc::new(NodeMetrics::default());
+        let measured = || Live { kinds: sluice_schema::metrics_api(), objects: metrics.clone() };
         let server_options = sluice_api::Options {
             admin_token: Some(pki.admin_token.clone()),
             logs: Some(logs.clone()),
             streams: Some(streams.clone()),
+            live: plan.is_some().then(measured),
             service_network: service_network.map(|network| (network.address, network.prefix_length)),
         };
         let server = Server::start(store, server_options).await.map_err(StartError::other)?;
@@ -77,7 +81,9 @@ impl Engine {
         let admin = client(&server, "engine");
         definitions::install(&server, &admin).await?;
         let parts = match plan {
-            Some(plan) => Some(Parts::start(&server, &options, (plan, api), (&logs, &streams), &pki.ca).await?),
+            Some(plan) => {
+                Some(Parts::start(&server, &options, (plan, api), (&logs, &streams, &metrics), &pki.ca).await?)
+            }
             None => None,
         };
         let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
@@ -148,7 +154,7 @@ impl Parts {
         server: &Server,
         options: &Options,
         (plan, api): (Plan, SocketAddr),
-        (logs, streams): (&NodeLogs, &NodeStreams),
+        (logs, streams, metrics): (&NodeLogs, &NodeStreams, &NodeMetrics),
         ca: &str,
     ) -> Result<Self, StartError> {
         definitions::install_classes(&client(server, "engine")).await?;
@@ -168,6 +174,7 @@ impl Parts {
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
         logs.connect(agent.logs());
         streams.connect(agent.streams());
+        metrics.connect(agent.usage());
         let stop_controllers = CancellationToken::new();
         let mut controllers = JoinSet::new();
         let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };

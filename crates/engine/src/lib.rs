@@ -8,6 +8,7 @@ mod definitions;
 mod engine;
 mod logs;
 mod measure;
+mod metrics;
 mod options;
 mod services;
 mod streams;

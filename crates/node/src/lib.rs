@@ -15,6 +15,7 @@ pub mod supervisor;
 mod wire;
 
 pub use agent::{
-    Agent, Driver, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget, NodeOptions, PROVISIONER,
-    StartError, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize,
+    Agent, ContainerUsage, Driver, Ended, LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget,
+    NodeOptions, NodeUsage, PROVISIONER, PodUsage, StartError, StreamError, StreamOpener, StreamSource, StreamWish,
+    Streams, TerminalSize, Usage, UsageReader,
 };

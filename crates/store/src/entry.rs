@@ -21,7 +21,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(key: Arc<str>, created_revision: Revision, revision: Revision, bytes: Bytes) -> Self {
+    /// An entry that stands for something outside of any store, too.
+    pub fn new(key: Arc<str>, created_revision: Revision, revision: Revision, bytes: Bytes) -> Self {
         Self { key, created_revision, revision, bytes, tree: Mutex::default() }
     }
 

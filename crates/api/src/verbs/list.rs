@@ -7,6 +7,7 @@ use sluice_store::{Entry, ListError, Revision};
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::live;
 use crate::refusal::Refusal;
 use crate::render;
 use crate::request::{Continue, ListOptions, Snapshot};
@@ -30,6 +31,9 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>, Refusal> {
     render::check_list(call)?;
     let options = ListOptions::parse(&call.query, false)?;
     let selection = Selection::parse(call.kind(), &options)?;
+    if let Some(live) = call.server.live(call.kind()) {
+        return live::list(call, live, &selection).await;
+    }
     let options = options.with_continue(&call.query)?;
     match options.snapshot()? {
         Snapshot::NotOlderThan(revision) | Snapshot::Exact(revision) => call.server.storage().reach(revision).await?,

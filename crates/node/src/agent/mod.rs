@@ -3,7 +3,7 @@
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
 //! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor,
 //! `remains` of a lost one; `probes` and `status` find out and report how it goes; `drain` and `teardown` see it out;
-//! `logs` reads what it wrote; `streams` talks to what runs;
+//! `logs` reads what it wrote; `streams` talks to what runs; `usage` measures it;
 //! `provisioner` makes directories for claims.
 
 mod addresses;
@@ -39,6 +39,7 @@ mod status;
 mod streams;
 mod teardown;
 mod tokens;
+mod usage;
 mod volumes;
 mod worker;
 
@@ -60,6 +61,7 @@ pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget}
 pub use options::{Driver, NodeOptions};
 pub use provisioner::PROVISIONER;
 pub use streams::{Ended, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize};
+pub use usage::{ContainerUsage, NodeUsage, PodUsage, Usage, UsageReader};
 
 /// Changes of ConfigMaps, Secrets and images that a slow pod may lag behind before it looks at all of them again.
 const MAX_CHANGES: usize = 256;
@@ -79,6 +81,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Agent {
     options: Arc<NodeOptions>,
+    usage: UsageReader,
     stop: watch::Sender<bool>,
     /// Ends by itself when told to stop.
     pods: JoinSet<()>,
@@ -112,6 +115,8 @@ impl Agent {
         watches.spawn(drain::follow(client.clone(), gateways_in));
         watches.spawn(provisioner::follow(client.clone(), options.clone()));
         watches.spawn(recording);
+        let usage = UsageReader::new(client.clone(), &options.node_name, options.pods_dir());
+        watches.spawn(usage.clone().keep());
         watches.spawn(pulls.clone().collect(options.pods_dir()));
         watches.spawn(node::keep_alive(client.clone(), options.clone(), pulls.clone(), stopping.clone()));
 
@@ -135,7 +140,7 @@ impl Agent {
             gateways,
         };
         pods.spawn(pods::follow(Arc::new(context), stopping));
-        Ok(Self { options, stop, pods, watches })
+        Ok(Self { options, usage, stop, pods, watches })
     }
 
     pub fn node_name(&self) -> &str {
@@ -150,6 +155,11 @@ impl Agent {
     /// Talks to what runs in this node's pods; cheap to clone.
     pub fn streams(&self) -> StreamOpener {
         StreamOpener::new(&self.options.data_dir)
+    }
+
+    /// Tells what this machine and its pods use; cheap to clone.
+    pub fn usage(&self) -> UsageReader {
+        self.usage.clone()
     }
 
     /// Ends the agent and leaves every pod running: the next agent over the same directory adopts them.

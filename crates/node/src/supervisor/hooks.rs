@@ -106,7 +106,7 @@ impl Supervisor {
         let spawned = self.driver.exec(&command, argv, far)?;
         let process = Identity { pid: spawned.pid.as_raw_nonzero().get(), ticks: spawned.ticks };
         self.feed_later(Input::HookBegan { index, process });
-        Ok(Work::process(spawned.pid, Ends::Pipes { stdin: None, stdout: Some(near), stderr: None }))
+        Ok(Work::process(spawned.pid, Ends { stdin: None, stdout: Some(near), stderr: None }))
     }
 
     /// A hook that was announced: it is there, or has ended since.

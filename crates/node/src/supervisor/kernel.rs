@@ -251,7 +251,7 @@ pub(super) fn forget_code(code: std::ops::Range<usize>) {
 }
 
 /// Both clocks.
-pub(super) fn now() -> Now {
+pub(crate) fn now() -> Now {
     let mono = clock_gettime(ClockId::Boottime);
     let mono_ms = mono.tv_sec.unsigned_abs() * 1000 + mono.tv_nsec.unsigned_abs() / 1_000_000;
     Now { mono_ms, wall: Timestamp::now() }

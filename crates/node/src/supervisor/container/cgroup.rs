@@ -26,7 +26,7 @@ impl Group {
         Self(Path::new(ROOT).join(format!("pod{uid}")))
     }
 
-    pub(super) fn container(&self, name: &str) -> Self {
+    pub(crate) fn container(&self, name: &str) -> Self {
         Self(self.0.join(name))
     }
 
@@ -79,6 +79,11 @@ impl Group {
             Some((name, hierarchy.join(&self.0)))
         });
         views.collect()
+    }
+
+    /// Below any hierarchy.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// As the OCI specification writes it.
@@ -187,7 +192,8 @@ fn controllers(mountinfo: &str) -> Vec<PathBuf> {
     controls.filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
 }
 
-fn hierarchies() -> Vec<PathBuf> {
+/// Where control groups are mounted.
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let of_cgroups = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
     text.lines().filter(of_cgroups).filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
