@@ -229,3 +229,92 @@ async fn ports_are_forwarded_by_channels() {
     client.say(b"\x00ping").await;
     assert_eq!(client.hear().await, Some(b"\x00ping".to_vec()));
 }
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> usize {
+        // Knuth's generator; its upper half is as good as needed.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits")
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll() % from.len()]
+    }
+}
+
+/// What clients say, and what they should not: whole frames of both protocols, then cut, repeated and changed.
+fn strange_bytes(dice: &mut Dice) -> Vec<u8> {
+    const PIECES: [&[u8]; 16] = [
+        b"\x82\x83\0\0\0\0\0hi",
+        b"\x82\x82\0\0\0\0\xff\0",
+        b"\x02\x81\0\0\0\0\0",
+        b"\x80\x81\0\0\0\0x",
+        b"\x89\x80\0\0\0\0",
+        b"\x88\x80\0\0\0\0",
+        b"\x82\xff\0\0\0\0\xff\xff\xff\xff\0\0\0\0",
+        b"\x82\xfe\x10\0\0\0\0\0",
+        b"\x80\x03\0\x01\x01\0\0\x0a\0\0\0\x01\0\0\0\0\0\0",
+        b"\x80\x03\0\x01\0\xff\xff\xff\0\0\0\x01",
+        b"\x80\x03\0\x03\0\0\0\x08\0\0\0\x01\0\0\0\x05",
+        b"\x80\x03\0\x06\0\0\0\x04\0\0\0\x01",
+        b"\x80\x03\0\x07\0\0\0\x08\0\0\0\0\0\0\0\0",
+        b"\0\0\0\x01\0\0\0\x03abc",
+        b"\0\0\0\x03\x01\0\0\0",
+        b"\x78\xbb\xe3\xc6\xa7\xc2",
+    ];
+    let mut bytes = Vec::new();
+    for _ in 0..dice.roll() % 24 {
+        let mut piece = dice.pick(&PIECES).to_vec();
+        match dice.roll() % 4 {
+            0 => piece.truncate(dice.roll() % piece.len()),
+            1 => {
+                let place = dice.roll() % piece.len();
+                piece[place] = dice.roll().to_le_bytes()[0];
+            }
+            _ => {}
+        }
+        bytes.append(&mut piece);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn no_client_is_too_strange() {
+    let server = server().await;
+    let spdy = |version| [("connection", "Upgrade"), ("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", version)];
+    let (v5, v4, old) = (socket("v5.channel.k8s.io"), socket("v4.channel.k8s.io"), socket("base64.channel.k8s.io"));
+    let (tunnel, command, ports) =
+        (socket("SPDY/3.1+portforward.k8s.io"), spdy("v4.channel.k8s.io"), spdy("portforward.k8s.io"));
+    let exec = "web/exec?command=cat&stdin=true&stdout=true&tty=true";
+    let ways: [(&str, &[(&str, &str)]); 7] = [
+        (exec, &v5),
+        (exec, &old),
+        (exec, &command),
+        ("web/attach?stdout=true", &command),
+        ("web/portforward", &tunnel),
+        ("web/portforward", &ports),
+        ("web/portforward?ports=80,9", &v4),
+    ];
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let (path, headers) = dice.pick(&ways);
+        let response = ask(&server, path, headers).await;
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS, "{path}");
+        let connection = hyper::upgrade::on(response).await.expect("a connection");
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(connection));
+        let said = async {
+            // Whoever is not understood is hung up on.
+            let _hung_up = write.write_all(&strange_bytes(&mut dice)).await;
+            let _gone = write.shutdown().await;
+        };
+        let heard = async { tokio::io::copy(&mut read, &mut tokio::io::sink()).await };
+        let over = tokio::time::timeout(PATIENCE, async { tokio::join!(said, heard) }).await;
+        assert!(over.is_ok(), "seed {seed}: {path} never ends");
+    }
+    let mut client = Client::open(&server, "web/exec?command=cat&stdin=true&stdout=true", "v5.channel.k8s.io").await;
+    client.say(b"\x00still there").await;
+    assert_eq!(client.hear().await, Some(b"\x01still there".to_vec()));
+}
