@@ -24,7 +24,7 @@ use rustix::{
 use super::{
     Survivor,
     spec::{Bind, TERMINALS},
-    volumes::{Volumes, anonymous, memory_place},
+    volumes::{Volumes, anonymous, clear_way, memory_place},
 };
 use crate::{
     confinement::{Confinement, Root},
@@ -168,6 +168,9 @@ impl Files {
         }
         let mut binds = self.volumes.binds(confinement, &bundle.join("mounts"))?;
         binds.extend(anonymous(confinement, &root, &bundle.join("volumes"))?);
+        if matches!(confinement.root, Root::Layers(_)) {
+            clear_way(&root, &binds)?;
+        }
         Ok((root, binds))
     }
 

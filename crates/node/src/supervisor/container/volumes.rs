@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat2, statx},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat2, statx},
     mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
@@ -179,15 +179,35 @@ fn clone(found: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// Mounts a tree onto a place that only we know.
 fn attach(tree: &OwnedFd, place: &Path) -> io::Result<()> {
-    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode);
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode);
     match kind {
-        rustix::fs::FileType::Directory => fs::create_dir_all(place)?,
+        FileType::Directory => fs::create_dir_all(place)?,
         _ => {
             fs::create_dir_all(place.parent().unwrap_or(place))?;
             File::create(place)?;
         }
     }
     Ok(move_mount(tree.as_fd(), "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Clears the way for files that are mounted over what an image has: a link there that leads nowhere cannot be mounted on. Such
+/// are `/etc/resolv.conf` in images of systems that would make its target when they boot.
+pub(super) fn clear_way(root: &Path, binds: &[Bind]) -> io::Result<()> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let look = |path: &Path, more| openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC | more, Mode::empty(), flags);
+    for target in binds.iter().filter(|bind| bind.source.is_file()).map(|bind| bind.target.as_path()) {
+        let inside = target.strip_prefix("/").unwrap_or(target);
+        let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else { continue };
+        let is_link = look(inside, OFlags::NOFOLLOW).is_ok_and(|found| {
+            rustix::fs::fstat(&found).is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Symlink)
+        });
+        if is_link && look(inside, OFlags::empty()).is_err_and(|error| error == rustix::io::Errno::NOENT) {
+            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+            rustix::fs::unlinkat(look(parent, OFlags::DIRECTORY)?, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// The volumes that an image declares, where no mount takes their place: each begins with what the image has there, and ends
@@ -301,5 +321,23 @@ mod tests {
         assert_eq!(fs::read_to_string(binds[0].source.join("sub/file")).expect("a copy"), "text");
         assert_eq!(fs::read_link(binds[0].source.join("link")).expect("a link"), Path::new("/etc/passwd"));
         assert_eq!(fs::read_dir(&binds[2].source).expect("a directory").count(), 0);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_in_nobodys_way() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (root, own) = (place.path().join("root"), place.path().join("own"));
+        fs::create_dir_all(root.join("etc")).expect("directories");
+        fs::write(&own, "").expect("a file");
+        fs::write(root.join("etc/real"), "").expect("a file");
+        for (name, target) in [("gone", "../run/resolv.conf"), ("kept", "real"), ("outside", "/proc/version")] {
+            symlink(target, root.join("etc").join(name)).expect("a link");
+        }
+        let bind = |target: &str| Bind { source: own.clone(), target: target.into(), access: Access::Full };
+        clear_way(&root, &["/etc/gone", "/etc/kept", "/etc/outside", "/etc/none", "/none/none"].map(bind))
+            .expect("cleared");
+        let left = |name: &str| fs::symlink_metadata(root.join("etc").join(name)).is_ok();
+        // `/proc/version` means the image's own, which is not there.
+        assert_eq!(["gone", "kept", "outside", "real"].map(left), [false, true, false, true]);
     }
 }
