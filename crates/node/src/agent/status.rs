@@ -159,18 +159,22 @@ fn container_status(observed: &Observed<'_>, container: &Container, role: Role) 
         allocated_resources: id.and_then(|_| container.resources.as_ref()?.requests.clone()),
         resources: id.map(|_| container.resources.clone().unwrap_or_default()),
         user: id.and_then(|_| observed.runtime.user(&container.name)),
-        volume_mounts: container.volume_mounts.as_ref().map(|mounts| mounts.iter().map(mount_status).collect()),
+        volume_mounts: container
+            .volume_mounts
+            .as_ref()
+            .map(|mounts| mounts.iter().map(|mount| mount_status(mount, observed.runtime.confined)).collect()),
         ..ContainerStatus::default()
     }
 }
 
-fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
+fn mount_status(mount: &VolumeMount, confined: bool) -> VolumeMountStatus {
     let read_only = mount.read_only == Some(true);
+    let recursive = confined && mount.recursive_read_only.as_deref().is_some_and(|recursive| recursive != "Disabled");
     VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: read_only.then_some(true),
-        recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+        recursive_read_only: read_only.then(|| if recursive { "Enabled" } else { "Disabled" }.to_owned()),
     }
 }
 

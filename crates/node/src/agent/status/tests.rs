@@ -271,4 +271,14 @@ fn a_container_status_says_what_was_given() {
     assert_eq!(waiting["volumeMounts"], mounts);
     let runtime = Runtime { confined: true, ..PROCESSES };
     assert_eq!(runtime.container_id("id"), "container://id");
+    for (wanted, confined, expected) in [
+        ("Disabled", true, "Disabled"),
+        ("Enabled", true, "Enabled"),
+        ("IfPossible", true, "Enabled"),
+        ("IfPossible", false, "Disabled"),
+    ] {
+        let mount = serde_json::json!({"name": "m", "mountPath": "/m", "readOnly": true, "recursiveReadOnly": wanted});
+        let status = mount_status(&serde_json::from_value(mount).expect("a mount"), confined);
+        assert_eq!(status.recursive_read_only.as_deref(), Some(expected), "{wanted} {confined}");
+    }
 }
