@@ -2,7 +2,7 @@
 
 Every try prints one line: what was tried, and the refusal.
 """
-import hashlib, io, json, os, pathlib, re, subprocess, tarfile, threading, time
+import hashlib, io, json, os, pathlib, re, subprocess, tarfile, threading
 
 # Runs inside a container, as its first process or by `exec`: one line for each try.
 TRIES = r'''
@@ -292,7 +292,7 @@ def images(node, pod):
         "a disk of the machine as a device": ([("disk", "block", (254, 0))], {}),
     }
     script = ("cat /victim /door/victim victim 2>/dev/null; echo x > /proc/sys/kernel/core_pattern; echo x > /dev/console; "
-              "echo 1 > /proc/sysrq-trigger; cat /disk; ls /proc/1 | cat; echo end") 
+              "echo 1 > /proc/sysrq-trigger; cat /disk; ls /proc/1 | cat; echo end")
     pattern = pathlib.Path("/proc/sys/kernel/core_pattern").read_text()
     for number, (what, (entries, config)) in enumerate(trees.items()):
         name = f"layers.test/tree:{number}"
@@ -300,8 +300,8 @@ def images(node, pod):
         if code:
             print(f"an image with {what}: refused, {said.splitlines()[-1]}", flush=True)
             continue
-        manifest = json.loads(pod(f"tree-{number}", ["sh", "-c", f"({script}) 2>/dev/null | tail -c 2000"]))
-        manifest["spec"]["containers"][0].update(image=name, imagePullPolicy="Never", command=["sh", "-c", f"({script}) 2>&1"])
+        manifest = json.loads(pod(f"tree-{number}", ["sh", "-c", f"({script}) 2>&1"], imagePullPolicy="Never"))
+        manifest["spec"]["containers"][0]["image"] = name
         end, log = node.ended(json.dumps(manifest))
         assert pathlib.Path("/proc/sys/kernel/core_pattern").read_text() == pattern, what
         assert sorted(os.listdir(marks)) == ["victim"] and victim.read_text() == "untouched" and "untouched" not in log, (what, log)
