@@ -13,7 +13,7 @@ use sluice_schema::Kind;
 use sluice_store::Revision;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Addresses;
+use crate::admission::{Addresses, QuotaQueues};
 use crate::body::Body;
 use crate::definitions::{self, Serving};
 use crate::dispatch;
@@ -42,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) serving: Serving,
     pub(crate) addresses: Addresses,
+    pub(crate) quota_queues: QuotaQueues,
     pub(crate) documents: Documents,
     pub(crate) meter: Meter,
     pub(crate) tokens: Tokens,
@@ -80,6 +81,7 @@ impl Server {
             registry: Registry::new(crate::builtin::kinds().into_iter().chain(live).collect()),
             serving: Serving::default(),
             addresses: Addresses::new(options.service_network),
+            quota_queues: QuotaQueues::default(),
             documents: Documents::default(),
             meter: Meter::default(),
             tokens: Tokens::new(options.admin_token),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_schema::Kind;
 use sluice_store::{Entry, Expect, ListError, Page, Revision, Store, Watch, WatchError, Write, WriteError};
 
-use crate::object::Encoded;
+use crate::object::{Encoded, Object};
 use crate::refusal::{Named, Refusal};
 
 /// How long a read waits for a revision that has not been reached.
@@ -21,6 +21,25 @@ pub(crate) struct Storage {
 /// The place of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) String);
+
+/// A new state of an object, to be stored together with another one's.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) key: Key,
+    pub(crate) from: Revision,
+    pub(crate) object: Value,
+}
+
+impl Change {
+    fn write(self) -> Write {
+        put(self.key, Expect::Revision(self.from), &self.object)
+    }
+}
+
+fn put(key: Key, expect: Expect, object: &Value) -> Write {
+    let encoded = Encoded::of(object);
+    Write::put(key.0, expect, move |revision| encoded.at(revision.0))
+}
 
 /// All objects of a kind, or those in one namespace: a prefix that ends with `/`.
 pub(crate) fn scope(kind: &Kind, namespace: &str) -> String {
@@ -89,12 +108,42 @@ impl Storage {
         name: &str,
         object: &Value,
     ) -> Result<Arc<Entry>, Refusal> {
-        let encoded = Encoded::of(object);
-        let write = Write::put(key.0.clone(), Expect::Absent, move |revision| encoded.at(revision.0));
+        let write = put(key.clone(), Expect::Absent, object);
         self.store.commit(write).await.map_err(|error| match error {
             WriteError::Exists { entry } => exists(kind, name, &entry),
             other => refused(other),
         })
+    }
+
+    /// Creates an object and changes others in one commit. `None`: somebody else was faster with one of those.
+    pub(crate) async fn create_with(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        object: &Value,
+        changes: Vec<Change>,
+    ) -> Result<Option<Arc<Entry>>, Refusal> {
+        match self.commit_with(changes, put(key.clone(), Expect::Absent, object)).await {
+            Err(WriteError::Exists { entry }) => Err(exists(kind, object.name(), &entry)),
+            other => raced(other),
+        }
+    }
+
+    /// Replaces an object and changes others in one commit. `None`: somebody else was faster with one of them.
+    pub(crate) async fn replace_with(
+        &self,
+        key: &Key,
+        from: Revision,
+        object: &Value,
+        changes: Vec<Change>,
+    ) -> Result<Option<Arc<Entry>>, Refusal> {
+        raced(self.commit_with(changes, put(key.clone(), Expect::Revision(from), object)).await)
+    }
+
+    async fn commit_with(&self, changes: Vec<Change>, write: Write) -> Result<Arc<Entry>, WriteError> {
+        let writes = changes.into_iter().map(Change::write).chain([write]).collect();
+        let mut entries = self.store.commit_all(writes).await.map_err(|(_, error)| error)?;
+        Ok(entries.pop().expect("every write makes an entry"))
     }
 
     /// `None`: somebody else was faster.
@@ -104,8 +153,7 @@ impl Storage {
         from: Revision,
         object: &Value,
     ) -> Result<Option<Arc<Entry>>, Refusal> {
-        let encoded = Encoded::of(object);
-        raced(self.store.commit(Write::put(key.0.clone(), Expect::Revision(from), move |r| encoded.at(r.0))).await)
+        raced(self.store.commit(put(key.clone(), Expect::Revision(from), object)).await)
     }
 
     /// Removes an object; watchers see `last` as its final state. `None`: somebody else was faster.
@@ -133,7 +181,6 @@ impl Storage {
 
 /// The refusal of a create whose name is taken.
 pub(crate) fn exists(kind: &Kind, name: &str, entry: &Entry) -> Refusal {
-    use crate::object::Object;
     let named = Named::of(kind, name);
     if entry.value().being_deleted() { Refusal::BeingDeleted(named) } else { Refusal::AlreadyExists(named) }
 }

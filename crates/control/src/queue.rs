@@ -54,6 +54,16 @@ impl Queue {
         }
     }
 
+    /// Looks at this key after so long at the latest; what comes until then is seen by one pass.
+    pub(crate) fn add_within(&self, key: Key, delay: Duration) {
+        let mut state = self.lock();
+        let at = Instant::now() + delay;
+        if state.wake_at.get(&key).is_none_or(|before| *before > at) {
+            state.wake(key, at);
+            self.changed.notify_one();
+        }
+    }
+
     /// Reconciles keys as they come until it is dropped.
     pub(crate) async fn run<F>(self: Arc<Self>, name: &'static str, concurrency: usize, reconcile: impl Fn(Key) -> F)
     where

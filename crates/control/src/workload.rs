@@ -1,7 +1,7 @@
 //! The controllers of a single machine, each of them one pass of gather, decide, apply, report over `kube::Client`.
 //!
 //! The controllers: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`, `cronjob`, `disruption`, `endpoints`,
-//! `garbage`, `namespace`, `scheduler`, `volumes`.
+//! `garbage`, `namespace`, `quota`, `scheduler`, `volumes`.
 
 mod account;
 mod aggregation;
@@ -18,6 +18,7 @@ mod job;
 mod namespace;
 mod pods;
 mod portion;
+mod quota;
 mod replicaset;
 mod resources;
 mod rollout;
@@ -50,6 +51,7 @@ use informer::Key;
 use job::{Jobs, Untracked};
 use namespace::Namespaces;
 use queue::{CONCURRENCY, Queue, Wake};
+use quota::Quotas;
 use replicaset::Keepers;
 use scheduler::Scheduler;
 use statefulset::StatefulSets;
@@ -94,6 +96,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     volumes::listen_for_protection(&world, &queues.protected);
     strays::listen(&world, &queues.ending);
     namespace::listen(&world, &queues.namespaces);
+    let recount = quota::listen(&world, &queues.quotas);
     let gone = endpoints::listen(&world, &queues.services);
     account::listen(&world, &queues.accounts);
     world.follow(tasks);
@@ -164,9 +167,14 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
 
     let (kinds, known_kinds) = watch::channel(Vec::new());
     tasks.spawn(resources::keep(client.clone(), kinds, world.definitions_changed()));
-    let garbage = Arc::new(Garbage::new(client, &world.events, Arc::clone(&queues.garbage), known_kinds.clone()));
+    let garbage = Garbage::new(client, &world.events, Arc::clone(&queues.garbage), known_kinds.clone(), recount);
+    let garbage = Arc::new(garbage);
     tasks.spawn(Arc::clone(&garbage).follow());
     run_controller(tasks, "garbage", CONCURRENCY, queues.garbage, garbage, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
+    let quotas = Quotas::new(shared(), known_kinds.clone());
+    run_controller(tasks, "quota", CONCURRENCY, queues.quotas, quotas, |it, key| {
         Box::pin(async move { it.reconcile(key).await })
     });
     let namespaces = Namespaces::new(shared(), known_kinds);
@@ -196,6 +204,7 @@ struct Queues {
     services: Arc<Queue>,
     namespaces: Arc<Queue>,
     accounts: Arc<Queue>,
+    quotas: Arc<Queue>,
     garbage: Arc<Queue>,
 }
 

@@ -7,12 +7,17 @@ pub mod duration;
 pub mod gateway;
 mod hash;
 pub mod image;
+pub mod limit_range;
+mod quality;
 pub mod quantity;
+pub mod quota;
+pub mod resources;
 pub mod rollout;
 pub mod schedule;
 pub mod selector;
 
 pub use hash::fnv1a;
+pub use quality::qos_class;
 
 /// The release of Kubernetes whose API is served, and whose node and controllers are the measure.
 pub const KUBERNETES_VERSION: &str = "v1.35.4";

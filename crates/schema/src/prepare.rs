@@ -8,7 +8,6 @@
 mod job;
 mod kinds;
 mod pod;
-mod quality;
 
 use serde_json::Value;
 
@@ -17,7 +16,7 @@ use crate::kinds::Kind;
 use kinds::Generation;
 
 pub use job::job_identity;
-pub use quality::qos_class;
+pub use sluice_model::qos_class;
 
 /// Makes a decoded, defaulted object one that can be created.
 pub fn create(kind: &Kind, object: &mut Value) {

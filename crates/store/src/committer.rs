@@ -22,11 +22,17 @@ const BATCH_WRITES: usize = 256;
 /// And ends with the write that takes it beyond this.
 const BATCH_BYTES: usize = 4 << 20;
 
-type Answer = oneshot::Sender<Result<Arc<Entry>, WriteError>>;
+/// The new state of each key, or the place of the write that did not hold, and why.
+pub(crate) type Outcome = Result<Vec<Arc<Entry>>, (usize, WriteError)>;
+type Answer = oneshot::Sender<Outcome>;
 
 #[derive(Debug)]
 pub(crate) enum Request {
-    Write { write: Write, answer: Answer },
+    /// All of these or none.
+    Write {
+        writes: Vec<Write>,
+        answer: Answer,
+    },
     Close,
 }
 
@@ -101,7 +107,7 @@ struct Batch<'a> {
     newest: Revision,
     events: Vec<Event>,
     /// Also refusals wait for the commit: they may rest on what it stores.
-    answers: Vec<(Answer, Result<Arc<Entry>, WriteError>)>,
+    answers: Vec<(Answer, Outcome)>,
     bytes: usize,
     /// Keys that this batch changes, by their new state.
     staged: HashMap<Arc<str>, Option<Arc<Entry>>>,
@@ -123,26 +129,44 @@ impl<'a> Batch<'a> {
         self.events.len() < BATCH_WRITES && self.bytes < BATCH_BYTES
     }
 
-    /// Stages a write; false when the store shall close.
+    /// Stages what one writer wants; false when the store shall close.
     fn take(&mut self, request: Request) -> bool {
         match request {
             Request::Close => false,
-            Request::Write { write, answer } => {
-                let result = self.stage(write);
+            Request::Write { writes, answer } => {
+                let result = self.stage(writes);
                 self.answers.push((answer, result));
                 true
             }
         }
     }
 
-    fn stage(&mut self, write: Write) -> Result<Arc<Entry>, WriteError> {
+    fn stage(&mut self, writes: Vec<Write>) -> Outcome {
+        let mut events = Vec::with_capacity(writes.len());
+        let mut revision = self.newest;
+        for (index, write) in writes.into_iter().enumerate() {
+            revision = revision.next();
+            events.push(self.event(write, revision).map_err(|error| (index, error))?);
+        }
+        self.newest = revision;
+        let entries = events.iter().map(|event| Arc::clone(&event.entry)).collect();
+        for event in events {
+            let state = (event.kind == EventKind::Put).then(|| Arc::clone(&event.entry));
+            self.staged.insert(Arc::clone(&event.entry.key), state);
+            self.bytes += event.entry.weight();
+            self.events.push(event);
+        }
+        Ok(entries)
+    }
+
+    /// What a write does at this revision, if what it expects holds.
+    fn event(&self, write: Write, revision: Revision) -> Result<Event, WriteError> {
         let Write { key, expect, op } = write;
         let previous = match self.staged.get(key.as_str()) {
             Some(staged) => staged.clone(),
             None => self.memory.get(&key),
         };
         check(expect, &op, previous.as_ref())?;
-        let revision = self.newest.next();
         let (kind, render) = match op {
             Op::Put(render) => (EventKind::Put, render),
             Op::Delete(render) => (EventKind::Delete, render),
@@ -150,12 +174,8 @@ impl<'a> Batch<'a> {
         let bytes = rendered(render, revision)?;
         let key = previous.as_ref().map_or_else(|| Arc::from(key), |entry| Arc::clone(&entry.key));
         let created = previous.as_ref().map_or(revision, |entry| entry.created_revision);
-        let entry = Arc::new(Entry::new(Arc::clone(&key), created, revision, bytes));
-        self.staged.insert(key, (kind == EventKind::Put).then(|| Arc::clone(&entry)));
-        self.bytes += entry.weight();
-        self.events.push(Event { revision, kind, entry: Arc::clone(&entry), previous });
-        self.newest = revision;
-        Ok(entry)
+        let entry = Arc::new(Entry::new(key, created, revision, bytes));
+        Ok(Event { revision, kind, entry, previous })
     }
 
     /// Readers and watchers see the batch, then its writers are answered.
@@ -170,7 +190,7 @@ impl<'a> Batch<'a> {
     /// Nothing of the batch was stored, which makes every other answer void.
     fn refuse(self, error: &WriteError) {
         for (answer, _) in self.answers {
-            let _ = answer.send(Err(error.clone()));
+            let _ = answer.send(Err((0, error.clone())));
         }
     }
 }

@@ -48,9 +48,16 @@ impl Store {
 
     /// Durable, and seen by readers and watchers, once it returns. Waits while the queue is full.
     pub async fn commit(&self, write: Write) -> Result<Arc<Entry>, WriteError> {
+        let mut entries = self.commit_all(vec![write]).await.map_err(|(_, error)| error)?;
+        Ok(entries.pop().expect("one write makes one entry"))
+    }
+
+    /// Commits all of these, of different keys, or none; a refusal names the place of the write that did not hold.
+    pub async fn commit_all(&self, writes: Vec<Write>) -> Result<Vec<Arc<Entry>>, (usize, WriteError)> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Request::Write { write, answer }).await.map_err(|_| self.ended())?;
-        answered.await.unwrap_or_else(|_| Err(self.ended()))
+        let request = Request::Write { writes, answer };
+        self.queue.send(request).await.map_err(|_| (0, self.ended()))?;
+        answered.await.unwrap_or_else(|_| Err((0, self.ended())))
     }
 
     /// Why nobody commits any more.

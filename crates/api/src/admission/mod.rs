@@ -1,10 +1,12 @@
 //! What the server adds to objects, or refuses, because of other objects: a list of functions in a fixed order.
 
+mod limit_range;
 mod namespace;
 mod nodes;
 mod owner_references;
 mod priority;
 mod protection;
+mod quota;
 mod service_account;
 mod services;
 mod storage_class;
@@ -13,6 +15,7 @@ use serde_json::Value;
 
 pub(crate) use owner_references::{Found, dedup};
 pub(crate) use priority::SYSTEM;
+pub(crate) use quota::{QuotaQueues, charge};
 pub(crate) use services::{Addresses, claim, release};
 
 use crate::call::Call;
@@ -31,6 +34,7 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<(), Refusa
         storage_class::admit(call, object);
     }
     if kind.is("", "Pod") {
+        limit_range::complete(call, object);
         service_account::admit(call, object).await?;
         priority::admit(call, object)?;
         nodes::tolerate_failures(object);
@@ -48,6 +52,11 @@ pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<()
         nodes::tolerate_failures(object);
     }
     Ok(())
+}
+
+/// Once an object is complete and valid; `before` is what it was, none for a new one.
+pub(crate) fn judge(call: &Call, before: Option<&Value>, object: &Value) -> Result<(), Refusal> {
+    limit_range::check(call, before, object)
 }
 
 /// Before an object is marked for deletion.

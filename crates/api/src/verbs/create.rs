@@ -1,10 +1,13 @@
 //! Creating an object.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use serde_json::Value;
 use sluice_schema::Kind;
+use sluice_store::Entry;
 
-use super::write::{judge_fields, valid};
+use super::write::{ATTEMPTS, judge_fields, valid};
 use crate::admission;
 use crate::body::Body;
 use crate::call::Call;
@@ -68,20 +71,19 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
         object.drop_meta("selfLink");
         rules::identify(kind, &mut object);
         valid(kind, object.name(), rules::validate_create(kind, &object))?;
+        admission::judge(call, None, &object)?;
         let claim = admission::claim(call, None, &mut object)?;
         rules::warnings(kind, &object, None).into_iter().for_each(|text| call.notices.add(text));
         let name = object.name().to_owned();
         let key = Key::new(kind, object.text("/metadata/namespace"), &name);
-        let result = if options.dry_run {
-            match call.server.storage().get(&key) {
+        if options.dry_run {
+            admission::charge(call, None, &object).await?;
+            return match call.server.storage().get(&key) {
                 Some(entry) => Err(exists(kind, &name, &entry)),
-                None => return render::object(call, StatusCode::CREATED, object),
-            }
-        } else {
-            let stored = versions::to_storage(&call.server.registry().kinds(), kind, object.clone());
-            call.server.storage().create(kind, &key, &name, &stored).await
-        };
-        match result {
+                None => render::object(call, StatusCode::CREATED, object),
+            };
+        }
+        match insert(call, &key, &object).await {
             Ok(entry) => {
                 claim.keep();
                 crate::definitions::written(&call.server, kind, &entry.value()).await?;
@@ -92,6 +94,19 @@ pub(crate) async fn finish(call: &Call, mut object: Value, options: &WriteOption
         }
     }
     unreachable!("the loop ends with an answer")
+}
+
+/// Stores a new object, and what quotas count with it.
+async fn insert(call: &Call, key: &Key, object: &Value) -> Result<Arc<Entry>, Refusal> {
+    let (kind, storage) = (call.kind(), call.server.storage());
+    let stored = versions::to_storage(&call.server.registry().kinds(), kind, object.clone());
+    for _ in 0..ATTEMPTS {
+        let charges = admission::charge(call, None, object).await?;
+        if let Some(entry) = storage.create_with(kind, key, &stored, charges.changes).await? {
+            return Ok(entry);
+        }
+    }
+    Err(Refusal::stale(kind, object.name()))
 }
 
 /// Puts the object where the path says it is.

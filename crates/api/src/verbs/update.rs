@@ -64,6 +64,7 @@ pub(crate) fn change(
     rules::complete(kind, &mut new);
     rules::settle(&mut new, live);
     valid(kind, call.name(), rules::validate_update(kind, &new, live, subresource))?;
+    admission::judge(call, Some(live), &new)?;
     rules::warnings(kind, &new, Some(live)).into_iter().for_each(|text| call.notices.add(text));
     Ok(new)
 }
@@ -77,6 +78,7 @@ pub(crate) async fn commit(
 ) -> Result<Option<Response<Body>>, Refusal> {
     let claim = admission::claim(call, Some(&versions::live(call.kind(), old)), &mut new)?;
     if dry_run {
+        admission::charge(call, Some(&old.value()), &new).await?;
         return render::object(call, StatusCode::OK, new).map(Some);
     }
     if super::settle(call.kind(), &new) {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use sluice_schema::{Fault, Kind};
 use sluice_store::Entry;
 
+use crate::admission;
 use crate::call::Call;
 use crate::object::Object;
 use crate::refusal::Refusal;
@@ -53,13 +54,15 @@ pub(crate) fn same(old: &Value, new: &Value) -> bool {
         && bare(old) == bare(new)
 }
 
-/// Stores a new state of an object; a state like the old one is not written. `None`: somebody else was faster.
+/// Stores a new state of an object, and what quotas count with it; a state like the old one is not written. `None`:
+/// somebody else was faster.
 pub(crate) async fn replace(call: &Call, old: &Arc<Entry>, new: Value) -> Result<Option<Arc<Entry>>, Refusal> {
     let stored = versions::to_storage(&call.server.registry().kinds(), call.kind(), new);
     if same(&old.value(), &stored) {
         return Ok(Some(Arc::clone(old)));
     }
-    call.server.storage().replace(&call.key(), old.revision, &stored).await
+    let charges = admission::charge(call, Some(&old.value()), &stored).await?;
+    call.server.storage().replace_with(&call.key(), old.revision, &stored, charges.changes).await
 }
 
 /// The revision that a body insists on; `None` for an unconditional write.

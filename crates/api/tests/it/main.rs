@@ -4,6 +4,7 @@ mod access;
 mod custom;
 mod deletes;
 mod lists;
+mod quotas;
 mod speed;
 mod streams;
 mod tls;

@@ -34,11 +34,20 @@ pub(super) struct Garbage {
     graph: Mutex<Graph>,
     queue: Arc<Queue>,
     kinds: watch::Receiver<Vec<Kind>>,
+    /// Told of the namespace of every object that is gone.
+    on_loss: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Garbage {
-    pub(super) fn new(client: Client, events: &Events, queue: Arc<Queue>, kinds: watch::Receiver<Vec<Kind>>) -> Self {
-        Self { client, events: events.of(COMPONENT), graph: Mutex::default(), queue, kinds }
+    pub(super) fn new(
+        client: Client,
+        events: &Events,
+        queue: Arc<Queue>,
+        kinds: watch::Receiver<Vec<Kind>>,
+        on_loss: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        let events = events.of(COMPONENT);
+        Self { client, events, graph: Mutex::default(), queue, kinds, on_loss: Box::new(on_loss) }
     }
 
     /// Watches the metadata of every kind, until it is dropped.
@@ -88,6 +97,7 @@ impl Garbage {
                 Ok(watcher::Event::Delete(object)) => {
                     let next = self.graph().remove(&object.uid().unwrap_or_default());
                     self.add_all(next);
+                    (self.on_loss)(&object.namespace().unwrap_or_default());
                 }
                 Err(error) => {
                     tracing::debug!(%error, kind = kind.plural(), "Watch interrupted");

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    Service, ServiceAccount,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) nodes: Arc<Cache<Node>>,
+    pub(crate) quotas: Arc<Cache<ResourceQuota>>,
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
@@ -73,6 +74,7 @@ impl World {
             budgets: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
+            quotas: Cache::new(),
             claims: Cache::new(),
             volumes: Cache::new(),
             classes: Cache::new(),
@@ -101,6 +103,7 @@ impl World {
         self.budgets.follow_all(client, tasks);
         self.pods.follow_all(client, tasks);
         self.nodes.follow_all(client, tasks);
+        self.quotas.follow_all(client, tasks);
         self.claims.follow_all(client, tasks);
         self.volumes.follow_all(client, tasks);
         self.classes.follow_all(client, tasks);
@@ -131,6 +134,7 @@ impl World {
             self.budgets.synced(),
             self.pods.synced(),
             self.nodes.synced(),
+            self.quotas.synced(),
             self.claims.synced(),
             self.volumes.synced(),
             self.classes.synced(),

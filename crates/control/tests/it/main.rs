@@ -4,6 +4,7 @@ mod gateway;
 mod jobs;
 #[path = "../../examples/cluster/node.rs"]
 mod node;
+mod quotas;
 mod releases;
 mod sets;
 mod town;

@@ -189,3 +189,18 @@ async fn deletions_carry_the_last_state() {
     let event = watch.next().await.unwrap();
     assert_eq!((event.kind, event.entry.value()["gone"].as_u64()), (EventKind::Delete, Some(3)));
 }
+
+#[tokio::test]
+async fn several_writes_hold_together_or_not_at_all() {
+    let store = Store::in_memory();
+    let (a, b) = ("/core/pods/x/a", "/core/pods/x/b");
+    let both = || vec![put(a, Expect::Any), put(b, Expect::Absent)];
+    let entries = store.commit_all(both()).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.revision.0).collect::<Vec<_>>(), [2, 3]);
+    let (place, error) = store.commit_all(both()).await.unwrap_err();
+    assert!(place == 1 && matches!(error, WriteError::Exists { .. }), "{place} {error}");
+    let broken = vec![put(a, Expect::Any), Write::put(b, Expect::Any, |_| panic!("on purpose"))];
+    assert!(matches!(store.commit_all(broken).await, Err((1, WriteError::Render))));
+    assert_eq!(keys(&store, "/core/pods/x/", None).unwrap(), "/core/pods/x/a@2 /core/pods/x/b@3");
+    assert_eq!(outcome(&store, put(a, Expect::Any)).await, "4 since 2");
+}

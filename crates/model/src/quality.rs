@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::quantity::Quantity;
 use serde_json::Value;
-use sluice_model::quantity::Quantity;
 
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
