@@ -25,6 +25,7 @@ mod rollout;
 mod scheduler;
 mod statefulset;
 mod strays;
+mod token_secrets;
 mod volumes;
 mod world;
 
@@ -56,6 +57,7 @@ use replicaset::Keepers;
 use scheduler::Scheduler;
 use statefulset::StatefulSets;
 use strays::Strays;
+use token_secrets::TokenSecrets;
 use volumes::{Claims, Protection, Volumes};
 use world::World;
 
@@ -99,6 +101,7 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
     let recount = quota::listen(&world, &queues.quotas);
     let gone = endpoints::listen(&world, &queues.services);
     account::listen(&world, &queues.accounts);
+    token_secrets::listen(&world, &queues.token_secrets);
     world.follow(tasks);
     world.synced().await;
 
@@ -160,6 +163,10 @@ async fn work(client: Client, options: WorkloadOptions, tasks: &mut JoinSet<()>)
         ServiceEndpoints::new(shared(), gone),
         |it, key| Box::pin(async move { it.reconcile(key).await }),
     );
+    let secrets = TokenSecrets::new(shared(), options.ca_pem.clone());
+    run_controller(tasks, "token-secrets", CONCURRENCY, queues.token_secrets, secrets, |it, key| {
+        Box::pin(async move { it.reconcile(key).await })
+    });
     let accounts = Accounts::new(shared(), options.ca_pem);
     run_controller(tasks, "account", CONCURRENCY, queues.accounts, accounts, |it, key| {
         Box::pin(async move { it.reconcile(key).await })
@@ -205,6 +212,7 @@ struct Queues {
     namespaces: Arc<Queue>,
     accounts: Arc<Queue>,
     quotas: Arc<Queue>,
+    token_secrets: Arc<Queue>,
     garbage: Arc<Queue>,
 }
 

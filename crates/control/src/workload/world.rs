@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    ResourceQuota, Service, ServiceAccount,
+    ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -23,6 +23,7 @@ use super::account::ROOT_CA;
 use super::events::Events;
 use super::informer::Cache;
 use super::rollout::{self, Rollout};
+use super::token_secrets;
 
 pub(crate) struct World {
     pub(crate) client: Client,
@@ -50,6 +51,8 @@ pub(crate) struct World {
     pub(crate) accounts: Arc<Cache<ServiceAccount>>,
     /// Only the ConfigMaps of this one name.
     pub(crate) root_cas: Arc<Cache<ConfigMap>>,
+    /// Only the secrets of this one type.
+    pub(crate) token_secrets: Arc<Cache<Secret>>,
     pub(crate) definitions: Arc<Cache<PartialObjectMeta<CustomResourceDefinition>>>,
     pub(crate) rollouts: Arc<Cache<Rollout>>,
 }
@@ -84,6 +87,7 @@ impl World {
             namespaces: Cache::new(),
             accounts: Cache::new(),
             root_cas: Cache::new(),
+            token_secrets: Cache::new(),
             definitions: Cache::new(),
             rollouts: Cache::new(),
         })
@@ -114,6 +118,8 @@ impl World {
         self.accounts.follow_all(client, tasks);
         let root_cas = watcher::Config::default().fields(&format!("metadata.name={ROOT_CA}"));
         tasks.spawn(Arc::clone(&self.root_cas).follow(Api::all(self.client.clone()), root_cas));
+        let token_secrets = watcher::Config::default().fields(&format!("type={}", token_secrets::TYPE));
+        tasks.spawn(Arc::clone(&self.token_secrets).follow(Api::all(self.client.clone()), token_secrets));
         self.definitions.follow_all(client, tasks);
         // Their kind comes with our definitions, which may be installed later than this.
         let rollouts = Api::all_with(self.client.clone(), &rollout::resource());
@@ -144,6 +150,7 @@ impl World {
             self.namespaces.synced(),
             self.accounts.synced(),
             self.root_cas.synced(),
+            self.token_secrets.synced(),
             self.rollouts.synced(),
         );
     }

@@ -1,7 +1,7 @@
 //! Quotas over a real API: what controllers make is bounded, and what goes makes room.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
@@ -43,4 +43,23 @@ async fn a_quota_bounds_what_controllers_make_and_is_given_back() {
     cluster.api::<ReplicaSet>().delete("web", &DeleteParams::background()).await.unwrap();
     cluster.expect("no set counted", |quotas| used(quotas, "count/replicasets.apps").as_deref() == Some("0")).await;
     cluster.expect("no pod counted", |quotas| used(quotas, "pods").as_deref() == Some("0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token_secrets_are_filled_and_go_with_their_account() {
+    let cluster = Cluster::start().await;
+    cluster.create::<ServiceAccount>(json!({"metadata": {"name": "robot"}})).await;
+    for (name, account) in [("full", "robot"), ("lost", "nobody")] {
+        let metadata = json!({"name": name, "annotations": {"kubernetes.io/service-account.name": account}});
+        let secret = json!({"metadata": metadata, "type": "kubernetes.io/service-account-token"});
+        cluster.create::<Secret>(secret).await;
+    }
+    let has_token = |secret: &Secret| secret.data.as_ref().is_some_and(|data| data.contains_key("token"));
+    cluster
+        .expect::<Secret>("the one of an account, with its token", |secrets| {
+            matches!(secrets, [secret] if secret.metadata.name.as_deref() == Some("full") && has_token(secret))
+        })
+        .await;
+    cluster.api::<ServiceAccount>().delete("robot", &DeleteParams::default()).await.unwrap();
+    cluster.expect::<Secret>("none", <[Secret]>::is_empty).await;
 }
