@@ -1,12 +1,14 @@
-//! Finds a node for each pod that has none. Made for one machine: it takes the first node that fits, prefers none, and
-//! drives no pod away for another.
+//! Finds a node for each pod that has none, those of higher priority first. Made for one machine: it takes the first node
+//! that fits, prefers none, and drives no pod away for another.
 
 mod claims;
+mod company;
 mod fit;
 mod requests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use jiff::Timestamp;
@@ -82,6 +84,37 @@ fn is_waiting(pod: &Pod) -> bool {
         && pod::is_active(pod)
 }
 
+/// What came of a look for a node.
+#[derive(Debug, PartialEq, Eq)]
+enum Placed {
+    Bound,
+    /// Its claims get their volumes first.
+    Awaiting,
+    /// Why there is none.
+    Nowhere(String),
+}
+
+fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}
+
+/// Pods that wait and come before those of this priority: the most urgent first, of one priority the oldest.
+fn more_urgent(pods: &[Arc<Pod>], than: i32) -> Vec<&Arc<Pod>> {
+    let mut before: Vec<_> = pods.iter().filter(|pod| priority(pod) > than && is_waiting(pod)).collect();
+    before.sort_by_key(|pod| (std::cmp::Reverse(priority(pod)), pod.metadata.creation_timestamp.clone()));
+    before
+}
+
+fn pods_by_node(pods: &[Arc<Pod>]) -> HashMap<String, Vec<Arc<Pod>>> {
+    let mut by_node: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
+    for pod in pods {
+        if let Some(node) = node_name(pod).filter(|_| !pod::is_finished(pod)) {
+            by_node.entry(node.to_owned()).or_default().push(Arc::clone(pod));
+        }
+    }
+    by_node
+}
+
 impl Scheduler {
     pub(super) fn new(world: Arc<World>) -> Self {
         let events = world.events.of(NAME);
@@ -91,41 +124,59 @@ impl Scheduler {
     pub(super) async fn reconcile(&self, key: Key) -> Result<Wake, Error> {
         let Some(pod) = self.world.pods.get(&key).filter(|pod| is_waiting(pod)) else { return Ok(None) };
         let nodes = self.world.nodes.all();
-        let on_node = self.pods_by_node();
+        let pods = self.world.pods.all();
+        let on_node = pods_by_node(&pods);
+        for before in more_urgent(&pods, priority(&pod)) {
+            if self.place(before, &nodes, &on_node).await? == Placed::Bound {
+                // What is left after that one is seen by another pass.
+                return Ok(Some(Duration::ZERO));
+            }
+        }
+        match self.place(&pod, &nodes, &on_node).await? {
+            Placed::Bound | Placed::Awaiting => Ok(None),
+            Placed::Nowhere(message) => {
+                tracing::debug!(%key, message, "Pod waits");
+                self.refuse(&pod, message).await
+            }
+        }
+    }
+
+    /// Binds the pod to the first node that fits, or its claims first; otherwise says why none does.
+    async fn place(
+        &self,
+        pod: &Arc<Pod>,
+        nodes: &[Arc<Node>],
+        on_node: &HashMap<String, Vec<Arc<Pod>>>,
+    ) -> Result<Placed, Error> {
         let mut misfits: Vec<Misfit> = Vec::new();
-        let claims = claims::of(&self.world, &pod);
+        let claims = claims::of(&self.world, pod);
+        let labels = |name: &str| self.namespace_labels(name);
         for node in nodes.iter().filter(|node| !is_deleted(&***node)) {
             let neighbours = on_node.get(&node.name_any()).map(Vec::as_slice).unwrap_or_default();
-            match fit::check(&pod, node, neighbours) {
+            match fit::check(pod, node, neighbours, &labels) {
                 Ok(()) => match &claims {
-                    Claims::Ready => return self.bind(&pod, &node.name_any()).await,
+                    Claims::Ready => return self.bind(pod, &node.name_any()).await.map(|()| Placed::Bound),
                     Claims::Following(claims) => {
-                        return claims::select_node(&self.world, claims, &node.name_any()).await.map(|()| None);
+                        let selected = claims::select_node(&self.world, claims, &node.name_any()).await;
+                        return selected.map(|()| Placed::Awaiting);
                     }
                     Claims::Missing(_) => {}
                 },
                 Err(mut reasons) => misfits.append(&mut reasons),
             }
         }
-        let message = match claims {
+        Ok(Placed::Nowhere(match claims {
             Claims::Missing(reason) => format!("0/{} nodes are available: {reason}. not found", nodes.len()),
             Claims::Ready | Claims::Following(_) => fit::explain(nodes.len(), &misfits),
-        };
-        tracing::debug!(%key, message, "Pod waits");
-        self.refuse(&pod, message).await
+        }))
     }
 
-    fn pods_by_node(&self) -> HashMap<String, Vec<Arc<Pod>>> {
-        let mut by_node: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
-        for pod in self.world.pods.all() {
-            if let Some(node) = node_name(&pod).filter(|_| !pod::is_finished(&pod)) {
-                by_node.entry(node.to_owned()).or_default().push(Arc::clone(&pod));
-            }
-        }
-        by_node
+    fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
+        let namespace = self.world.namespaces.get(&Key::new("", name));
+        namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default()
     }
 
-    async fn bind(&self, pod: &Pod, node: &str) -> Result<Wake, Error> {
+    async fn bind(&self, pod: &Pod, node: &str) -> Result<(), Error> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let binding = Binding {
             metadata: ObjectMeta { name: Some(name.clone()), uid: pod.uid(), ..ObjectMeta::default() },
@@ -143,7 +194,7 @@ impl Scheduler {
         if let Some(bound) = pods.get_opt(&name).await? {
             self.world.pods.has_seen(&bound).await?;
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn refuse(&self, pod: &Arc<Pod>, message: String) -> Result<Wake, Error> {
@@ -181,4 +232,32 @@ async fn post_binding(client: &Client, namespace: &str, name: &str, binding: &Bi
         .expect("names of objects make a path");
     client.request_text(request).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn urgent_pods_come_first_and_old_ones_before_young_ones() {
+        let pod = |name: &str, priority: i32, second: i32, node: &str| {
+            let created = format!("2026-01-01T00:00:{second:02}Z");
+            let spec = json!({"containers": [], "priority": priority, "nodeName": node});
+            let metadata = json!({"name": name, "creationTimestamp": created});
+            Arc::new(serde_json::from_value::<Pod>(json!({"metadata": metadata, "spec": spec})).unwrap())
+        };
+        let pods = [
+            pod("young", 5, 2, ""),
+            pod("old", 5, 1, ""),
+            pod("first", 9, 3, ""),
+            pod("low", 1, 0, ""),
+            pod("runs", 9, 0, "n"),
+        ];
+        let names = |than: i32| more_urgent(&pods, than).iter().map(|pod| pod.name_any()).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(1), "first old young");
+        assert_eq!(names(5), "first");
+        assert_eq!(names(9), "");
+    }
 }

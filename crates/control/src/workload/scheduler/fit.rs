@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm
 use kube::ResourceExt;
 use sluice_model::quantity::Quantity;
 
-use super::super::claim;
+use super::company::{self, NamespaceLabels, Unwelcome};
 use super::requests;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,12 @@ pub(super) struct Misfit {
 }
 
 /// The first kind of obstacle ends the search, as in the original: users know these messages.
-pub(super) fn check(pod: &Pod, node: &Node, neighbours: &[Arc<Pod>]) -> Result<(), Vec<Misfit>> {
+pub(super) fn check(
+    pod: &Pod,
+    node: &Node,
+    neighbours: &[Arc<Pod>],
+    labels: NamespaceLabels<'_>,
+) -> Result<(), Vec<Misfit>> {
     let hard = |reason: String| Err(vec![Misfit { reason, is_crowded: false }]);
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     if is_cordoned(node) && !tolerates(tolerations, &taint("node.kubernetes.io/unschedulable", "NoSchedule")) {
@@ -38,10 +43,11 @@ pub(super) fn check(pod: &Pod, node: &Node, neighbours: &[Arc<Pod>]) -> Result<(
     if let Some(reason) = topology_misfit(pod, node) {
         return hard(reason.to_owned());
     }
-    if !has_company(pod, neighbours) {
-        return hard("node(s) didn't match pod affinity rules".to_owned());
-    }
-    Ok(())
+    company::check(pod, node, neighbours, labels).map_err(|unwelcome| {
+        // Whom it misses would not come if others went.
+        let is_crowded = unwelcome != Unwelcome::Alone;
+        vec![Misfit { reason: unwelcome.reason().to_owned(), is_crowded }]
+    })
 }
 
 /// `0/1 nodes are available: 1 Insufficient cpu. ...`
@@ -178,22 +184,6 @@ fn topology_misfit(pod: &Pod, node: &Node) -> Option<&'static str> {
         .then_some("node(s) didn't match pod topology spread constraints (missing required label)")
 }
 
-/// Whether the pods are there that this one wants to be beside; a pod that wants its own kind may be the first.
-fn has_company(pod: &Pod, neighbours: &[Arc<Pod>]) -> bool {
-    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.pod_affinity.as_ref());
-    let terms = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_deref());
-    terms.unwrap_or_default().iter().all(|term| {
-        let Some(selector) = &term.label_selector else { return false };
-        let selector = claim::selector(selector);
-        let namespaces = term.namespaces.clone().unwrap_or_else(|| pod.namespace().into_iter().collect());
-        let is_wanted = |other: &Pod| {
-            claim::matches(&selector, other.metadata.labels.as_ref())
-                && other.namespace().is_some_and(|namespace| namespaces.contains(&namespace))
-        };
-        neighbours.iter().any(|other| is_wanted(other)) || is_wanted(pod)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -202,7 +192,7 @@ mod tests {
 
     fn node() -> Node {
         serde_json::from_value(json!({
-            "metadata": {"name": "n", "labels": {"disk": "ssd", "cores": "4"}},
+            "metadata": {"name": "n", "labels": {"disk": "ssd", "cores": "4", "kubernetes.io/hostname": "n"}},
             "status": {"allocatable": {"cpu": "2", "memory": "1Gi", "pods": "3"},
                        "conditions": [{"type": "Ready", "status": "True"}]},
         }))
@@ -226,7 +216,7 @@ mod tests {
 
     fn check_on(node: &Node, spec: &Value, neighbours: &[Value], expected: &str) {
         let neighbours: Vec<_> = neighbours.iter().map(|spec| Arc::new(pod(spec))).collect();
-        let found = match check(&pod(spec), node, &neighbours) {
+        let found = match check(&pod(spec), node, &neighbours, &|_| BTreeMap::new()) {
             Ok(()) => "fits".to_owned(),
             Err(misfits) => explain(1, &misfits),
         };
@@ -307,5 +297,12 @@ mod tests {
         };
         check_on(&node, &beside("other"), &[json!({})], "1 node(s) didn't match pod affinity rules");
         check_on(&node, &beside("p"), &[], "fits");
+        let apart = json!({"labelSelector": {"matchLabels": {"app": "p"}}, "topologyKey": "kubernetes.io/hostname"});
+        let apart =
+            json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}});
+        check_on(&node, &apart, &[], "fits");
+        check_on(&node, &apart, &[json!({})], "crowded: 1 node(s) didn't match pod anti-affinity rules");
+        let minded = "crowded: 1 node(s) didn't satisfy existing pods anti-affinity rules";
+        check_on(&node, &json!({}), std::slice::from_ref(&apart), minded);
     }
 }
