@@ -1,6 +1,7 @@
-//! Events, as `kubectl describe` shows them: written in order by one task, repeated ones counted.
+//! Events, as `kubectl describe` shows them: those of one object written in order, repeated ones counted.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -12,15 +13,18 @@ use tokio::sync::mpsc;
 
 use super::time::time;
 
-/// Events that wait to be written; more are dropped, because nobody's work may wait for them.
-const QUEUE: usize = 4096;
-/// Events whose repetitions are counted instead of written anew.
-const REMEMBERED: usize = 1024;
+/// So many are written at once, so that those of a busy object do not hold up all others.
+const WRITERS: usize = 8;
+/// Events that wait for one writer; more are dropped, because nobody's work may wait for them.
+const QUEUE: usize = 512;
+/// Events whose repetitions one writer counts instead of writing them anew.
+const REMEMBERED: usize = 256;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<Note>,
+    /// One for each writer; an object's events always go to the same.
+    queues: Arc<[mpsc::Sender<Note>]>,
     component: &'static str,
 }
 
@@ -59,15 +63,21 @@ struct Written {
 }
 
 impl Events {
-    /// With the task that writes them.
+    /// With the task of those who write them.
     pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let (queue, notes) = mpsc::channel(QUEUE);
-        (Self { queue, component: "" }, write_all(client, notes))
+        let (queues, writers): (Vec<_>, Vec<_>) = (0..WRITERS)
+            .map(|_| {
+                let (queue, notes) = mpsc::channel(QUEUE);
+                (queue, write_all(client.clone(), notes))
+            })
+            .unzip();
+        let written = async { drop(futures::future::join_all(writers).await) };
+        (Self { queues: queues.into(), component: "" }, written)
     }
 
     /// The same events from another controller.
     pub(crate) fn of(&self, component: &'static str) -> Self {
-        Self { queue: self.queue.clone(), component }
+        Self { queues: Arc::clone(&self.queues), component }
     }
 
     pub(crate) fn normal<K>(&self, about: &K, reason: &'static str, message: impl Into<String>)
@@ -119,7 +129,9 @@ impl Events {
         message: String,
     ) {
         let note = Note { about, severity, reason, action, message, component: self.component, at: Timestamp::now() };
-        if self.queue.try_send(note).is_err() {
+        let uid = note.about.uid.as_deref().unwrap_or_default();
+        let writer = sluice_model::fnv1a(uid.as_bytes()) as usize % self.queues.len();
+        if self.queues[writer].try_send(note).is_err() {
             tracing::debug!(reason, "Event dropped");
         }
     }
