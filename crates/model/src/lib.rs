@@ -8,6 +8,7 @@ pub mod gateway;
 mod hash;
 pub mod image;
 pub mod limit_range;
+pub mod pod_security;
 mod quality;
 pub mod quantity;
 pub mod quota;

@@ -4,6 +4,7 @@ mod limit_range;
 mod namespace;
 mod nodes;
 mod owner_references;
+mod pod_security;
 mod priority;
 mod protection;
 mod quota;
@@ -56,7 +57,8 @@ pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<()
 
 /// Once an object is complete and valid; `before` is what it was, none for a new one.
 pub(crate) fn judge(call: &Call, before: Option<&Value>, object: &Value) -> Result<(), Refusal> {
-    limit_range::check(call, before, object)
+    limit_range::check(call, before, object)?;
+    pod_security::check(call, before, object)
 }
 
 /// Before an object is marked for deletion.
