@@ -1,6 +1,7 @@
 //! What the server adds to objects, or refuses, because of other objects: a list of functions in a fixed order.
 
 mod limit_range;
+mod mountable;
 mod namespace;
 mod nodes;
 mod owner_references;
@@ -58,6 +59,7 @@ pub(crate) fn update(call: &Call, live: &Value, object: &mut Value) -> Result<()
 /// Once an object is complete and valid; `before` is what it was, none for a new one.
 pub(crate) fn judge(call: &Call, before: Option<&Value>, object: &Value) -> Result<(), Refusal> {
     limit_range::check(call, before, object)?;
+    mountable::check(call, before, object)?;
     pod_security::check(call, before, object)
 }
 

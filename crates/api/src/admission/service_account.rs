@@ -48,21 +48,29 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<(), Refusal> {
 
 /// The account. The default one is made by a controller, so a pod may come first.
 async fn find(call: &Call, name: &str) -> Option<Arc<Entry>> {
-    let kinds = call.server.registry().kinds();
-    let kind = kinds.find("", "v1", "serviceaccounts").expect("service accounts are built in");
-    let key = Key::new(&kind, call.namespace(), name);
     let storage = call.server.storage();
     let before = storage.progress();
-    if let Some(found) = storage.get(&key) {
+    if let Some(found) = stored(call, name) {
         return Some(found);
     }
     if name != DEFAULT {
         return None;
     }
-    let mut watch = storage.watch(&key.0, before).ok()?;
+    let mut watch = storage.watch(&key(call, name).0, before).ok()?;
     // Whatever ends the wait, the store knows the truth.
     let _ = tokio::time::timeout(DEFAULT_WAIT, watch.next()).await;
-    storage.get(&key)
+    stored(call, name)
+}
+
+/// The account as it is now.
+pub(super) fn stored(call: &Call, name: &str) -> Option<Arc<Entry>> {
+    call.server.storage().get(&key(call, name))
+}
+
+fn key(call: &Call, name: &str) -> Key {
+    let kinds = call.server.registry().kinds();
+    let kind = kinds.find("", "v1", "serviceaccounts").expect("service accounts are built in");
+    Key::new(&kind, call.namespace(), name)
 }
 
 fn check_mirror(call: &Call, pod: &Value) -> Result<(), Refusal> {
