@@ -64,7 +64,7 @@ struct Written {
 
 impl Events {
     /// With the task of those who write them.
-    pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(client: &Client) -> (Self, impl Future<Output = ()> + use<>) {
         let (queues, writers): (Vec<_>, Vec<_>) = (0..WRITERS)
             .map(|_| {
                 let (queue, notes) = mpsc::channel(QUEUE);

@@ -172,14 +172,14 @@ fn as_float(amount: Quantity) -> f64 {
 mod tests {
     use super::*;
 
-    fn range(limits: Value) -> Value {
+    fn range(limits: &Value) -> Value {
         json!({"spec": {"limits": limits}})
     }
 
     #[test]
     fn containers_get_what_they_do_not_say() {
         let range = range(
-            json!([{"type": "Container", "defaultRequest": {"memory": "1Mi", "cpu": "1"}, "default": {"cpu": "2"}}]),
+            &json!([{"type": "Container", "defaultRequest": {"memory": "1Mi", "cpu": "1"}, "default": {"cpu": "2"}}]),
         );
         let mut pod = json!({"metadata": {}, "spec": {
             "containers": [{"name": "a"}, {"name": "b", "resources": {"requests": {"cpu": "3", "memory": "2Mi"}, "limits": {"cpu": "3"}}}],
@@ -260,14 +260,14 @@ mod tests {
             ),
         ];
         for (limits, pod, expected) in cases {
-            assert_eq!(pod_violations(&range(limits), &pod).join(", "), expected, "{pod}");
+            assert_eq!(pod_violations(&range(&limits), &pod).join(", "), expected, "{pod}");
         }
     }
 
     #[test]
     fn claims_have_bounds_of_their_own() {
         let range =
-            range(json!([{"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "10Gi"}}]));
+            range(&json!([{"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "10Gi"}}]));
         let claim = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
         let cases = [
             ("512Mi", "minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 512Mi"),

@@ -51,7 +51,7 @@ pub(crate) async fn charge<'a>(call: &'a Call, before: Option<&Value>, object: &
     let resource = Resource::new(&kind.group, &kind.plural);
     let request = Request { resource: &resource, object, before, now: Timestamp::now() };
     let charges = quota::charge(request, &quotas).map_err(|why| Refusal::forbidden(kind, object.name(), why))?;
-    let changes = charges.into_iter().map(|charge| change(&entries[charge.quota], charge)).collect();
+    let changes = charges.iter().map(|charge| change(&entries[charge.quota], charge)).collect();
     Ok(Charges { changes, _turn: Some(turn) })
 }
 
@@ -61,7 +61,7 @@ fn quotas(call: &Call) -> Vec<Arc<Entry>> {
     call.server.storage().all(&scope(&kind, call.namespace()))
 }
 
-fn change(entry: &Entry, charge: Charge) -> Change {
+fn change(entry: &Entry, charge: &Charge) -> Change {
     let mut object = entry.to_value();
     object["status"]["used"] = json!(charge.used);
     Change { key: Key(entry.key.to_string()), from: entry.revision, object }

@@ -9,7 +9,7 @@ const MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 const QUOTAS: &str = "/api/v1/namespaces/ns/resourcequotas";
 
 /// A quota that has been counted once, as its controller does.
-async fn with_quota(town: &Town, hard: Value) {
+async fn with_quota(town: &Town, hard: &Value) {
     let used: Value = hard.as_object().unwrap().keys().map(|name| (name.clone(), json!("0"))).collect();
     town.post(QUOTAS, json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await.created();
     town.merge(&format!("{QUOTAS}/q/status"), json!({"status": {"hard": hard, "used": used}})).await.ok();
@@ -22,7 +22,7 @@ async fn used(town: &Town) -> Value {
 #[tokio::test]
 async fn the_last_places_are_given_once_however_many_ask() {
     let town = Town::new().await;
-    with_quota(&town, json!({"pods": "5"})).await;
+    with_quota(&town, &json!({"pods": "5"})).await;
     let nameless = || {
         let mut pod = pod("x");
         pod["metadata"] = json!({"generateName": "x-"});
@@ -43,7 +43,7 @@ async fn the_last_places_are_given_once_however_many_ask() {
 #[tokio::test]
 async fn what_was_not_stored_is_not_counted() {
     let town = Town::new().await;
-    with_quota(&town, json!({"configmaps": "2"})).await;
+    with_quota(&town, &json!({"configmaps": "2"})).await;
     town.post(MAPS, config_map("a", "1")).await.created();
     town.post(MAPS, config_map("a", "1")).await.refused(409, "configmaps \"a\" already exists");
     town.post(&format!("{MAPS}?dryRun=All"), config_map("b", "1")).await.created();

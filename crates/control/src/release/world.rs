@@ -47,7 +47,7 @@ struct Index {
 
 impl World {
     pub(crate) fn new(client: Client, tasks: &mut JoinSet<()>) -> Arc<Self> {
-        let (events, writer) = Events::new(client.clone());
+        let (events, writer) = Events::new(&client);
         tasks.spawn(writer);
         Arc::new(Self {
             client,

@@ -44,7 +44,7 @@ pub(super) fn listen(world: &World, queue: &Arc<Queue>) {
 }
 
 /// What becomes of a secret.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     Nothing,
     /// It is for an account that is not there.

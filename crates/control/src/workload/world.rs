@@ -60,7 +60,7 @@ pub(crate) struct World {
 impl World {
     /// With the tasks that keep it up to date; the listeners come first, so that they miss nothing.
     pub(crate) fn new(client: Client, tasks: &mut JoinSet<()>) -> Arc<Self> {
-        let (events, writer) = Events::new(client.clone());
+        let (events, writer) = Events::new(&client);
         tasks.spawn(writer);
         Arc::new(Self {
             client,

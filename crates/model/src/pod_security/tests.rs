@@ -15,7 +15,7 @@ fn check(level: &str, spec: &Value, expected: &str) {
 }
 
 /// A pod with one container of this security context, and with this of its own.
-fn pod(context: Value, own: Value) -> Value {
+fn pod(context: &Value, own: &Value) -> Value {
     let mut spec = json!({"containers": [{"name": "c", "securityContext": context}]});
     spec.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     spec
@@ -23,8 +23,8 @@ fn pod(context: Value, own: Value) -> Value {
 
 #[test]
 fn baseline_refuses_what_reaches_the_machine() {
-    let context = |context: Value| pod(context, json!({}));
-    let own = |own: Value| pod(json!({}), own);
+    let context = |context: Value| pod(&context, &json!({}));
+    let own = |own: Value| pod(&json!({}), &own);
     let cases = [
         (own(json!({})), ""),
         (
@@ -71,7 +71,7 @@ fn baseline_refuses_what_reaches_the_machine() {
                        "containers": [{"name": "c", "securityContext": {"privileged": true}}]})),
             "privileged (containers \"i\", \"c\" must not set securityContext.privileged=true)",
         ),
-        (pod(json!({"procMount": "Unmasked"}), json!({"hostUsers": false})), ""),
+        (pod(&json!({"procMount": "Unmasked"}), &json!({"hostUsers": false})), ""),
         (
             context(json!({"procMount": "Unmasked"})),
             "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")",
@@ -85,7 +85,7 @@ fn baseline_refuses_what_reaches_the_machine() {
 
 #[test]
 fn restricted_wants_four_things_said() {
-    let silent = pod(json!({}), json!({}));
+    let silent = pod(&json!({}), &json!({}));
     let escalation =
         "allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false)";
     let capabilities =
@@ -105,9 +105,9 @@ fn restricted_replaces_what_baseline_says() {
     let but = |field: &str, value: Value| {
         let mut context = good.clone();
         context[field] = value;
-        pod(context, json!({}))
+        pod(&context, &json!({}))
     };
-    check("restricted", &pod(good.clone(), json!({})), "");
+    check("restricted", &pod(&good, &json!({})), "");
     check("restricted", &but("runAsUser", json!(0)), "runAsUser=0 (container \"c\" must not set runAsUser=0)");
     check(
         "restricted",
@@ -127,10 +127,10 @@ fn restricted_replaces_what_baseline_says() {
     let volumes = json!([{"name": "n", "nfs": {}}, {"name": "h", "hostPath": {}}, {"name": "s", "secret": {}}]);
     check(
         "restricted",
-        &pod(good.clone(), json!({"volumes": volumes})),
+        &pod(&good, &json!({"volumes": volumes})),
         "restricted volume types (volumes \"n\", \"h\" use restricted volume types \"hostPath\", \"nfs\")",
     );
-    let windows = pod(json!({"runAsNonRoot": true}), json!({"os": {"name": "windows"}}));
+    let windows = pod(&json!({"runAsNonRoot": true}), &json!({"os": {"name": "windows"}}));
     check("restricted", &windows, "");
 }
 
