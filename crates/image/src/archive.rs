@@ -51,6 +51,20 @@ pub enum ArchiveError {
 impl Store {
     /// Brings every image of a file or layout directory in that is for the platform; `name` names one that has none itself.
     pub fn load(&self, path: &Path, platform: &Platform, name: Option<&Reference>) -> Result<Vec<Image>, ArchiveError> {
+        let result = self.load_held(path, platform, name);
+        if result.is_err() {
+            // What came before the failure is of no use; why it failed matters more than that it cannot be removed.
+            let _left = self.sweep_if_idle();
+        }
+        result
+    }
+
+    fn load_held(
+        &self,
+        path: &Path,
+        platform: &Platform,
+        name: Option<&Reference>,
+    ) -> Result<Vec<Image>, ArchiveError> {
         let _hold = self.hold()?;
         let files = Members::open(path, self)?;
         let found = match (files.has("manifest.json"), files.has("index.json")) {

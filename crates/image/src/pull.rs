@@ -37,6 +37,17 @@ pub enum PullError {
     Interrupted,
 }
 
+impl PullError {
+    /// Whether another try would meet the same.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Registry(error) => matches!(error, RegistryError::TooMuch { .. } | RegistryError::TooLarge { .. }),
+            Self::Manifest { .. } | Self::Digest { .. } | Self::Depth { .. } | Self::Store(_) => true,
+            Self::Interrupted => false,
+        }
+    }
+}
+
 /// What happens while an image comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
@@ -68,7 +79,20 @@ impl Pull {
     }
 
     /// Fetches whatever the store does not have yet, and makes the image known. Dropped, it leaves nothing unfinished.
+    ///
+    /// Layers that came whole before a connection broke stay for the next try; what came with a lie is of no use to anybody.
     pub async fn run(&self, store: &Store, registry: &Registry) -> Result<Image, PullError> {
+        let result = self.fetch(store, registry).await;
+        if result.as_ref().is_err_and(PullError::is_final) {
+            let store = store.clone();
+            if let Err(error) = blocking(move || store.sweep_if_idle()).await {
+                tracing::debug!(%error, "Remains of a pull not removed");
+            }
+        }
+        result
+    }
+
+    async fn fetch(&self, store: &Store, registry: &Registry) -> Result<Image, PullError> {
         let _hold = blocking({
             let store = store.clone();
             move || store.hold()

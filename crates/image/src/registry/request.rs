@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 
 use super::hosts::is_loopback;
 use super::{
@@ -59,7 +60,7 @@ impl Session {
                 | StatusCode::GATEWAY_TIMEOUT
                     if !last =>
                 {
-                    let wait = retry_after(response.headers()).unwrap_or_else(|| delay(attempt - 1));
+                    let wait = retry_after(response.headers(), Timestamp::now()).unwrap_or_else(|| delay(attempt - 1));
                     if wait > MAX_RETRY_AFTER {
                         return Err(self.refused(response, path, host).await);
                     }
@@ -174,10 +175,14 @@ fn redirected(from: &Uri, to: Option<&str>) -> Result<Uri, &'static str> {
     }
 }
 
-/// Seconds, as registries send them; a date means a default.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// Seconds or a date; nothing for what is neither.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 /// What the registry says, out of its JSON or else as plain text.
@@ -186,4 +191,23 @@ fn error_message(body: &[u8]) -> String {
     let error = json.as_ref().map(|json| &json["errors"][0]);
     let text = error.and_then(|e| e["message"].as_str().or(e["code"].as_str()));
     text.or_else(|| json.as_ref()?["details"].as_str()).unwrap_or_default().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_say_how_long_to_wait_in_seconds_or_by_a_date() {
+        let now = "2026-03-01T12:00:00Z".parse().expect("a time");
+        let wait = |text: &str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_str(text).expect("text"))]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("7"), Some(7));
+        assert_eq!(wait("Sun, 01 Mar 2026 12:00:30 GMT"), Some(30));
+        assert_eq!(wait("Sun, 01 Mar 2026 11:00:00 GMT"), Some(0), "a time that has passed");
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
 }

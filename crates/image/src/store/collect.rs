@@ -34,12 +34,13 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Removes unused images if the disk is too full.
+    /// Removes what no image speaks of, and unused images if the disk is too full.
     pub fn collect(&self, policy: Policy, now: Timestamp) -> Result<Collected, StoreError> {
         let disk = rustix::fs::statvfs(self.root()).map_err(|e| StoreError::io("measure", self.root())(e.into()))?;
         let capacity = disk.f_blocks * disk.f_frsize;
         let used = capacity.saturating_sub(disk.f_bavail * disk.f_frsize);
         if capacity == 0 || used * 100 / capacity < policy.high_percent {
+            self.sweep_if_idle()?;
             return Ok(Collected::default());
         }
         let target = capacity / 100 * policy.low_percent;
@@ -77,7 +78,7 @@ impl Store {
     }
 
     /// Removes what no image speaks of, unless somebody pulls: then the next one sweeps.
-    pub(super) fn sweep_if_idle(&self) -> Result<(), StoreError> {
+    pub(crate) fn sweep_if_idle(&self) -> Result<(), StoreError> {
         let Some(_alone) = files::try_lock(&self.path("pulls.lock"))? else { return Ok(()) };
         let index = self.index()?;
         let layers: BTreeSet<&str> = index.images.iter().flat_map(|image| &image.layers).map(String::as_str).collect();

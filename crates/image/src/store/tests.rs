@@ -155,6 +155,7 @@ fn lies_and_gaps_are_refused_and_leave_nothing() {
         let error = world.load(&pack(files)).expect_err(expected);
         assert!(error.contains(expected), "{error}");
         assert_eq!((world.count("layers"), world.names().len()), (0, 0));
+        assert_eq!((world.count("blobs/sha256"), world.count("locks")), (0, 0), "{error}");
     };
     let other = Digest::of(b"other");
     refused(&oci_files(&layers, |m| m["layers"][0]["size"] = json!(1)), "bytes instead of 1");
@@ -230,6 +231,28 @@ fn the_longest_unused_image_goes_first_and_young_ones_stay() {
     assert_eq!(names, ["docker.io/library/two:1", "docker.io/library/three:1"]);
     let freed = world.store.free(6, Duration::from_secs(100), now).expect("collected");
     assert_eq!((freed.removed.len(), freed.missing), (0, 6), "the last one is too young");
+}
+
+#[test]
+fn room_is_made_when_the_disk_is_as_full_as_the_policy_says() {
+    let world = World::new();
+    world.load(&docker_archive("one:1", &[layer("a", "1")])).expect("loaded");
+    world.load(&docker_archive("two:1", &[layer("a", "2")])).expect("loaded");
+    let needed = world.store.find("two:1").expect("answered").expect("here").id().clone();
+    world.store.lease("pod", &[needed]).expect("leased");
+    fs::create_dir_all(world.store.root().join("layers/abc/fs")).expect("made");
+    let now = Timestamp::now();
+    let usual = Policy::default();
+    assert_eq!((usual.high_percent, usual.low_percent, usual.min_age.as_secs()), (85, 80, 120));
+    let roomy = Policy { high_percent: 101, low_percent: 0, min_age: Duration::ZERO };
+    assert_eq!(world.store.collect(roomy, now).expect("collected").removed, []);
+    assert_eq!(world.count("layers"), 2, "what no image speaks of goes all the same");
+    let full = Policy { high_percent: 0, ..roomy };
+    let later = now.checked_add(Duration::from_secs(1)).expect("a time");
+    let removed = world.store.collect(full, later).expect("collected").removed;
+    let names: Vec<&String> = removed.iter().flat_map(|record| &record.names).collect();
+    assert_eq!(names, ["docker.io/library/one:1"]);
+    assert_eq!(world.names(), ["docker.io/library/two:1"], "a pod needs it");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sluice_image::{
     Credential, Digest, Hosts, Image, Keyring, Platform, Pull, PullError, Reference, Registry as Client, Store,
 };
 
-use crate::registry::{Answer, Contents, Hook, Registry, answer, cut, layer};
+use crate::registry::{Answer, Contents, Hook, Registry, after, answer, cut, layer};
 
 struct World {
     registry: Registry,
@@ -97,6 +97,21 @@ async fn pulls_at_the_same_time_share_their_downloads() {
     }
     let layers = world.registry.log().iter().filter(|line| line.contains("/blobs/")).count();
     assert!(layers <= 2 + 4, "each layer once, whoever wants the configuration: {:?}", world.registry.log());
+}
+
+#[tokio::test]
+async fn layers_of_one_image_come_at_the_same_time() {
+    // Nobody gets a layer before both were asked for.
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let world = World::new(move |request, contents| {
+        let config = b"Entrypoint";
+        let name = request.uri().path().rsplit('/').next()?;
+        let bytes = contents.blobs.get(name).filter(|b| !b.windows(config.len()).any(|w| w == config))?;
+        Some(after(both.clone(), bytes))
+    })
+    .await;
+    let pulled = tokio::time::timeout(std::time::Duration::from_secs(60), world.pull()).await;
+    pulled.expect("one layer waits for the other").expect("pulled");
 }
 
 #[tokio::test]

@@ -177,6 +177,16 @@ pub(crate) fn cut(status: StatusCode, headers: &[(&str, &str)], body: &[u8], aft
     response.body(BodyExt::boxed(StreamBody::new(stream))).expect("an answer")
 }
 
+/// An answer whose body comes once as many wait for theirs as the barrier says.
+pub(crate) fn after(barrier: Arc<tokio::sync::Barrier>, body: &[u8]) -> Answer {
+    let body = Bytes::copy_from_slice(body);
+    let waiting = async move {
+        barrier.wait().await;
+        Ok(Frame::data(body))
+    };
+    Response::new(BodyExt::boxed(StreamBody::new(futures::stream::once(waiting))))
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("written");

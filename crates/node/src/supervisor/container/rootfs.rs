@@ -115,7 +115,8 @@ impl Files {
         let place = self.pod.join("run/cgroup");
         if !mounts_below(&place).contains(&place) {
             memory_disk(&place, "mode=755,size=64k")?;
-            views.iter().try_for_each(|(name, _)| fs::create_dir(place.join(name)))?;
+            // A machine may have mounted one hierarchy twice.
+            views.iter().try_for_each(|(name, _)| fs::create_dir_all(place.join(name)))?;
         }
         Ok(place)
     }
