@@ -19,6 +19,9 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -73,6 +76,20 @@ impl Links {
                     peer.put(IFLA_NET_NS_FD, &cable.far_namespace.as_raw_fd().to_ne_bytes())
                 })
             })
+        });
+        self.0.ask(message)
+    }
+
+    /// Lets a bridge send back through a port what came in by it. Not by the file in `/sys`, on which the kernel lets a writer
+    /// spin for as long as anybody else changes a link.
+    pub fn allow_hairpin(&mut self, port: &str) -> io::Result<()> {
+        let index = self.find(port)?;
+        let mut body = [0; 16];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut message = Message::new(NEW_LINK, 0, &body);
+        message.nest(IFLA_LINKINFO, |info| {
+            info.put(IFLA_INFO_SLAVE_KIND, b"bridge")
+                .nest(IFLA_INFO_SLAVE_DATA, |data| data.put(IFLA_BRPORT_MODE, &[1]))
         });
         self.0.ask(message)
     }

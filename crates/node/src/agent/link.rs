@@ -54,11 +54,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts a supervisor over the plan in `dir` and returns once it takes connections.
-    pub(super) async fn start(exe: PathBuf, dir: PodDir) -> Result<Self, LinkError> {
+    /// Starts a supervisor over the plan in `dir`, with a network made ahead, and returns once it takes connections.
+    pub(super) async fn start(exe: PathBuf, dir: PodDir, network: Option<fs::File>) -> Result<Self, LinkError> {
         let started = tokio::task::spawn_blocking({
             let dir = dir.clone();
-            move || launch(&exe, &dir)
+            move || launch(&exe, &dir, network)
         });
         started.await.map_err(|error| LinkError::Start(error.to_string()))??;
         Self::connect(&dir).await
@@ -127,13 +127,13 @@ impl Link {
     }
 }
 
-fn launch(exe: &Path, dir: &PodDir) -> Result<(), LinkError> {
+fn launch(exe: &Path, dir: &PodDir, network: Option<fs::File>) -> Result<(), LinkError> {
     let start = |error: io::Error| LinkError::Start(error.to_string());
     let log = append_private(&dir.supervisor_log()).map_err(start)?;
     let status = Command::new(exe)
         .arg("pod-supervisor")
         .arg(dir.path())
-        .stdin(Stdio::null())
+        .stdin(network.map_or_else(Stdio::null, Stdio::from))
         .stdout(Stdio::null())
         .stderr(log)
         .status()

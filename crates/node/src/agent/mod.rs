@@ -41,6 +41,7 @@ mod teardown;
 mod tokens;
 mod usage;
 mod volumes;
+mod warm;
 mod worker;
 
 use std::{hash::BuildHasher as _, path::PathBuf, sync::Arc};

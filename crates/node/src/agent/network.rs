@@ -7,8 +7,10 @@ use std::{
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use sluice_model::fnv1a;
@@ -16,8 +18,9 @@ use sluice_netlink::Links;
 use tokio::sync::Mutex;
 
 use super::{
-    addresses::AddressPool,
+    addresses::{AddressPool, Exhausted},
     packet_filter::{HostPort, Table, replace},
+    warm::{Warm, WarmNetworks},
 };
 use crate::{
     confinement::PodNetwork,
@@ -49,7 +52,8 @@ struct Chosen {
 pub(super) struct PodNet {
     chosen: Chosen,
     file: PathBuf,
-    pub(super) addresses: AddressPool,
+    pub(super) addresses: Arc<AddressPool>,
+    warm: Arc<WarmNetworks>,
     state: Mutex<State>,
 }
 
@@ -71,7 +75,8 @@ impl PodNet {
         });
         let addresses =
             AddressPool::open(chosen.network, u32::from(PREFIX_LENGTH), data_dir.join("pod-addresses.json"), 0);
-        let net = Self { chosen, file, addresses, state: Mutex::new(State::default()) };
+        let (addresses, warm) = (Arc::new(addresses), Arc::default());
+        let net = Self { chosen, file, addresses, warm, state: Mutex::new(State::default()) };
         net.addresses.adopt(net.gateway());
         net
     }
@@ -86,14 +91,22 @@ impl PodNet {
     }
 
     /// The pod's end of it.
-    pub(super) fn of_pod(&self, uid: &str, address: Ipv4Addr) -> PodNetwork {
-        PodNetwork {
-            bridge: self.chosen.name.clone(),
-            port: format!("sl{:08x}{:04x}", fnv1a(uid.as_bytes()), fnv1a(address.to_string().as_bytes()) & 0xffff),
-            address,
-            prefix_length: PREFIX_LENGTH,
-            gateway: self.gateway(),
+    pub(super) fn of_pod(&self, address: Ipv4Addr) -> PodNetwork {
+        end_of(&self.chosen.name, self.gateway(), address)
+    }
+
+    /// An address for a pod, and the network made ahead for it if there is one.
+    pub(super) fn settle(&self, now: Timestamp) -> Result<(Ipv4Addr, Option<fs::File>), Exhausted> {
+        match self.warm.take(&self.addresses) {
+            Some(Warm { address, namespace }) => Ok((address, Some(namespace))),
+            None => Ok((self.addresses.allocate(now)?, None)),
         }
+    }
+
+    /// Makes networks for the next pods, in the background. The bridge must be there.
+    pub(super) fn prepare_more(&self) {
+        let (addresses, bridge, gateway) = (self.addresses.clone(), self.chosen.name.clone(), self.gateway());
+        self.warm.refill(addresses, move |address| end_of(&bridge, gateway, address));
     }
 
     /// Lets requests to ports of the machine reach a pod, and makes sure that there is a network at all.
@@ -125,6 +138,7 @@ impl PodNet {
 
     /// Takes the bridge and the table away, if this data directory ever had any.
     pub(super) async fn remove(&self) -> Result<(), NetworkError> {
+        self.warm.close();
         let mut state = self.state.lock().await;
         if !self.file.exists() {
             return Ok(());
@@ -159,6 +173,17 @@ impl PodNet {
             host_ports: state.host_ports.values().flatten().cloned().collect(),
         };
         replace(&self.chosen.name, Some(&table)).map_err(failed("replace the pods' packet filter table"))
+    }
+}
+
+fn end_of(bridge: &str, gateway: Ipv4Addr, address: Ipv4Addr) -> PodNetwork {
+    PodNetwork {
+        bridge: bridge.to_owned(),
+        // Bridges are named after their data directory, and no address is given twice: neither is this.
+        port: format!("sl{:08x}{:04x}", fnv1a(bridge.as_bytes()), u32::from(address) & 0xffff),
+        address,
+        prefix_length: PREFIX_LENGTH,
+        gateway,
     }
 }
 

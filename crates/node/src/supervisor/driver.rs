@@ -40,6 +40,8 @@ pub(crate) trait Driver {
         self.signal(pid, Signal::KILL);
         Remains::default()
     }
+    /// Takes away what is left of ended containers. Comes after everything that somebody waits for.
+    fn tidy(&mut self) {}
     /// The pod is over.
     fn close(&mut self) {}
 }

@@ -242,12 +242,22 @@ pub(super) fn lead_session_on_stdin(process: &mut std::process::Command) {
     unsafe { process.pre_exec(lead) };
 }
 
-/// Drops code that was read in from the process's memory; the kernel brings back what is needed again.
+/// Drops pages of a file that were read in from the process's memory; the kernel brings back what is needed again.
 #[expect(unsafe_code, reason = "no safe madvise")]
-pub(super) fn forget_code(code: std::ops::Range<usize>) {
-    // SAFETY: the range is a private mapping of a file that can be executed and not written. Its pages are therefore what the
+pub(super) fn forget_pages(pages: std::ops::Range<usize>) {
+    // SAFETY: the range is a private mapping of a file that cannot be written and in which nothing was: its pages are what the
     // file says, and dropping them changes nothing but where the next access finds them.
-    let _kept_then = unsafe { libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED) };
+    let _kept_then = unsafe { libc::madvise(pages.start as *mut libc::c_void, pages.len(), libc::MADV_DONTNEED) };
+}
+
+/// Gives memory that is allocated no more back to the kernel, where the allocator keeps it until it is told.
+#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "no safe malloc_trim"))]
+pub(super) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator gives back only what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Both clocks.

@@ -23,7 +23,7 @@ use super::{
     ends::taps_of,
     kernel,
     output::{Inlet, Output, Place},
-    rest::Rest,
+    rest::{Rest, give_back},
     side::{Purpose, Side, Work},
     stdio::{Stdio, Wanted, pipes, terminal},
     taps::Tap,
@@ -152,11 +152,14 @@ impl Supervisor {
         Belongings { dir, lock, driver, listener, stdins }
     }
 
-    /// Waits until something is to be done, and rests when that takes long.
+    /// Waits until something is to be done; tidies up and rests when that takes long.
     fn wait(&mut self) -> Vec<Source> {
         let wake_at_ms = self.next_wake_ms();
         let sources = self.wait_for_something(self.rest.wake_at_ms(wake_at_ms, kernel::now().mono_ms));
-        self.rest.waited(!sources.is_empty(), wake_at_ms, kernel::now().mono_ms);
+        self.rest = self.rest.after(!sources.is_empty(), wake_at_ms, kernel::now().mono_ms);
+        if self.rest == Rest::Tidy {
+            self.driver.tidy();
+        }
         sources
     }
 
@@ -334,6 +337,9 @@ impl Supervisor {
             let wait_ms = at_ms.saturating_sub(kernel::now().mono_ms);
             Timespec { tv_sec: (wait_ms / 1000).cast_signed(), tv_nsec: (wait_ms % 1000 * 1_000_000).cast_signed() }
         });
+        if self.rest == Rest::Resting {
+            give_back();
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => fds.iter().zip(&sources).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, s)| s.0).collect(),
             // Interrupted: whatever it was is still there at the next turn.

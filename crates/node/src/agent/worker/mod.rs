@@ -87,6 +87,8 @@ pub(super) struct Worker {
     pod: Arc<Pod>,
     dir: PodDir,
     memory: Memory,
+    /// Made ahead, until the supervisor gets it.
+    network: Option<std::fs::File>,
     plan: Option<PodPlan>,
     link: Option<Link>,
     /// The newest word of the supervisor, which may be its last.
@@ -115,6 +117,7 @@ impl Worker {
             pod,
             dir,
             memory,
+            network: None,
             plan: None,
             link: None,
             state: None,

@@ -122,7 +122,11 @@ impl Worker {
         let address = match (kind, self.context.host_ip) {
             (Kind::Process, _) => self.context.addresses.allocate(now)?,
             (Kind::Container, IpAddr::V4(host)) if spec.host_network == Some(true) => host,
-            (Kind::Container, _) => self.context.net.addresses.allocate(now)?,
+            (Kind::Container, _) => {
+                let (address, network) = self.context.net.settle(now)?;
+                self.network = network;
+                address
+            }
         };
         if kind == Kind::Container && spec.host_network != Some(true) {
             self.memory.host_ports = host_ports(spec, address);
@@ -133,21 +137,24 @@ impl Worker {
 
     /// A container pod needs a network to be connected to, and its ports of the machine must lead to it.
     async fn connect(&self) -> Result<(), SyncError> {
-        let on_the_host = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        if self.memory.confined && !on_the_host {
+        if self.has_own_network() {
             self.context.net.join(&self.pod.uid().unwrap_or_default(), self.memory.host_ports.clone()).await?;
         }
         Ok(())
     }
 
+    fn has_own_network(&self) -> bool {
+        let on_the_host = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        self.memory.confined && !on_the_host
+    }
+
     fn sandbox(&self) -> Option<Sandbox> {
         let spec = self.pod.spec.as_ref().filter(|_| self.memory.confined)?;
-        let uid = self.pod.uid().unwrap_or_default();
         let address = self.memory.address.filter(|_| spec.host_network != Some(true));
         let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
         Some(Sandbox {
             hostname: hostname(&self.pod, spec),
-            network: address.map(|address| self.context.net.of_pod(&uid, address)),
+            network: address.map(|address| self.context.net.of_pod(address)),
             host_ipc: spec.host_ipc == Some(true),
             host_pid: spec.host_pid == Some(true),
             share_pids: spec.share_process_namespace == Some(true),
@@ -157,10 +164,13 @@ impl Worker {
     }
 
     async fn launch(&mut self) -> Result<(), SyncError> {
-        match Link::start(self.context.options.exe.clone(), self.dir.clone()).await {
+        match Link::start(self.context.options.exe.clone(), self.dir.clone(), self.network.take()).await {
             Ok(link) => {
                 info!(pod = self.pod.name_any(), "Started");
                 self.hold(link);
+                if self.has_own_network() {
+                    self.context.net.prepare_more();
+                }
                 Ok(())
             }
             Err(error) => match read_json::<PodState>(&self.dir.state())?.filter(|saved| saved.finished) {

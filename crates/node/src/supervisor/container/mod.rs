@@ -6,7 +6,7 @@
 
 pub(crate) mod cgroup;
 mod executor;
-mod namespaces;
+pub(crate) mod namespaces;
 pub(crate) mod profile;
 mod rootfs;
 mod seccomp;
@@ -62,6 +62,14 @@ pub(crate) struct ContainerDriver {
     possible: CapabilitySet,
     /// By name.
     running: BTreeMap<String, Running>,
+    /// Ended, and still to be taken away.
+    leftovers: Vec<Leftover>,
+}
+
+/// What a container leaves behind that nobody waits for.
+struct Leftover {
+    name: String,
+    container: Container,
 }
 
 /// A container that runs without a supervisor.
@@ -91,6 +99,7 @@ impl ContainerDriver {
             shared,
             records: pod.join("run/oci"),
             running: BTreeMap::new(),
+            leftovers: Vec::new(),
         };
         if let Some(survivor) = survivors.first()
             && let Ok(shared) = Shared::adopt(sandbox, survivor.pid)
@@ -216,6 +225,9 @@ impl Driver for ContainerDriver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
         let group = self.group.container(&confinement.container);
+        if self.leftovers.iter().any(|leftover| leftover.name == confinement.container) {
+            self.tidy();
+        }
         match self.create(command, confinement, stdio) {
             Ok(running) => {
                 let pid = running.pid;
@@ -292,15 +304,23 @@ impl Driver for ContainerDriver {
         let group = self.group.container(&name);
         group.kill();
         let remains = Remains { out_of_memory: group.oom_kills() > 0 };
-        if let Some(mut running) = self.running.remove(&name) {
-            let _gone = running.container.delete(true);
+        if let Some(Running { container, .. }) = self.running.remove(&name) {
+            self.leftovers.push(Leftover { name, container });
         }
-        group.remove();
-        self.files.remove(&name);
         remains
     }
 
+    /// The next container does not wait for this, unless it has the same name.
+    fn tidy(&mut self) {
+        for Leftover { name, mut container } in std::mem::take(&mut self.leftovers) {
+            let _gone = container.delete(true);
+            self.group.container(&name).remove();
+            self.files.remove(&name);
+        }
+    }
+
     fn close(&mut self) {
+        self.tidy();
         self.group.kill();
         self.group.remove();
     }

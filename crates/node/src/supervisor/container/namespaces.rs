@@ -1,5 +1,8 @@
 //! The namespaces that the containers of a pod share. The supervisor makes and holds them: no process pauses for them, and
 //! with the last container and the supervisor they are gone, the pod's cable with them.
+//!
+//! Making a network takes the kernel's lock over all links several times, which whoever takes a network apart holds for long. So
+//! the agent makes some ahead ([`network_ahead`]) and hands one over as the supervisor's standard input.
 
 use std::{
     fs::{self, File},
@@ -38,22 +41,28 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Makes the namespaces and the pod's end of the network, and comes back to the machine's own.
+    /// Makes the namespaces and the pod's end of the network, unless that was handed over, and comes back to the machine's own.
     pub(super) fn make(sandbox: &Sandbox, group: &Group) -> io::Result<Self> {
         let kinds = kinds(sandbox);
+        let given = handed_over()?.filter(|_| sandbox.network.is_some());
         let home: Vec<(LinkNameSpaceType, File)> =
             kinds.iter().map(|kind| Ok((kind.link, own(kind.file)?))).collect::<io::Result<_>>()?;
-        let mut here = if sandbox.network.is_some() { Some(Links::open()?) } else { None };
+        let mut here = if sandbox.network.is_some() && given.is_none() { Some(Links::open()?) } else { None };
         let flags = kinds.iter().fold(UnshareFlags::empty(), |all, kind| all | kind.flag);
-        unshare(flags)?;
-        let inside = furnish(sandbox, &kinds);
+        unshare(if given.is_some() { flags - UnshareFlags::NEWNET } else { flags })?;
+        if let Some(network) = &given {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        }
+        let inside = furnish(sandbox, &kinds, given.is_some());
         for (kind, namespace) in &home {
             // Staying in a pod's namespaces would be wrong for everything that follows.
             move_into_link_name_space(namespace.as_fd(), Some(*kind))?;
         }
         let (mut held, mut there) = inside?;
         if let (Some(network), Some(here), Some(there)) = (&sandbox.network, &mut here, &mut there) {
-            connect(network, &held, here, there)?;
+            let namespace = held.iter().find(|(kind, _)| *kind == NETWORK).map(|(_, file)| file);
+            let namespace = namespace.ok_or_else(|| io::Error::other("the pod has no network namespace"))?;
+            connect(network, namespace, here, there)?;
         }
         if shares_processes(sandbox) {
             held.push(("pid", processes(group)?));
@@ -132,15 +141,14 @@ fn kinds(sandbox: &Sandbox) -> Vec<Kind> {
 type Furnished = (Vec<(&'static str, File)>, Option<Links>);
 
 /// Inside: takes hold of the namespaces and sets what can only be set from within.
-fn furnish(sandbox: &Sandbox, kinds: &[Kind]) -> io::Result<Furnished> {
+fn furnish(sandbox: &Sandbox, kinds: &[Kind], connected: bool) -> io::Result<Furnished> {
     let held = kinds.iter().map(|kind| Ok((kind.name, own(kind.file)?))).collect::<io::Result<_>>()?;
     let mut links = None;
     if sandbox.network.is_some() {
         rustix::system::sethostname(sandbox.hostname.as_bytes())?;
-        OWN_NETWORK.iter().for_each(|(name, value)| drop(set(name, value)));
-        let mut inside = Links::open()?;
-        inside.raise_index(LOOPBACK)?;
-        links = Some(inside);
+        if !connected {
+            links = Some(furnish_network()?);
+        }
     }
     for (name, value) in &sandbox.sysctls {
         set(name, value)
@@ -150,6 +158,7 @@ fn furnish(sandbox: &Sandbox, kinds: &[Kind]) -> io::Result<Furnished> {
 }
 
 const LOOPBACK: u32 = 1;
+
 fn shares_processes(sandbox: &Sandbox) -> bool {
     sandbox.share_pids && !sandbox.host_pid
 }
@@ -173,18 +182,48 @@ fn processes(group: &Group) -> io::Result<File> {
     File::open(format!("/proc/{}/ns/pid", first.as_raw_nonzero()))
 }
 
-fn connect(network: &PodNetwork, held: &[(&str, File)], here: &mut Links, there: &mut Links) -> io::Result<()> {
-    let namespace = held.iter().find(|(kind, _)| *kind == NETWORK).map(|(_, file)| file.as_fd());
-    let namespace = namespace.ok_or_else(|| io::Error::other("the pod has no network namespace"))?;
+/// Inside a new network namespace: what every pod's is like.
+fn furnish_network() -> io::Result<Links> {
+    OWN_NETWORK.iter().for_each(|(name, value)| drop(set(name, value)));
+    let mut inside = Links::open()?;
+    inside.raise_index(LOOPBACK)?;
+    Ok(inside)
+}
+
+/// Makes a network namespace for a pod to come, connected as the pod will be, for as long as somebody holds the file. Leaves the
+/// calling thread in it.
+pub(crate) fn network_ahead(network: &PodNetwork) -> io::Result<File> {
+    let mut here = Links::open()?;
+    unshare(UnshareFlags::NEWNET)?;
+    let namespace = own("net")?;
+    let mut there = furnish_network()?;
+    connect(network, &namespace, &mut here, &mut there)?;
+    Ok(namespace)
+}
+
+/// The network that the agent has made ahead, which it hands over as standard input. Nobody else inherits it.
+fn handed_over() -> io::Result<Option<File>> {
+    /// `NSFS_MAGIC` of the kernel: what a namespace is a file of.
+    const NAMESPACES: u64 = 0x6e73_6673;
+    let given = rustix::stdio::stdin();
+    if rustix::fs::fstatfs(given)?.f_type as u64 != NAMESPACES {
+        return Ok(None);
+    }
+    let held = File::from(given.try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(Some(held))
+}
+
+fn connect(network: &PodNetwork, namespace: &File, here: &mut Links, there: &mut Links) -> io::Result<()> {
     // One of that name is left from a supervisor that was killed just now.
     let _none = here.remove(&network.port);
-    let cable = Cable { bridge: &network.bridge, port: &network.port, far_name: INSIDE, far_namespace: namespace };
+    let cable =
+        Cable { bridge: &network.bridge, port: &network.port, far_name: INSIDE, far_namespace: namespace.as_fd() };
     here.add_cable(&cable).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot connect the pod to `{}`: {error}", network.bridge))
     })?;
     // A pod reaches itself by the address of its service.
-    let port = Path::new("/sys/class/net").join(&network.port).join("brport/hairpin_mode");
-    fs::write(port, "1")?;
+    here.allow_hairpin(&network.port)?;
     let inside = there.find(INSIDE)?;
     there.add_address(inside, network.address, network.prefix_length)?;
     there.raise_index(inside)?;
@@ -201,6 +240,7 @@ fn set(name: &str, value: &str) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "unshare can break what other threads rely on")]
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: the supervisor has one thread, and these flags leave its files and descriptors as they are.
+    // SAFETY: these flags leave files and descriptors as they are, and concern the calling thread alone: the supervisor has no
+    // other, the agent makes networks in threads that end with it.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
