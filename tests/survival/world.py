@@ -6,6 +6,8 @@ from engine import Engine
 SUPERVISOR, KEEPER = "sluice-pod", "sluice-keeper"
 # After an engine has started, everything that ran without it is seen again.
 ADOPTED_WITHIN_S = 3
+# Engines that are killed every few seconds get on slowly, on a busy machine more so.
+PATIENCE_S = 180
 
 
 def pod(name, script, driver, shared=None, **spec):
@@ -58,11 +60,11 @@ class World:
         self.shared = self.engine.dir + "/shared"
         os.mkdir(self.shared)
         self.epoch, self.up, self.down_s, self.unseen = 0, True, 0.0, 0
-        self.uids = set()
+        self.uids, self.headless = set(), {}
         # By pod: when nobody was there to see how a container ends, neither engine nor supervisor nor keeper.
         self.blind = collections.defaultdict(list)
 
-    def patiently(self, work, seconds=60):
+    def patiently(self, work, seconds=PATIENCE_S):
         """Does something that needs the API, however often that is killed meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
@@ -81,7 +83,7 @@ class World:
         self.uids |= {p["metadata"]["uid"] for p in found}
         return {p["metadata"]["name"]: p for p in found}
 
-    def until(self, what, condition, seconds=60):
+    def until(self, what, condition, seconds=PATIENCE_S):
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             if time.monotonic() > deadline:
@@ -118,18 +120,29 @@ class World:
     def kill_pods(self, uids, comms):
         for uid in uids:
             self.kill_pod(uid, *comms)
-            if not self.up and set(comms) == {SUPERVISOR, KEEPER}:
-                self.blind[uid].append([time.time(), None])
+            if set(comms) == {SUPERVISOR, KEEPER}:
+                self.headless[uid] = time.time()
+        if not self.up:
+            self.go_blind()
 
     def kill_engine(self):
         self.up, self.epoch, self.down_since = False, self.epoch + 1, time.time()
         self.engine.kill()
+        self.go_blind()
+
+    def go_blind(self):
+        """Without an engine nobody sees the pods that have lost both supervisor and keeper and have not got others yet."""
+        for uid, since in self.headless.items():
+            if not self.keepers(uid):
+                self.blind[uid].append([since, None])
+        self.headless.clear()
 
     def start_engine(self):
         began = time.monotonic()
         self.engine.start()
         self.epoch, self.up = self.epoch + 1, True
-        self.down_s += time.time() - self.down_since
+        # It takes a moment until the last pod is found again.
+        self.down_s += time.time() - self.down_since + ADOPTED_WITHIN_S
         for windows in self.blind.values():
             for window in windows:
                 window[1] = window[1] or time.time() + ADOPTED_WITHIN_S

@@ -61,8 +61,8 @@ impl Worker {
                 // The agent before us may have ended before it said where the pod's ports lead.
                 return self.connect().await;
             }
-            // It runs the pod, only not for us.
-            Err(error @ LinkError::Foreign { .. }) => return Err(error.into()),
+            // It is there, only not for us.
+            Err(error @ (LinkError::Foreign { .. } | LinkError::Silent)) => return Err(error.into()),
             Err(error) => debug!(pod = self.pod.name_any(), %error, "No supervisor"),
         }
         let saved = match recover_json::<PodState>(&self.dir.state())? {
