@@ -71,6 +71,12 @@ pub(super) fn unseat(dir: &PodDir) {
     }
 }
 
+/// Whether anybody is there who could answer for a pod.
+pub(super) fn is_attended(dir: &PodDir) -> bool {
+    let keepers = read_json(&dir.keepers()).ok().flatten();
+    keepers.is_some_and(|Keepers { keeper, supervisor }| living(supervisor).or_else(|| living(keeper)).is_some())
+}
+
 /// Whoever is left of a keeper and its supervisor starts the other one again: stopped first, they end together.
 fn end_keepers(dir: &PodDir) {
     let Ok(Some(Keepers { keeper, supervisor })) = read_json(&dir.keepers()) else { return };

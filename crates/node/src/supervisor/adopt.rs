@@ -8,7 +8,7 @@ use std::{
 
 use rustix::{
     event::{Timespec, poll},
-    process::Pid,
+    process::{Pid, Signal, kill_process},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     lifecycle::Input,
-    pod_dir::read_json,
+    pod_dir::{PodDir, read_json},
     wire::{Condition, Exit, Identity},
 };
 
@@ -67,7 +67,13 @@ impl Supervisor {
                     self.feed(Input::Spawned { index, pid, ticks });
                     running.push((index, pid, ticks));
                 }
-                None => self.feed(Input::NotSpawned { index }),
+                None => {
+                    end_half_made(&self.dir);
+                    if let Ok(command) = self.command(index) {
+                        self.driver.abandon(&command);
+                    }
+                    self.feed(Input::NotSpawned { index });
+                }
             }
         }
         for (index, pid, ticks) in running {
@@ -157,6 +163,21 @@ impl Supervisor {
         };
         let reaped = self.all_reaped().into_iter().find(|it| it.ticks >= since_ticks && !known(it.pid))?;
         Some(Identity { pid: reaped.pid, ticks: reaped.ticks })
+    }
+}
+
+/// Ends what a lost supervisor has forked and not made a container of: it waits for orders that nobody gives any more, and has
+/// the pod's lock, which every program that is started lets go of.
+pub(super) fn end_half_made(dir: &PodDir) {
+    let lock = dir.lock();
+    let keeper = rustix::process::getppid();
+    let ours = [Some(rustix::process::getpid()), keeper];
+    for Identity { pid, .. } in processes_since(0) {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let holds = fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|open| open == lock);
+        if let Some(pid) = Pid::from_raw(pid).filter(|pid| holds && !ours.contains(&Some(*pid))) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) trait Driver {
     fn signal(&mut self, pid: Pid, signal: Signal);
     /// Takes a container over that a lost supervisor has started.
     fn adopt(&mut self, _command: &Command, _pid: Pid) {}
+    /// A lost supervisor was about to start this one, and has not come to its end: takes away what there is of it.
+    fn abandon(&mut self, _command: &Command) {}
     /// The first process of a container is gone: ends and takes away what it leaves behind.
     fn ended(&mut self, pid: Pid) -> Remains {
         self.signal(pid, Signal::KILL);

@@ -45,14 +45,14 @@ use rustix::{
 use self::{
     container::{ContainerDriver, Survivor},
     driver::{Driver, ProcessDriver},
-    keeper::Kept,
+    keeper::{Keepers, Kept},
     run::Outcome,
 };
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
     pod_dir::{PodDir, Recovered, SOCKET, append_private, make_private, read_json, recover_json},
-    wire::{Condition, PodState},
+    wire::{Condition, Identity, PodState},
 };
 
 /// What `ps` and `top` show.
@@ -125,7 +125,13 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
         return Err(SetupError::Finished);
     }
     let lock = append_private(&dir.lock()).map_err(file("create", &dir.lock()))?;
-    hold(&lock)?;
+    if hold(&lock).is_err() {
+        if keepers_live(&dir) {
+            return Err(SetupError::Taken);
+        }
+        adopt::end_half_made(&dir);
+        hold(&lock)?;
+    }
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
     let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
@@ -206,6 +212,17 @@ fn driver(dir: &PodDir, plan: &PodPlan, survivors: &[Survivor]) -> Result<Box<dy
             Box::new(driver.map_err(system("make the pod's sandbox"))?)
         }
     })
+}
+
+fn keepers_live(dir: &PodDir) -> bool {
+    let live = |process: Identity| {
+        kernel::hold_process(process.pid, process.ticks).is_some_and(|pidfd| !kernel::has_ended(&pidfd))
+    };
+    // Whoever cannot be asked is better left alone.
+    match read_json(&dir.keepers()) {
+        Ok(Some(Keepers { keeper, supervisor })) => live(keeper) || live(supervisor),
+        _ => true,
+    }
 }
 
 /// A supervisor that was killed just now may still hold its lock while the kernel takes it apart.

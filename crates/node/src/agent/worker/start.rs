@@ -16,6 +16,7 @@ use crate::{
         link::{Link, LinkError},
         network::host_ports,
         prepare::Preparation,
+        remains,
         resources::pod_resources,
         sources::{Sources, references},
         volumes,
@@ -62,7 +63,8 @@ impl Worker {
                 return self.connect().await;
             }
             // It is there, only not for us.
-            Err(error @ (LinkError::Foreign { .. } | LinkError::Silent)) => return Err(error.into()),
+            Err(error @ LinkError::Foreign { .. }) => return Err(error.into()),
+            Err(error @ LinkError::Silent) if remains::is_attended(&self.dir) => return Err(error.into()),
             Err(error) => debug!(pod = self.pod.name_any(), %error, "No supervisor"),
         }
         let saved = match recover_json::<PodState>(&self.dir.state())? {

@@ -216,6 +216,15 @@ impl ContainerDriver {
         Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 
+    /// What a start that failed or was cut off has left.
+    fn clear(&self, container: &str) {
+        let group = self.group.container(container);
+        group.kill();
+        group.remove();
+        let _none = fs::remove_dir_all(self.records.join(container));
+        self.files.remove(container);
+    }
+
     fn name_of(&self, pid: Pid) -> Option<String> {
         self.running.iter().find(|(_, running)| running.pid == pid).map(|(name, _)| name.clone())
     }
@@ -224,7 +233,6 @@ impl ContainerDriver {
 impl Driver for ContainerDriver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
-        let group = self.group.container(&confinement.container);
         if self.leftovers.iter().any(|leftover| leftover.name == confinement.container) {
             self.tidy();
         }
@@ -235,10 +243,7 @@ impl Driver for ContainerDriver {
                 Ok(spawned(pid))
             }
             Err(error) => {
-                group.kill();
-                group.remove();
-                let _none = fs::remove_dir_all(self.records.join(&confinement.container));
-                self.files.remove(&confinement.container);
+                self.clear(&confinement.container);
                 Err(error)
             }
         }
@@ -296,6 +301,12 @@ impl Driver for ContainerDriver {
             (Container::load(self.records.join(&confinement.container)), users::resolve(command, confinement, &root))
         {
             self.running.insert(confinement.container.clone(), Running { pid, user, container });
+        }
+    }
+
+    fn abandon(&mut self, command: &Command) {
+        if let Ok(confinement) = confinement(command) {
+            self.clear(&confinement.container);
         }
     }
 
