@@ -190,7 +190,7 @@ fn processes_since(ticks: u64) -> impl Iterator<Item = Identity> {
 
 /// It leads a group and its output goes where the container's does.
 fn leads_and_writes(pid: i32, fifos: &[PathBuf]) -> bool {
-    let leads = Pid::from_raw(pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid));
+    let leads = kernel::group(pid) == Some(pid);
     let same = |fd: usize, fifo: &Path| {
         let open = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());

@@ -272,6 +272,12 @@ pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
+/// The process group that a process is in. The system call has no answer for the kernel's own, which are in none.
+pub(super) fn group(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
 /// When a process was started, in clock ticks since boot: with its id, this names it for good.
 pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -306,4 +312,18 @@ pub(super) fn signal(number: i32) -> Signal {
 
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_process_can_be_asked_for_its_group() {
+        let own = rustix::process::getpgrp().as_raw_nonzero().get();
+        assert_eq!(group(std::process::id().cast_signed()), Some(own));
+        // One of the kernel's, where they are seen: it is in no group.
+        assert!(group(2).is_none_or(|group| group >= 0));
+        assert_eq!(group(0), None);
+    }
 }
