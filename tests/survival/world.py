@@ -210,7 +210,9 @@ class Follower(threading.Thread):
         self.path, self.lines, self.over, self.rotations = pathlib.Path(path), [], threading.Event(), 0
 
     def run(self):
-        file, rest = self.path.open("rb"), b""
+        rest = b""
+        # What was put aside before we came is read, too.
+        file = next(file.open("rb") for file in reversed(self.files()) if file.exists())
         while True:
             last = self.over.is_set()
             rest += file.read()
@@ -229,11 +231,13 @@ class Follower(threading.Thread):
             else:
                 time.sleep(0.02)
 
+    def files(self):
+        return [self.path, *(self.path.with_name(f"{self.path.name}.{number}") for number in range(1, 5))]
+
     def newer(self, inode):
         """The file that was begun after this one."""
-        files = [self.path, *(self.path.with_name(f"{self.path.name}.{number}") for number in range(1, 5))]
         following = None
-        for file in files:
+        for file in self.files():
             try:
                 opened = file.open("rb")
             except FileNotFoundError:
