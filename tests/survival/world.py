@@ -168,12 +168,14 @@ class World:
         return blind
 
     def remove(self, name):
-        """Deletes a pod and waits until it is gone, whatever is killed meanwhile."""
+        """Deletes a pod and waits until it is gone, whatever is killed meanwhile. Returns when the API had the order."""
         def delete():
             if name in self.pods():
                 self.engine.run("delete", "pod", name, "--no-wait", "--ignore-not-found")
-        self.patiently(delete)
+            return time.time()
+        ordered = self.patiently(delete)
         self.until(f"{name} is gone", lambda: name not in self.pods())
+        return ordered
 
     def log_file(self, uid, start=0, container="c"):
         return next((pathlib.Path(self.engine.dir) / "data/logs").glob(f"*_{uid}")) / container / f"{start}.log"
