@@ -167,7 +167,7 @@ impl Parts {
         };
         let node_options = NodeOptions {
             driver: options.driver,
-            cluster_dns: dns_service.filter(|address| plan.in_kernel() && !address.is_loopback()),
+            cluster_dns: dns_service.filter(|address| plan.in_kernel() != address.is_loopback()),
             ..NodeOptions::new(&options.data, &options.program)
         };
         let services = services::start(client(server, "services"), plan, dns, api, node_options.node_name.clone());

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use crate::message::{CREATE, EXCLUSIVE, Message, REPLACE};
 use crate::socket::Socket;
@@ -10,6 +10,7 @@ use crate::socket::Socket;
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -50,6 +51,11 @@ pub struct Links(Socket);
 impl Links {
     pub fn open() -> io::Result<Self> {
         Ok(Self(Socket::route()?))
+    }
+
+    /// Those of another network namespace, in which somebody has made this socket.
+    pub fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Socket::over(socket)?))
     }
 
     /// Makes a bridge; one of that name that is there already is fine.
@@ -115,11 +121,11 @@ impl Links {
     }
 
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
-        let mut body = vec![INTERNET, prefix_length, 0, 0];
-        body.extend_from_slice(&index.to_ne_bytes());
-        let mut message = Message::new(NEW_ADDRESS, CREATE | REPLACE, &body);
-        message.put(IFA_LOCAL, &address.octets()).put(IFA_ADDRESS, &address.octets());
-        self.0.ask(message)
+        self.0.ask(at(NEW_ADDRESS, CREATE | REPLACE, index, address, prefix_length))
+    }
+
+    pub fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
+        self.0.ask(at(DELETE_ADDRESS, 0, index, address, prefix_length))
     }
 
     pub fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
@@ -128,6 +134,14 @@ impl Links {
         message.put(RTA_GATEWAY, &gateway.octets()).put(RTA_OIF, &index.to_ne_bytes());
         self.0.ask(message)
     }
+}
+
+fn at(kind: u16, flags: u16, index: u32, address: Ipv4Addr, prefix_length: u8) -> Message {
+    let mut body = vec![INTERNET, prefix_length, 0, 0];
+    body.extend_from_slice(&index.to_ne_bytes());
+    let mut message = Message::new(kind, flags, &body);
+    message.put(IFA_LOCAL, &address.octets()).put(IFA_ADDRESS, &address.octets());
+    message
 }
 
 fn link(index: u32, flags: u32) -> [u8; 16] {

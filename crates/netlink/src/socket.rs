@@ -42,7 +42,11 @@ impl Socket {
     }
 
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        Self::over(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?)
+    }
+
+    /// A conversation over a socket that somebody has made in another network namespace.
+    pub fn over(fd: OwnedFd) -> io::Result<Self> {
         bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE))?;
         Ok(Self { fd, sequence: 0 })

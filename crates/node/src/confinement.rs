@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sandbox {
+    /// Whose namespaces the pod runs in; `None`: the machine's own, as root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) holder: Option<PathBuf>,
     pub(crate) hostname: String,
     /// `None`: the pod uses the machine's own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ mod agent;
 mod confinement;
 #[cfg(test)]
 mod golden;
+pub mod holder;
 mod lifecycle;
 mod plan;
 mod pod_dir;

@@ -120,6 +120,7 @@ impl State {
         tasks.spawn(tell(reflector::reflector(service_writer, found), Arc::clone(&changed)));
         let found = watcher(Api::<EndpointSlice>::all(client.clone()), config()).default_backoff();
         tasks.spawn(tell(reflector::reflector(slice_writer, found), Arc::clone(&changed)));
+        tasks.spawn(tell_of_networks(Arc::clone(&changed)));
         Self { services, slices, changed, node_name, own }
     }
 
@@ -160,6 +161,18 @@ impl State {
         }
     }
 }
+
+/// A network of pods that is there now has doors of its own.
+#[cfg(target_os = "linux")]
+async fn tell_of_networks(changed: Arc<Notify>) {
+    let mut networks = sluice_reach::changed();
+    while networks.changed().await.is_ok() {
+        changed.notify_one();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn tell_of_networks(_: Arc<Notify>) {}
 
 async fn tell<K>(events: impl Stream<Item = watcher::Result<watcher::Event<K>>>, changed: Arc<Notify>) {
     let mut events = std::pin::pin!(events);

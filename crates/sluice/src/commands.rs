@@ -37,12 +37,18 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Version(flags) => Ok(version::run(&flags)),
         Command::Completions { shell } => Ok(completions(shell)),
         Command::DemoShop => shop::run().map(|()| Exit::Ok),
-        Command::PodSupervisor { .. } => unreachable!("main enters the supervisor before anything is set up"),
+        Command::PodSupervisor { .. } | Command::PodsHolder { .. } => {
+            unreachable!("main enters these before anything is set up")
+        }
     }
 }
 
 pub(crate) fn pod_supervisor(args: &[OsString]) -> ExitCode {
     sluice_node::supervisor::main(args.iter().cloned())
+}
+
+pub(crate) fn pods_holder(args: &[OsString]) -> ExitCode {
+    sluice_node::holder::main(args.iter().cloned())
 }
 
 /// Runs a command that only talks to the API, on one thread.

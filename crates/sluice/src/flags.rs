@@ -47,6 +47,12 @@ pub(crate) enum Command {
     /// The demo shop, as pods of image `sluice.dev/demo:TAG` run it
     #[command(hide = true)]
     DemoShop,
+    /// The holder of the namespaces that pods run in without root, started by the node agent
+    #[command(hide = true, disable_help_flag = true)]
+    PodsHolder {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// The supervisor of one pod, started by the node agent
     #[command(hide = true, disable_help_flag = true)]
     PodSupervisor {

@@ -21,9 +21,12 @@ use flags::{Command, Flags};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    // The supervisor stays single-threaded and small: nothing is set up before it.
+    // These stay single-threaded and small: nothing is set up before them.
     if let Command::PodSupervisor { args } = flags.command {
         return commands::pod_supervisor(&args);
+    }
+    if let Command::PodsHolder { args } = flags.command {
+        return commands::pods_holder(&args);
     }
     match commands::run(flags.command) {
         Ok(exit) => exit.into(),

@@ -12,7 +12,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use sluice_model::rollout::HttpCheck;
 use sluice_stats::Verdict;
-use tokio::net::TcpStream;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +78,7 @@ pub(crate) async fn ask(check: &HttpCheck, pods: Vec<Asked>, port: Option<u16>) 
 async fn ask_one(check: &HttpCheck, ip: &str, port: u16) -> Result<(), ProbeError> {
     let ip = ip.parse().map_err(|_| ProbeError::Address(ip.to_owned()))?;
     let address = SocketAddr::new(ip, port);
-    let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
+    let stream = sluice_reach::connect(address).await.map_err(ProbeError::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Http)?;
     let driver = tokio::spawn(connection);
     let answer = exchange(&mut sender, check, address).await;

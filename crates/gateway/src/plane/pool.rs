@@ -8,7 +8,6 @@ use std::time::Instant;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use sluice_route::{Endpoint, PodId};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answer::Reason;
@@ -89,7 +88,7 @@ impl Pool {
 /// A new connection, driven by a task of this worker.
 pub(crate) async fn connect(address: SocketAddr) -> Result<Connection, Reason> {
     let opened = async {
-        let stream = TcpStream::connect(address).await.map_err(|_| Reason::ConnectFailed)?;
+        let stream = sluice_reach::connect(address).await.map_err(|_| Reason::ConnectFailed)?;
         // Refused only by sockets that are broken already, which the first write will tell.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(stream);

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{
     addresses::AddressPool,
     drain::Gateways,
+    driver_choice::Containers,
     events::{Happening, Recorder, reference},
     images::Images,
     network::PodNet,
@@ -30,7 +31,9 @@ pub(super) struct Context {
     pub(super) pulls: Pulls,
     pub(super) addresses: AddressPool,
     pub(super) net: PodNet,
-    pub(super) containers_possible: bool,
+    pub(super) containers: Containers,
+    /// Where containers ask for names, if not where the machine asks.
+    pub(super) cluster_dns: Option<Ipv4Addr>,
     pub(super) recorder: Recorder,
     pub(super) changes: broadcast::Sender<Reference>,
     pub(super) gateways: watch::Receiver<Gateways>,

@@ -11,17 +11,59 @@ pub(super) enum Kind {
     Container,
 }
 
-/// Whether this process may make containers: namespaces, mounts and a network take root with everything that belongs to it.
-pub(super) fn containers_possible() -> bool {
+/// How this node makes containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Containers {
+    /// As root.
+    Root,
+    /// In a user namespace.
+    Rootless,
+    Impossible,
+}
+
+impl Containers {
+    /// What this machine lets us do: `exe` is tried in a user namespace where root is missing. Says once what it is.
+    pub(super) fn find_out(exe: &std::path::Path) -> Self {
+        if root_with_everything() {
+            return Self::Root;
+        }
+        match std::process::Command::new(exe)
+            .args(["pods-holder", "--probe"])
+            .stdin(std::process::Stdio::null())
+            .output()
+        {
+            Ok(tried) if tried.status.success() && overlay_known() => {
+                tracing::info!("Containers run without root here, in a user namespace");
+                Self::Rootless
+            }
+            Ok(tried) => {
+                let why = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+                tracing::warn!(why, "No containers here (they take root or user namespaces): pods run as processes");
+                Self::Impossible
+            }
+            Err(error) => {
+                tracing::warn!(%error, "No containers here: pods run as processes");
+                Self::Impossible
+            }
+        }
+    }
+}
+
+fn overlay_known() -> bool {
+    std::fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\toverlay"))
+}
+
+/// Namespaces, mounts and a network of the machine's own take root with everything that belongs to it.
+fn root_with_everything() -> bool {
     use rustix::thread::CapabilitySet;
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::SETPCAP;
     let held = rustix::thread::capabilities(None).is_ok_and(|held| held.effective.contains(needed));
-    let overlay = std::fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\toverlay"));
-    rustix::process::geteuid().is_root() && held && overlay
+    rustix::process::geteuid().is_root() && held && overlay_known()
 }
 
 /// `all_known` says that each image of the pod is a process image of this node.
-pub(super) fn choose(driver: Driver, spec: &PodSpec, all_known: bool, possible: bool) -> Result<Kind, String> {
+pub(super) fn choose(driver: Driver, spec: &PodSpec, all_known: bool, containers: Containers) -> Result<Kind, String> {
+    let possible = containers != Containers::Impossible;
     let asked = match (spec.runtime_class_name.as_deref(), driver) {
         (Some("process"), _) | (None, Driver::Process) => Kind::Process,
         (Some("container"), _) | (None, Driver::Container) => Kind::Container,
@@ -34,7 +76,8 @@ pub(super) fn choose(driver: Driver, spec: &PodSpec, all_known: bool, possible: 
     };
     if asked == Kind::Container && !possible {
         return Err(
-            "this node runs no containers: it takes root with CAP_SYS_ADMIN, and overlayfs in the kernel".to_owned()
+            "this node runs no containers: it takes root with CAP_SYS_ADMIN, or user namespaces, and overlayfs in the kernel"
+                .to_owned(),
         );
     }
     if asked == Kind::Container && spec.host_users == Some(false) {
@@ -51,7 +94,8 @@ mod tests {
     fn a_pod_runs_as_it_asks_then_as_the_node_says_then_as_its_images_need() {
         let check = |class: Option<&str>, driver, all_known, possible, expected| {
             let spec = PodSpec { runtime_class_name: class.map(str::to_owned), ..PodSpec::default() };
-            assert_eq!(choose(driver, &spec, all_known, possible).ok(), expected, "{class:?} {driver:?}");
+            let containers = if possible { Containers::Rootless } else { Containers::Impossible };
+            assert_eq!(choose(driver, &spec, all_known, containers).ok(), expected, "{class:?} {driver:?}");
         };
         check(None, Driver::Auto, true, true, Some(Kind::Process));
         check(None, Driver::Auto, false, true, Some(Kind::Container));
@@ -67,10 +111,10 @@ mod tests {
     #[test]
     fn a_pod_that_wants_its_own_users_is_not_run_as_others() {
         let spec = PodSpec { host_users: Some(false), ..PodSpec::default() };
-        let told = choose(Driver::Auto, &spec, false, true).expect_err("no user namespaces");
+        let told = choose(Driver::Auto, &spec, false, Containers::Root).expect_err("no user namespaces");
         assert!(told.starts_with("hostUsers: false is not supported"), "{told}");
         assert_eq!(
-            choose(Driver::Auto, &spec, true, true),
+            choose(Driver::Auto, &spec, true, Containers::Root),
             Ok(Kind::Process),
             "a process has the machine's users anyway"
         );

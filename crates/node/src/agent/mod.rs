@@ -16,6 +16,8 @@ mod driver_choice;
 mod env;
 mod events;
 mod expand;
+mod holding;
+mod host_doors;
 mod ignored;
 mod images;
 mod link;
@@ -50,11 +52,11 @@ use tokio::{
     sync::{broadcast, watch},
     task::JoinSet,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::{
-    addresses::AddressPool, context::Context, events::Recorder, images::Images, memory::Memory, network::PodNet,
-    pulls::Pulls,
+    addresses::AddressPool, context::Context, driver_choice::Containers, events::Recorder, images::Images,
+    memory::Memory, network::PodNet, pulls::Pulls,
 };
 use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
@@ -83,6 +85,7 @@ pub enum StartError {
 pub struct Agent {
     options: Arc<NodeOptions>,
     usage: UsageReader,
+    rootless: bool,
     stop: watch::Sender<bool>,
     /// Ends by itself when told to stop.
     pods: JoinSet<()>,
@@ -121,15 +124,15 @@ impl Agent {
         watches.spawn(pulls.clone().collect(options.pods_dir()));
         watches.spawn(node::keep_alive(client.clone(), options.clone(), pulls.clone(), stopping.clone()));
 
-        let (addresses, net) = networks(&options);
-        let containers_possible = driver_choice::containers_possible();
-        if !containers_possible && options.driver != Driver::Process {
-            info!("No containers here (they take root and overlayfs): pods run as processes");
-        }
+        let containers = containers(&options).await;
+        // Loopback addresses of services lead out of a pod only where the engine listens in its network.
+        let cluster_dns = options.cluster_dns.filter(|dns| dns.is_loopback() == (containers == Containers::Rootless));
+        let (addresses, net) = networks(&options, containers);
         let context = Context {
             addresses,
             net,
-            containers_possible,
+            containers,
+            cluster_dns,
             host_ip: node::host_ip(),
             allocatable: node::capacity(&options),
             client,
@@ -140,8 +143,11 @@ impl Agent {
             changes,
             gateways,
         };
-        pods.spawn(pods::follow(Arc::new(context), stopping));
-        Ok(Self { options, usage, stop, pods, watches })
+        let context = Arc::new(context);
+        let net = context.clone();
+        watches.spawn(async move { net.net.stay_held().await });
+        pods.spawn(pods::follow(context, stopping));
+        Ok(Self { options, usage, rootless: containers == Containers::Rootless, stop, pods, watches })
     }
 
     pub fn node_name(&self) -> &str {
@@ -173,7 +179,7 @@ impl Agent {
     /// Ends the agent and then every pod, each with its own grace period. Their objects stay in the API as they are: the next
     /// agent over the same directory starts them afresh.
     pub async fn stop_all(self) {
-        let options = self.options.clone();
+        let (options, rootless) = (self.options.clone(), self.rootless);
         self.shutdown().await;
         let directories = std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten();
         let mut stops: JoinSet<()> = directories
@@ -185,7 +191,7 @@ impl Agent {
             })
             .collect();
         while stops.join_next().await.is_some() {}
-        if let Err(error) = PodNet::open(&options.data_dir).remove().await {
+        if let Err(error) = PodNet::open(&options, rootless).remove().await {
             warn!(%error, "The pods' network is left behind");
         }
     }
@@ -194,11 +200,18 @@ impl Agent {
 /// The addresses of process pods have this many bits in common.
 const PROCESS_PREFIX_LENGTH: u32 = 10;
 
+/// Trying takes a process.
+async fn containers(options: &NodeOptions) -> Containers {
+    let exe = options.exe.clone();
+    let found = tokio::task::spawn_blocking(move || Containers::find_out(&exe)).await;
+    found.unwrap_or(Containers::Impossible)
+}
+
 /// Where pods get their addresses from, knowing those that pods have already.
-fn networks(options: &NodeOptions) -> (AddressPool, PodNet) {
+fn networks(options: &NodeOptions, containers: Containers) -> (AddressPool, PodNet) {
     let file = options.data_dir.join("addresses.json");
     let pool = AddressPool::open(options.pod_network, PROCESS_PREFIX_LENGTH, file, seed());
-    let mut net = PodNet::open(&options.data_dir);
+    let mut net = PodNet::open(options, containers == Containers::Rootless);
     for pod in std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten() {
         let memory: Option<Memory> = read_json(&PodDir::new(pod.path()).memory()).ok().flatten();
         let Some(memory) = memory else { continue };

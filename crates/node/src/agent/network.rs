@@ -14,11 +14,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use sluice_model::fnv1a;
-use sluice_netlink::Links;
-use tokio::sync::Mutex;
+use sluice_netlink::{Links, Socket};
+use tokio::sync::{Mutex, Notify};
+use tracing::warn;
 
 use super::{
     addresses::{AddressPool, Exhausted},
+    holding::Holding,
+    host_doors::HostDoors,
+    options::NodeOptions,
     packet_filter::{HostPort, Table, replace},
     warm::{Warm, WarmNetworks},
 };
@@ -51,22 +55,30 @@ struct Chosen {
 #[derive(Debug)]
 pub(super) struct PodNet {
     chosen: Chosen,
+    /// Who has the network when it is not this machine's own.
+    holding: Option<Holding>,
     file: PathBuf,
     pub(super) addresses: Arc<AddressPool>,
     warm: Arc<WarmNetworks>,
     state: Mutex<State>,
+    /// There is a holder.
+    watched: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     up: bool,
+    /// This process knows how to get there.
+    held: bool,
+    doors: HostDoors,
     /// By pod.
     host_ports: BTreeMap<String, Vec<HostPort>>,
 }
 
 impl PodNet {
     /// Remembers what was chosen for this data directory, or chooses; the machine is not touched yet.
-    pub(super) fn open(data_dir: &Path) -> Self {
+    pub(super) fn open(options: &NodeOptions, rootless: bool) -> Self {
+        let data_dir = &options.data_dir;
         let file = data_dir.join("network.json");
         let chosen = read_json(&file).ok().flatten().unwrap_or_else(|| {
             let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
@@ -76,7 +88,8 @@ impl PodNet {
         let addresses =
             AddressPool::open(chosen.network, u32::from(PREFIX_LENGTH), data_dir.join("pod-addresses.json"), 0);
         let (addresses, warm) = (Arc::new(addresses), Arc::default());
-        let net = Self { chosen, file, addresses, warm, state: Mutex::new(State::default()) };
+        let holding = rootless.then(|| Holding::new(data_dir, &options.exe));
+        let net = Self { chosen, holding, file, addresses, warm, state: Mutex::default(), watched: Notify::new() };
         net.addresses.adopt(net.gateway());
         net
     }
@@ -88,6 +101,19 @@ impl PodNet {
 
     fn gateway(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.chosen.network) | 1)
+    }
+
+    /// Where supervisors find the way into the pods' namespaces.
+    pub(super) fn holder(&self) -> Option<PathBuf> {
+        self.holding.as_ref().map(|holding| holding.directory().to_owned())
+    }
+
+    fn links(&self) -> io::Result<Links> {
+        self.holding.as_ref().map_or_else(Links::open, Holding::links)
+    }
+
+    fn packet_filter(&self) -> io::Result<Socket> {
+        self.holding.as_ref().map_or_else(Socket::netfilter, Holding::packet_filter)
     }
 
     /// The pod's end of it.
@@ -103,8 +129,12 @@ impl PodNet {
         }
     }
 
-    /// Makes networks for the next pods, in the background. The bridge must be there.
+    /// Makes networks for the next pods, in the background. The bridge must be there. A holder's namespaces are entered by
+    /// supervisors alone: there, each makes its own.
     pub(super) fn prepare_more(&self) {
+        if self.holding.is_some() {
+            return;
+        }
         let (addresses, bridge, gateway) = (self.addresses.clone(), self.chosen.name.clone(), self.gateway());
         self.warm.refill(addresses, move |address| end_of(&bridge, gateway, address));
     }
@@ -112,6 +142,7 @@ impl PodNet {
     /// Lets requests to ports of the machine reach a pod, and makes sure that there is a network at all.
     pub(super) async fn join(&self, uid: &str, host_ports: Vec<HostPort>) -> Result<(), NetworkError> {
         let mut state = self.state.lock().await;
+        self.hold(&mut state).await?;
         if !state.up {
             write_json(&self.file, &self.chosen).map_err(failed("remember the pods' network"))?;
             self.bring_up()?;
@@ -121,17 +152,50 @@ impl PodNet {
             state.host_ports.insert(uid.to_owned(), host_ports);
         }
         if news || !state.up {
-            self.publish(&state)?;
+            self.publish(&mut state).await?;
         }
         state.up = true;
         Ok(())
+    }
+
+    /// Makes sure that somebody has the namespaces, where they are not the machine's own.
+    async fn hold(&self, state: &mut State) -> Result<(), NetworkError> {
+        let Some(holding) = self.holding.clone() else { return Ok(()) };
+        let held = tokio::task::spawn_blocking(move || holding.ensure()).await.map_err(io::Error::other);
+        if held.flatten().map_err(failed("hold the pods' namespaces"))? {
+            (state.up, state.held) = (false, false);
+        }
+        if !state.held {
+            let directory = self.holder().unwrap_or_default();
+            sluice_reach::add(self.chosen.network, PREFIX_LENGTH, &directory);
+            state.held = true;
+        }
+        self.watched.notify_one();
+        Ok(())
+    }
+
+    /// Replaces a holder that is lost, for as long as this runs: without one, nobody reaches a pod.
+    pub(super) async fn stay_held(&self) {
+        let Some(holding) = &self.holding else { return };
+        loop {
+            match holding.watch() {
+                Some(holder) => drop(holder.readable().await),
+                None => {
+                    self.watched.notified().await;
+                    continue;
+                }
+            }
+            if let Err(error) = self.hold(&mut *self.state.lock().await).await {
+                warn!(%error, "The pods' network is out of reach");
+            }
+        }
     }
 
     /// The pod is gone.
     pub(super) async fn leave(&self, uid: &str) -> Result<(), NetworkError> {
         let mut state = self.state.lock().await;
         match state.host_ports.remove(uid).is_some_and(|ports| !ports.is_empty()) && state.up {
-            true => self.publish(&state),
+            true => self.publish(&mut state).await,
             false => Ok(()),
         }
     }
@@ -144,8 +208,12 @@ impl PodNet {
             return Ok(());
         }
         *state = State::default();
-        replace(&self.chosen.name, None).map_err(failed("remove the pods' packet filter table"))?;
-        let removed = Links::open().and_then(|mut links| links.remove(&self.chosen.name));
+        if let Some(holding) = &self.holding {
+            return holding.end().map_err(failed("end the holder of the pods' namespaces"));
+        }
+        let filter = &mut self.packet_filter().map_err(failed("open the packet filter"))?;
+        replace(filter, &self.chosen.name, None).map_err(failed("remove the pods' packet filter table"))?;
+        let removed = self.links().and_then(|mut links| links.remove(&self.chosen.name));
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove the pods' bridge")(error)),
             _ => Ok(()),
@@ -154,25 +222,35 @@ impl PodNet {
 
     fn bring_up(&self) -> Result<(), NetworkError> {
         let name = &self.chosen.name;
-        let mut links = Links::open().map_err(failed("configure the network"))?;
+        let mut links = self.links().map_err(failed("configure the network"))?;
         // A bridge that takes its address from a pod's cable would change it with every pod.
         let [a, b, c, d] = fnv1a(name.as_bytes()).to_be_bytes();
         links.add_bridge(name, [2, 0, a, b, c, d]).map_err(failed("make the pods' bridge"))?;
         let index = links.find(name).map_err(failed("find the pods' bridge"))?;
         links.add_address(index, self.gateway(), PREFIX_LENGTH).map_err(failed("give the pods' bridge an address"))?;
+        if self.holding.is_some() {
+            // Its holder has set the rest.
+            return Ok(());
+        }
         set("net/ipv4/ip_forward", "1").map_err(failed("switch on ip_forward"))?;
         // 127.0.0.1:hostPort is a destination like any other.
         set(&format!("net/ipv4/conf/{name}/route_localnet"), "1").map_err(failed("switch on route_localnet"))
     }
 
-    fn publish(&self, state: &State) -> Result<(), NetworkError> {
+    async fn publish(&self, state: &mut State) -> Result<(), NetworkError> {
+        let host_ports = state.host_ports.values().flatten().cloned();
+        if self.holding.is_some() {
+            // What arrives at the machine's own addresses does not pass this packet filter.
+            state.doors.keep(host_ports.clone().collect()).await;
+        }
         let table = Table {
             name: self.chosen.name.clone(),
             network: self.chosen.network,
             prefix_length: PREFIX_LENGTH,
-            host_ports: state.host_ports.values().flatten().cloned().collect(),
+            host_ports: host_ports.collect(),
         };
-        replace(&self.chosen.name, Some(&table)).map_err(failed("replace the pods' packet filter table"))
+        let filter = &mut self.packet_filter().map_err(failed("open the packet filter"))?;
+        replace(filter, &self.chosen.name, Some(&table)).map_err(failed("replace the pods' packet filter table"))
     }
 }
 

@@ -44,9 +44,9 @@ impl HostPort {
 }
 
 /// Puts the table in place of the one before; `None` takes it away.
-pub(super) fn replace(name: &str, table: Option<&Table>) -> io::Result<()> {
+pub(super) fn replace(filter: &mut Socket, name: &str, table: Option<&Table>) -> io::Result<()> {
     let table = table.map(content);
-    Socket::netfilter()?.ask_all(nft::replacement(name, table.as_ref()))
+    filter.ask_all(nft::replacement(name, table.as_ref()))
 }
 
 fn content(table: &Table) -> nft::Table {

@@ -104,6 +104,12 @@ impl Preparation<'_> {
     /// A command of this machine, or in a container the image of a registry; whether it was pulled just now.
     fn image(&self, container: &Container) -> Result<(Image, bool), Withheld> {
         let name = container.image.as_deref().unwrap_or_default();
+        let rootless = self.sandbox.as_ref().is_some_and(|sandbox| sandbox.holder.is_some());
+        if rootless && self.images.is_process(name) {
+            let message =
+                format!("image \"{name}\" stands for this machine's own files, which take root in a container");
+            return Err(("CreateContainerError", message));
+        }
         if self.sandbox.is_none() || self.images.is_process(name) {
             let unknown = match self.images.resolve(name, &self.options.exe) {
                 Ok(image) => return Ok((image, false)),
@@ -125,7 +131,7 @@ impl Preparation<'_> {
     fn command(&self, container: &Container) -> Result<Command, Withheld> {
         let name = container.image.as_deref().unwrap_or_default();
         let (image, pulled) = self.image(container)?;
-        let user = user(self.spec, container, &image.user).map_err(|why| {
+        let user = user(self.spec, container, &image.user, self.sandbox.is_some() || is_root()).map_err(|why| {
             let (pod, uid) = (self.pod.name_any(), self.pod.uid().unwrap_or_default());
             let namespace = self.pod.namespace().unwrap_or_default();
             let place = format!("(pod: \"{pod}_{namespace}({uid})\", container: {})", container.name);
@@ -270,23 +276,27 @@ impl Preparation<'_> {
     }
 }
 
-/// The ids to run under: those of the manifest if we may give them, our own otherwise. An image that names a user is judged
-/// where its files are.
-fn user(spec: &PodSpec, container: &Container, image_user: &str) -> Result<(Option<u32>, Option<u32>), String> {
+/// The ids to run under: those of the manifest if they are `ours` to give, our own otherwise. An image that names a user is
+/// judged where its files are.
+fn user(
+    spec: &PodSpec,
+    container: &Container,
+    image_user: &str,
+    ours: bool,
+) -> Result<(Option<u32>, Option<u32>), String> {
     let (own, pods) = (container.security_context.as_ref(), spec.security_context.as_ref());
     let uid = own.and_then(|own| own.run_as_user).or_else(|| pods?.run_as_user);
     let gid = own.and_then(|own| own.run_as_group).or_else(|| pods?.run_as_group);
     let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true);
-    let we_are_root = rustix::process::geteuid().is_root();
     let image_is_root = matches!(image_user.split(':').next().unwrap_or_default(), "" | "0" | "root");
     match uid {
         Some(0) if non_root => return Err("container's runAsUser breaks non-root policy".to_owned()),
-        None if non_root && we_are_root && image_is_root => {
+        None if non_root && ours && image_is_root => {
             return Err("container has runAsNonRoot and image will run as root".to_owned());
         }
         _ => {}
     }
-    if !we_are_root {
+    if !ours {
         return Ok((None, None));
     }
     let number = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
@@ -296,7 +306,12 @@ fn user(spec: &PodSpec, container: &Container, image_user: &str) -> Result<(Opti
 /// Those who run in a pod and are not us.
 pub(super) fn other_users(spec: &PodSpec) -> BTreeSet<u32> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.filter_map(|container| user(spec, container, "").ok()?.0).filter(|uid| *uid != 0).collect()
+    containers.filter_map(|container| user(spec, container, "", is_root()).ok()?.0).filter(|uid| *uid != 0).collect()
+}
+
+/// Of the machine: in a user namespace, containers have ids of their own anyway.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// `command` replaces the image's program and its arguments, `args` only the latter.
@@ -369,13 +384,13 @@ mod tests {
 
     #[test]
     fn root_is_refused_where_the_manifest_does_not_want_it() {
-        let we_are_root = rustix::process::geteuid().is_root();
+        let we_are_root = is_root();
         let check = |pod: serde_json::Value, own: serde_json::Value, image_user: &str, expected: Result<(), &str>| {
             let spec = serde_json::json!({"containers": [], "securityContext": pod});
             let container = serde_json::json!({"name": "c", "securityContext": own});
             let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
             let container: Container = serde_json::from_value(container).expect("a container");
-            let got = user(&spec, &container, image_user).map(drop);
+            let got = user(&spec, &container, image_user, is_root()).map(drop);
             assert_eq!(got.as_ref().map_err(String::as_str).copied(), expected, "{spec:?} {container:?} {image_user}");
         };
         let (none, non_root) = (serde_json::json!({}), serde_json::json!({"runAsNonRoot": true}));

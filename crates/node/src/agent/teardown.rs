@@ -4,7 +4,7 @@ use std::{fs, io, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{link::Link, memory::Memory, options::NodeOptions, remains, volumes};
+use super::{holding::Holding, link::Link, memory::Memory, options::NodeOptions, remains, volumes};
 use crate::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json},
@@ -62,7 +62,15 @@ pub(super) fn remove(dir: &PodDir, options: &NodeOptions, plan: Option<&PodPlan>
         match fs::remove_dir_all(path) {
             Ok(()) => info!(path = %path.display(), "Removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && foreign_ids_removed(options, path) => {
+                info!(path = %path.display(), "Removed");
+            }
             Err(error) => warn!(path = %path.display(), %error, "Not removed"),
         }
     }
+}
+
+/// Without root, what other users of containers have left belongs to ids that only the pods' user namespace knows.
+fn foreign_ids_removed(options: &NodeOptions, path: &std::path::Path) -> bool {
+    !rustix::process::geteuid().is_root() && Holding::new(&options.data_dir, &options.exe).remove(path).is_ok()
 }

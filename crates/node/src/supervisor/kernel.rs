@@ -35,13 +35,13 @@ pub(super) fn detach() -> io::Result<bool> {
 
 /// Which side of a fork this is.
 #[derive(Debug)]
-pub(super) enum Fork {
+pub(crate) enum Fork {
     Child,
     Parent(Pid),
 }
 
 #[expect(unsafe_code, reason = "no safe fork")]
-pub(super) fn fork() -> io::Result<Fork> {
+pub(crate) fn fork() -> io::Result<Fork> {
     // SAFETY: as in `detach`, the process has one thread.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -66,7 +66,7 @@ pub(super) fn rest_for_good() -> ! {
 /// Keeps the signals that end a terminal's processes from ending us, and handles none; a supervisor handles them, its
 /// containers do not inherit it.
 #[expect(unsafe_code, reason = "no safe signal")]
-pub(super) fn be_deaf() {
+pub(crate) fn be_deaf() {
     // SAFETY: neither ignoring a signal nor its default runs code of ours.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);

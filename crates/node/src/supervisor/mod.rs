@@ -117,7 +117,10 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
     let dir = PodDir::new(directory);
     let plan = read_plan(&dir)?;
-    if plan.sandbox.is_some() {
+    if let Some(sandbox) = &plan.sandbox {
+        if let Some(holder) = &sandbox.holder {
+            enter(&dir, holder, sandbox.network.is_some()).map_err(system("enter the pods' namespaces"))?;
+        }
         container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
     }
     let saved = read_state(&dir)?;
@@ -167,6 +170,22 @@ fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
             Outcome::Orphaned(left) => belongings = left,
         }
     }
+}
+
+/// Goes where the pods of an engine without root run, unless we are there already.
+fn enter(dir: &PodDir, holder: &Path, network: bool) -> io::Result<()> {
+    let mut namespaces = sluice_reach::Holder::connect(holder)?.ask(sluice_reach::Thing::Namespaces)?;
+    let there = namespaces.first().map(rustix::fs::fstat).transpose()?.map(|there| there.st_ino);
+    if there == Some(crate::holder::number_of("self", "user")?) {
+        return Ok(());
+    }
+    if !network {
+        // The last one: such a pod stays on the machine's own.
+        namespaces.pop();
+    }
+    crate::holder::enter(namespaces)?;
+    // A mount namespace begins at its root.
+    std::env::set_current_dir(dir.path())
 }
 
 fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {

@@ -25,6 +25,8 @@ const MAX_FLOWS: usize = 4_096;
 struct Place {
     protocol: Protocol,
     address: SocketAddrV4,
+    /// The number of the network of pods in which it is, unless it is the machine's own.
+    inside: Option<usize>,
 }
 
 /// Every door that is open.
@@ -69,7 +71,7 @@ impl Forwarder {
 
     /// Opens and closes until it is as the doors say. Connections that are there go on.
     pub(crate) async fn keep(&mut self, doors: &[Door], part: Part) {
-        let wanted = places(doors, part);
+        let wanted = places(doors, part, inside());
         self.open.retain(|place, _| wanted.contains_key(place));
         self.closed.retain(|place, _| wanted.contains_key(place));
         for (place, (door, backends)) in wanted {
@@ -91,11 +93,17 @@ impl Forwarder {
     async fn listen(&self, place: Place, backends: Arc<Backends>) -> io::Result<JoinHandle<()>> {
         match place.protocol {
             Protocol::Tcp => {
-                let listener = TcpListener::bind(place.address).await?;
+                let listener = match place.inside {
+                    None => TcpListener::bind(place.address).await?,
+                    Some(number) => network(number)?.listen(place.address.into())?,
+                };
                 Ok(tokio::spawn(tcp::serve(listener, backends, Arc::clone(&self.connections))))
             }
             Protocol::Udp => {
-                let socket = UdpSocket::bind(place.address).await?;
+                let socket = match place.inside {
+                    None => UdpSocket::bind(place.address).await?,
+                    Some(number) => network(number)?.udp(place.address.into())?,
+                };
                 Ok(tokio::spawn(udp::serve(socket, backends, Arc::clone(&self.flows))))
             }
         }
@@ -123,17 +131,37 @@ impl Forwarder {
     }
 }
 
+/// The network that pods are in when they run without root.
+fn inside() -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    return sluice_reach::networks().last().map(|network| network.number());
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn network(number: usize) -> io::Result<Arc<sluice_reach::Network>> {
+    let known = sluice_reach::networks().into_iter().find(|network| network.number() == number);
+    known.ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
+}
+
 type Wanted<'a> = BTreeMap<Place, (&'a Door, Vec<SocketAddrV4>)>;
 
-fn places(doors: &[Door], part: Part) -> Wanted<'_> {
+fn places(doors: &[Door], part: Part, inside: Option<usize>) -> Wanted<'_> {
     let mut wanted = Wanted::new();
     for door in doors {
-        let place = |address, port| Place { protocol: door.protocol, address: SocketAddrV4::new(address, port) };
+        let place =
+            |address, port| Place { protocol: door.protocol, address: SocketAddrV4::new(address, port), inside: None };
         if part == Part::Everything {
             // Where the backend itself listens there is nothing to forward.
             let is_backend = |address| door.backends.contains(&SocketAddrV4::new(address, door.port));
             for address in door.addresses.iter().filter(|address| address.is_loopback() && !is_backend(**address)) {
                 wanted.entry(place(*address, door.port)).or_insert_with(|| (door, door.backends.clone()));
+            }
+            // Pods elsewhere send there what is for a loopback address of these.
+            for address in door.addresses.iter().filter(|address| inside.is_some() && address.is_loopback()) {
+                let there = Place { inside, ..place(*address, door.port) };
+                wanted.entry(there).or_insert_with(|| (door, door.backends.clone()));
             }
         }
         let ours = part == Part::Everything || door.node_backends.iter().any(|backend| backend.ip().is_loopback());

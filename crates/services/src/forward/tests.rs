@@ -145,8 +145,18 @@ fn the_kernel_leaves_us_the_node_ports_of_processes() {
         door.node_port = Some(30_080);
         door
     };
-    let count = |door: Door, part| places(&[door], part).len();
+    let count = |door: Door, part| places(&[door], part, None).len();
     assert_eq!(count(door("127.64.0.2:8080"), Part::Everything), 2);
     assert_eq!(count(door("127.64.0.2:8080"), Part::NodePortsOfProcesses), 1);
     assert_eq!(count(door("10.64.0.2:8080"), Part::NodePortsOfProcesses), 0);
+}
+
+#[test]
+fn pods_elsewhere_reach_services_at_doors_of_their_own() {
+    // On the machine the backend listens there itself; from inside it is out of reach.
+    let own = door([127, 128, 0, 9].into(), 53, Protocol::Udp, &["127.128.0.9:53".parse().expect("an address")]);
+    let doors = [own];
+    let inside: Vec<Option<usize>> =
+        places(&doors, Part::Everything, Some(7)).into_keys().map(|place| place.inside).collect();
+    assert_eq!(inside, [Some(7)]);
 }

@@ -59,9 +59,7 @@ pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, room: Arc<
 
 async fn open(client: SocketAddr, backends: &Backends, number: u64) -> Option<Flow> {
     let backend = backends.choose(client.ip(), Instant::now())?;
-    let any = std::net::Ipv4Addr::UNSPECIFIED;
-    let socket = UdpSocket::bind((any, 0)).await.ok()?;
-    socket.connect(SocketAddr::V4(backend)).await.ok()?;
+    let socket = sluice_reach::datagrams(SocketAddr::V4(backend)).await.ok()?;
     Some(Flow { socket: Arc::new(socket), backend, number })
 }
 

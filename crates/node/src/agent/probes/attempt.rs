@@ -6,7 +6,6 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Container, Probe, TCPSocketAction};
-use tokio::net::TcpStream;
 
 use super::{
     Outcome, grpc, http,
@@ -59,7 +58,7 @@ async fn connect(probe: &Probe, container: &Container, pod_ip: Ipv4Addr, limit: 
     }
     if let Some(tcp) = &probe.tcp_socket {
         let address = tcp_address(tcp, container, pod_ip).await?;
-        return match TcpStream::connect(address).await {
+        return match sluice_reach::connect(address).await {
             Ok(_) => Ok(Outcome::Good),
             Err(error) => Err(refused(address, &error)),
         };

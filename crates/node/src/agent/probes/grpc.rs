@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use super::{http::USER_AGENT, target::refused};
 
@@ -44,7 +43,7 @@ const CODES: [&str; 17] = [
 
 pub(super) async fn check(address: SocketAddr, service: &str, limit: Duration) -> Result<(), String> {
     let failed = |error: String| format!("error: failed to connect service at \"{address}\": {error}");
-    let stream = TcpStream::connect(address).await.map_err(|error| failed(refused(address, &error)))?;
+    let stream = sluice_reach::connect(address).await.map_err(|error| failed(refused(address, &error)))?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| failed(error.to_string()))?;
     let request = Request::post(format!("http://{address}{METHOD}"))

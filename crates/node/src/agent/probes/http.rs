@@ -8,10 +8,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Outcome,
@@ -129,7 +126,7 @@ impl std::fmt::Display for Place {
 async fn fetch(get: &HTTPGetAction, place: &Place) -> Result<Answer, String> {
     let address: SocketAddr = resolve(&place.host, place.port).await?;
     let request = request(get, place)?;
-    let stream = TcpStream::connect(address).await.map_err(|error| refused(address, &error))?;
+    let stream = sluice_reach::connect(address).await.map_err(|error| refused(address, &error))?;
     match place.secure {
         true => exchange(tls::connect(stream, &place.host, address).await?, request).await,
         false => exchange(stream, request).await,

@@ -117,8 +117,8 @@ impl Worker {
         let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let images = &self.context.images;
         let all_known = containers.all(|container| images.is_process(container.image.as_deref().unwrap_or_default()));
-        let (driver, possible) = (self.context.options.driver, self.context.containers_possible);
-        let kind = driver_choice::choose(driver, spec, all_known, possible).map_err(SyncError::Driver)?;
+        let (driver, containers) = (self.context.options.driver, self.context.containers);
+        let kind = driver_choice::choose(driver, spec, all_known, containers).map_err(SyncError::Driver)?;
         let now = Timestamp::now();
         self.memory.confined = kind == Kind::Container;
         let address = match (kind, self.context.host_ip) {
@@ -156,6 +156,7 @@ impl Worker {
         let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
         Some(Sandbox {
             hostname: hostname(&self.pod, spec),
+            holder: self.context.net.holder(),
             network: address.map(|address| self.context.net.of_pod(address)),
             host_ipc: spec.host_ipc == Some(true),
             host_pid: spec.host_pid == Some(true),
@@ -205,7 +206,7 @@ impl Worker {
         self.tokens.refresh(&self.context.client, &self.pod, Timestamp::now()).await?;
         volumes::write(&self.pod, &self.dir, &facts, &sources, &self.tokens)?;
         if let Some(sandbox) = self.sandbox() {
-            write_etc(&self.pod, &self.dir, &facts, &sandbox, self.context.options.cluster_dns)?;
+            write_etc(&self.pod, &self.dir, &facts, &sandbox, self.context.cluster_dns)?;
         }
         Ok(sources)
     }

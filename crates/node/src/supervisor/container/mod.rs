@@ -134,6 +134,9 @@ impl ContainerDriver {
             namespaces: self.namespaces(),
             cgroup: &group.absolute(),
             cgroups: self.cgroups(&group)?,
+            limits: !users::in_namespace(),
+            terminal_group: users::terminal_group(),
+            foreign_network: users::in_namespace() && self.sandbox.network.is_none(),
             possible: self.possible,
             devices: if confinement.privileged { machine_devices() } else { Vec::new() },
         };
@@ -212,7 +215,8 @@ impl ContainerDriver {
         if cgroup::unified_only() {
             return Ok(Cgroups::Unified);
         }
-        let views = group.views();
+        // Without root there are no groups of ours to be seen.
+        let views = if users::in_namespace() { Vec::new() } else { group.views() };
         Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 

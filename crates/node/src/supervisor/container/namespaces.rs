@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::Ipv4Addr,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
 };
@@ -147,7 +148,7 @@ fn furnish(sandbox: &Sandbox, kinds: &[Kind], connected: bool) -> io::Result<Fur
     if sandbox.network.is_some() {
         rustix::system::sethostname(sandbox.hostname.as_bytes())?;
         if !connected {
-            links = Some(furnish_network()?);
+            links = Some(furnish_network(sandbox.holder.is_some())?);
         }
     }
     for (name, value) in &sandbox.sysctls {
@@ -183,11 +184,25 @@ fn processes(group: &Group) -> io::Result<File> {
 }
 
 /// Inside a new network namespace: what every pod's is like.
-fn furnish_network() -> io::Result<Links> {
+fn furnish_network(held_by_user: bool) -> io::Result<Links> {
     OWN_NETWORK.iter().for_each(|(name, value)| drop(set(name, value)));
     let mut inside = Links::open()?;
     inside.raise_index(LOOPBACK)?;
+    if held_by_user {
+        leave_services(&mut inside)?;
+    }
     Ok(inside)
+}
+
+/// Without root, services have addresses in the upper half of the loopback network: a pod keeps the lower half for itself and
+/// sends what is for the upper one to its gateway, where the engine listens.
+fn leave_services(inside: &mut Links) -> io::Result<()> {
+    inside.add_address(LOOPBACK, Ipv4Addr::LOCALHOST, 9)?;
+    inside.remove_address(LOOPBACK, Ipv4Addr::LOCALHOST, 8)?;
+    for links in ["all", "default"] {
+        set(&format!("net.ipv4.conf.{links}.route_localnet"), "1")?;
+    }
+    Ok(())
 }
 
 /// Makes a network namespace for a pod to come, connected as the pod will be, for as long as somebody holds the file. Leaves the
@@ -196,7 +211,7 @@ pub(crate) fn network_ahead(network: &PodNetwork) -> io::Result<File> {
     let mut here = Links::open()?;
     unshare(UnshareFlags::NEWNET)?;
     let namespace = own("net")?;
-    let mut there = furnish_network()?;
+    let mut there = furnish_network(false)?;
     connect(network, &namespace, &mut here, &mut there)?;
     Ok(namespace)
 }

@@ -14,8 +14,8 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-        UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change,
-        mount_remount, move_mount, open_tree, unmount,
+        UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
+        mount_change, mount_remount, move_mount, open_tree, unmount,
     },
     process::Pid,
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
@@ -23,7 +23,8 @@ use rustix::{
 
 use super::{
     Survivor,
-    spec::{Bind, TERMINALS},
+    spec::{Bind, terminal_options},
+    users,
     volumes::{Volumes, anonymous, clear_way, memory_place},
 };
 use crate::{
@@ -131,7 +132,8 @@ impl Files {
         let place = self.terminals(container);
         self.remove_terminals(container);
         fs::create_dir_all(&place)?;
-        let options = std::ffi::CString::new(TERMINALS.join(","))?;
+        let options: Vec<&str> = terminal_options(users::terminal_group()).collect();
+        let options = std::ffi::CString::new(options.join(","))?;
         mount("devpts", &place, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options.as_c_str())?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(place.join("ptmx"), flags, Mode::empty())?)
@@ -240,7 +242,16 @@ pub(in crate::supervisor) fn seclude(pod: &Path) -> io::Result<()> {
         fs::copy("/proc/self/exe", &copy)?;
         mount_bind(&copy, &copy)?;
     }
-    mount_remount(&copy, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+    // Inside a user namespace, what the machine's disk denies must stay denied.
+    let locked = rustix::fs::statvfs(&copy)?.f_flag.bits();
+    let kept = [
+        (libc::ST_NOSUID, MountFlags::NOSUID),
+        (libc::ST_NODEV, MountFlags::NODEV),
+        (libc::ST_NOEXEC, MountFlags::NOEXEC),
+    ];
+    let kept =
+        kept.into_iter().filter(|(bit, _)| locked & bit != 0).fold(MountFlags::empty(), |all, (_, flag)| all | flag);
+    mount_remount(&copy, MountFlags::BIND | MountFlags::RDONLY | kept, c"")?;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     Err(std::process::Command::new(&copy).arg0(name).args(arguments).exec())
@@ -322,6 +333,10 @@ fn overlay_by_steps(layers: &[PathBuf], changes: &Changes, target: &Path) -> rus
     }
     fsconfig_set_string(context.as_fd(), "upperdir", changes.upper.as_path())?;
     fsconfig_set_string(context.as_fd(), "workdir", changes.work.as_path())?;
+    if users::in_namespace() {
+        // The attributes of the machine's root are not ours to set.
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
+    }
     fsconfig_create(context.as_fd())?;
     let made = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     move_mount(made.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -330,8 +345,13 @@ fn overlay_by_steps(layers: &[PathBuf], changes: &Changes, target: &Path) -> rus
 fn overlay_at_once(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::Result<()> {
     let escape = |path: &Path| path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
     let lower: Vec<String> = layers.iter().rev().map(|layer| escape(layer)).collect();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), escape(&changes.upper), escape(&changes.work));
+    let own = if users::in_namespace() { ",userxattr" } else { "" };
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}{own}",
+        lower.join(":"),
+        escape(&changes.upper),
+        escape(&changes.work)
+    );
     let options = std::ffi::CString::new(options)?;
     Ok(mount("sluice", target, "overlay", MountFlags::empty(), options.as_c_str())?)
 }

@@ -34,6 +34,12 @@ pub(super) struct Place<'a> {
     pub(super) cgroups: Cgroups,
     /// What this node may do itself, so that it can hand it on.
     pub(super) possible: CapabilitySet,
+    /// Whether control groups are ours to write: if not, limits are advice.
+    pub(super) limits: bool,
+    /// Whether the pod's network belongs to a user namespace outside of its own.
+    pub(super) foreign_network: bool,
+    /// Whether there is the group that terminals belong to.
+    pub(super) terminal_group: bool,
     pub(super) devices: Vec<Value>,
 }
 
@@ -87,7 +93,13 @@ const MASKED: [&str; 10] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Options of a container's `/dev/pts`. Every mount of it is a set of terminals of its own.
-pub(super) const TERMINALS: [&str; 4] = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+const TERMINALS: [&str; 4] = ["newinstance", "ptmxmode=0666", "mode=0620", TERMINAL_GROUP];
+const TERMINAL_GROUP: &str = "gid=5";
+
+/// Without the group where there is none.
+pub(super) fn terminal_options(group: bool) -> impl Iterator<Item = &'static str> {
+    TERMINALS.into_iter().filter(move |option| group || *option != TERMINAL_GROUP)
+}
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -143,7 +155,11 @@ pub(super) fn container(command: &Command, confinement: &Confinement, user: &Use
     let mut linux = json!({
         "namespaces": namespaces.collect::<Vec<_>>(),
         "cgroupsPath": place.cgroup,
-        "resources": resources(&confinement.resources, confinement.privileged, place.cgroups == Cgroups::Unified),
+        "resources": if place.limits {
+            resources(&confinement.resources, confinement.privileged, place.cgroups == Cgroups::Unified)
+        } else {
+            json!({})
+        },
         "rootfsPropagation": match confinement.propagation() {
             Propagation::None => "private",
             Propagation::HostToContainer => "slave",
@@ -210,11 +226,16 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
-        terminals(place.terminals),
+        terminals(place.terminals, place.terminal_group),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
                 "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys] }),
     ];
+    if place.foreign_network {
+        // The kernel mounts it only for the owner of the network that it shows.
+        mounts.retain(|mount| mount["destination"] != "/sys");
+        mounts.push(json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"] }));
+    }
     match &place.cgroups {
         Cgroups::Unified => {
             mounts.push(json!({ "destination": CGROUPS, "type": "cgroup", "source": "cgroup",
@@ -247,11 +268,11 @@ fn mounts(confinement: &Confinement, place: &Place<'_>) -> Vec<Value> {
     mounts
 }
 
-fn terminals(made: Option<&Path>) -> Value {
+fn terminals(made: Option<&Path>, group: bool) -> Value {
     match made {
         Some(made) => json!({ "destination": "/dev/pts", "type": "bind", "source": made, "options": ["bind", "rw"] }),
         None => {
-            let options: Vec<&str> = ["nosuid", "noexec"].into_iter().chain(TERMINALS).collect();
+            let options: Vec<&str> = ["nosuid", "noexec"].into_iter().chain(terminal_options(group)).collect();
             json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options })
         }
     }
@@ -318,6 +339,9 @@ mod tests {
                 views: vec![("cpu".to_owned(), "/sys/fs/cgroup/cpu/sluice/pod1/web".into())],
             },
             possible: CapabilitySet::all(),
+            limits: true,
+            foreign_network: false,
+            terminal_group: true,
             devices: Vec::new(),
         }
     }

@@ -11,6 +11,48 @@ pub(super) fn resolve(command: &Command, confinement: &Confinement, root: &Path)
     if confinement.non_root && user.uid == 0 {
         return Err(io::Error::other("container has runAsNonRoot and image will run as root"));
     }
+    settle(user)
+}
+
+/// Whether our ids are not the machine's: without root, pods run in a user namespace.
+pub(super) fn in_namespace() -> bool {
+    static FOUND: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map)));
+    *FOUND
+}
+
+fn is_whole(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether a map of the kernel knows an id.
+pub(super) fn knows(map: &str, id: u32) -> bool {
+    let ranges = map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (first, _, count) = (numbers.next()?.ok()?, numbers.next()?, numbers.next()?.ok()?);
+        Some((first, count))
+    });
+    ranges.into_iter().any(|(first, count)| id >= first && id - first < count)
+}
+
+/// Whether there is the group that terminals belong to.
+pub(super) fn terminal_group() -> bool {
+    const TTY: u32 = 5;
+    std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| knows(&map, TTY))
+}
+
+/// Leaves out groups that there are none of here, and refuses users that there are none of.
+fn settle(mut user: User) -> io::Result<User> {
+    let map = |name| std::fs::read_to_string(format!("/proc/self/{name}"));
+    let (users, groups) = (map("uid_map")?, map("gid_map")?);
+    if !knows(&users, user.uid) || !knows(&groups, user.gid) {
+        return Err(io::Error::other(format!(
+            "there is no user {}:{} here: without root, a node has as many as /etc/subuid and /etc/subgid give it",
+            user.uid, user.gid
+        )));
+    }
+    let denied = map("setgroups")?.trim() == "deny";
+    user.groups.retain(|group| !denied && knows(&groups, *group));
     Ok(user)
 }
 
@@ -88,6 +130,13 @@ mod tests {
         let confinement = serde_json::from_value(confinement).expect("a confinement");
         let found = choose(&command, &confinement, PASSWD, GROUP).expect("a user");
         assert_eq!(found, User { uid: 101, gid: 102, groups: vec![7] });
+    }
+
+    #[test]
+    fn a_namespace_knows_some_ids() {
+        let map = "         0       1000          1\n         1     100000        10\n";
+        assert!(knows(map, 0) && knows(map, 10) && !knows(map, 11));
+        assert!(!is_whole(map) && is_whole("         0          0 4294967295\n"));
     }
 
     #[test]
