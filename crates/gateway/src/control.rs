@@ -13,6 +13,7 @@ mod watch;
 pub(crate) use lease::give_back;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,10 +75,11 @@ impl Tasks {
 }
 
 impl Control {
-    /// Starts the watches and writers, and gives the loop to be run.
+    /// Starts the watches and writers, and gives the loop to be run. `sockets` are those of the default entrance.
     pub(crate) fn new(
         client: &Client,
         plane: Arc<Plane>,
+        sockets: Vec<TcpListener>,
         options: &GatewayOptions,
     ) -> (Self, mpsc::Receiver<Update>, Tasks) {
         let mut tasks = JoinSet::new();
@@ -91,7 +93,7 @@ impl Control {
         tasks.spawn(writer);
         let control = Self {
             compiler: Compiler::new(options.address.port()),
-            doors: Doors::new(plane.clone(), options.address.ip()),
+            doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,
             missing: Resource::ALL.into_iter().collect(),
@@ -160,11 +162,11 @@ impl Control {
                 self.published = Some(Published { table, report, seen: self.seen.clone() });
             }
             // Nothing of it concerns the table that is served: as good as served.
-            None => {
-                if let Some(served) = &mut self.served {
-                    served.seen.clone_from(&self.seen);
-                }
-            }
+            None => match &mut self.served {
+                Some(served) => served.seen.clone_from(&self.seen),
+                // Nothing at all is asked for, and that is known now.
+                None => self.doors.admit(),
+            },
         }
     }
 
@@ -194,6 +196,7 @@ impl Control {
             return;
         }
         let Some(served) = &self.served else { return };
+        self.doors.admit();
         let acknowledged = Acknowledged::new(&served.seen, &self.plane.draining(&served.table));
         self.lease.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&acknowledged);

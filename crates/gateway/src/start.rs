@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube::Client;
-use sluice_route::Entrance;
 use sluice_stats::VersionSnapshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,11 +26,8 @@ pub struct Gateway;
 
 impl Gateway {
     /// Binds the default listener and starts the workers; routes follow as the control side reads them through `client`. Until
-    /// then every request is answered with 404.
-    #[expect(
-        clippy::unused_async,
-        reason = "must be called inside a runtime, and may come to wait for the first table"
-    )]
+    /// then connections wait to be taken.
+    #[expect(clippy::unused_async, reason = "must be called inside a runtime")]
     pub async fn start(client: Client, options: GatewayOptions) -> Result<GatewayHandle, StartError> {
         let count = match options.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -41,10 +37,9 @@ impl Gateway {
         let sockets = open(options.address, count).map_err(listen)?;
         let address = sockets[0].local_addr().map_err(listen)?;
         let workers = Workers::start(count).map_err(StartError::Workers)?;
-        workers.plane().serve(Entrance::Default, sockets);
 
         let options = GatewayOptions { address, ..options };
-        let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), &options);
+        let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), sockets, &options);
         let (stop, stopped) = watch::channel(false);
         let control = tokio::spawn(control.run(updates, stopped));
         tracing::info!(%address, workers = count, "Gateway listens");
@@ -114,5 +109,52 @@ impl GatewayHandle {
         tasks.end().await;
         give_back(&client, &instance).await;
         tracing::info!(%address, "Gateway stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// An API without resources, which says so once it is `open`.
+    fn hesitant(open: watch::Receiver<bool>) -> Client {
+        let answer = move |_: Request<Body>| {
+            let mut open = open.clone();
+            async move {
+                let _said = open.wait_for(|open| *open).await;
+                let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"","reason":"NotFound","code":404}"#;
+                Ok::<_, Infallible>(
+                    Response::builder().status(404).body(Body::from(status.as_bytes().to_vec())).expect("a response"),
+                )
+            }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_before_the_routes_are_known_waits_for_them() {
+        let (open, opened) = watch::channel(false);
+        let options = GatewayOptions { workers: 1, ..GatewayOptions::default() };
+        let gateway = Gateway::start(hesitant(opened), options).await.expect("a gateway");
+        let mut client = TcpStream::connect(gateway.address()).await.expect("it listens already");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").await.expect("a request");
+        let mut answer = String::new();
+        let early = timeout(Duration::from_millis(200), client.read_to_string(&mut answer)).await;
+        assert!(early.is_err(), "answered without knowing any route: {answer}");
+
+        open.send_replace(true);
+        let read = timeout(Duration::from_secs(20), client.read_to_string(&mut answer)).await;
+        read.expect("in time").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        gateway.shutdown().await;
     }
 }

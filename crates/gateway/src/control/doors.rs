@@ -1,7 +1,7 @@
 //! Listening sockets follow what the listeners ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use sluice_route::Entrance;
@@ -14,19 +14,30 @@ pub(crate) struct Doors {
     /// Beside the default one, which was opened at the start and stays.
     open: BTreeSet<Entrance>,
     closed: BTreeMap<Entrance, String>,
+    /// Listening, but no worker takes from them before it knows their routes: until then clients wait in the kernel's queue,
+    /// where a worker could only answer 404.
+    waiting: BTreeMap<Entrance, Vec<TcpListener>>,
 }
 
 impl Doors {
-    pub(crate) fn new(plane: Arc<Plane>, ip: IpAddr) -> Self {
-        Self { plane, ip, open: BTreeSet::new(), closed: BTreeMap::new() }
+    pub(crate) fn new(plane: Arc<Plane>, ip: IpAddr, default: Vec<TcpListener>) -> Self {
+        let waiting = BTreeMap::from([(Entrance::Default, default)]);
+        Self { plane, ip, open: BTreeSet::new(), closed: BTreeMap::new(), waiting }
+    }
+
+    /// Every worker serves a table that knows what is open.
+    pub(crate) fn admit(&mut self) {
+        for (entrance, sockets) in std::mem::take(&mut self.waiting) {
+            self.plane.serve(entrance, sockets);
+        }
     }
 
     /// Opens what is asked for and closes the rest. Says what could not be opened, and why.
     pub(crate) fn follow(&mut self, wanted: &BTreeSet<Entrance>) -> BTreeMap<Entrance, String> {
-        let (plane, open) = (&self.plane, &mut self.open);
+        let (plane, open, waiting) = (&self.plane, &mut self.open, &mut self.waiting);
         open.retain(|entrance| {
             let kept = wanted.contains(entrance);
-            if !kept {
+            if !kept && waiting.remove(entrance).is_none() {
                 plane.close(*entrance);
             }
             kept
@@ -60,7 +71,7 @@ impl Doors {
         let address = SocketAddr::new(self.ip, port);
         match open(address, self.plane.workers()) {
             Ok(sockets) => {
-                self.plane.serve(entrance, sockets);
+                self.waiting.insert(entrance, sockets);
                 self.open.insert(entrance);
             }
             Err(error) => {
