@@ -12,6 +12,7 @@ use rustix::{
 };
 
 use super::{
+    driver::Begun,
     keeper::Reaped,
     kernel,
     output::{Inlet, Output},
@@ -132,9 +133,23 @@ impl Supervisor {
         read_json(&self.dir.reaped()).ok().flatten().unwrap_or_default()
     }
 
-    /// The process of a start that was announced: the one that was started since and writes to the container's FIFOs. It may
-    /// have ended already.
+    /// The process of a start that was announced. It may have ended already.
     fn find_started(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
+        let command = self.command(index).ok()?;
+        if self.driver.begun(&command) == Begun::Unknown {
+            return self.find_writer(index, since_ms);
+        }
+        let ended = end_half_made(&self.dir);
+        let Begun::Process(pid) = self.driver.begun(&command) else { return None };
+        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+        let reaped = || self.all_reaped().into_iter().find(|it| it.pid == pid && it.ticks >= since_ticks);
+        let lives = kernel::start_ticks(pid).filter(|ticks| *ticks >= since_ticks);
+        let ticks = lives.or_else(|| reaped().map(|reaped| reaped.ticks));
+        ticks.filter(|_| !ended.contains(&pid)).map(|ticks| (pid, ticks))
+    }
+
+    /// The one that was started since and writes to the container's FIFOs.
+    fn find_writer(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
         let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
         self.find_announced(&fifos, since_ms).map(|Identity { pid, ticks }| (pid, ticks))
     }
@@ -167,8 +182,9 @@ impl Supervisor {
 }
 
 /// Ends what a lost supervisor has forked and not made a container of: it waits for orders that nobody gives any more, and has
-/// the pod's lock, which every program that is started lets go of.
-pub(super) fn end_half_made(dir: &PodDir) {
+/// the pod's lock, which every program that is started lets go of. Says whom it ended.
+pub(super) fn end_half_made(dir: &PodDir) -> Vec<i32> {
+    let mut ended = Vec::new();
     let lock = dir.lock();
     let keeper = rustix::process::getppid();
     let ours = [Some(rustix::process::getpid()), keeper];
@@ -177,8 +193,10 @@ pub(super) fn end_half_made(dir: &PodDir) {
         let holds = fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|open| open == lock);
         if let Some(pid) = Pid::from_raw(pid).filter(|pid| holds && !ours.contains(&Some(*pid))) {
             let _gone = kill_process(pid, Signal::KILL);
+            ended.push(pid.as_raw_nonzero().get());
         }
     }
+    ended
 }
 
 fn processes_since(ticks: u64) -> impl Iterator<Item = Identity> {

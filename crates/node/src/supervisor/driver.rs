@@ -35,6 +35,10 @@ pub(crate) trait Driver {
     fn signal(&mut self, pid: Pid, signal: Signal);
     /// Takes a container over that a lost supervisor has started.
     fn adopt(&mut self, _command: &Command, _pid: Pid) {}
+    /// What a start came to that a lost supervisor had announced. Asked when everything half-made has been ended.
+    fn begun(&self, _command: &Command) -> Begun {
+        Begun::Unknown
+    }
     /// A lost supervisor was about to start this one, and has not come to its end: takes away what there is of it.
     fn abandon(&mut self, _command: &Command) {}
     /// The first process of a container is gone: ends and takes away what it leaves behind.
@@ -46,6 +50,16 @@ pub(crate) trait Driver {
     fn tidy(&mut self) {}
     /// The pod is over.
     fn close(&mut self) {}
+}
+
+/// What a driver knows of a start that it did not see the end of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// The kernel's table of processes has to tell.
+    Unknown,
+    Nothing,
+    /// The program ran, or runs, as this process.
+    Process(i32),
 }
 
 /// What only the driver can know of how a container ended.

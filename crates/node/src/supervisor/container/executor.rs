@@ -1,6 +1,13 @@
 //! The last steps inside a container, between libcontainer's and the program's own.
 
-use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use libcontainer::{
     oci_spec::runtime::Spec,
@@ -19,6 +26,8 @@ pub(super) struct Launcher {
     pub(super) capabilities: CapabilitySet,
     /// stdin is a terminal that shall control the session.
     pub(super) terminal: bool,
+    /// Gets a byte right before the program takes over: whoever comes after a lost supervisor learns from it that it did.
+    pub(super) mark: Option<Arc<fs::File>>,
 }
 
 impl Executor for Launcher {
@@ -26,6 +35,9 @@ impl Executor for Launcher {
         let argv = argv(spec);
         let (program, arguments) = argv.split_first().ok_or(ExecutorError::InvalidArg)?;
         self.confine().map_err(|error| ExecutorError::Other(format!("cannot confine `{program}`: {error}")))?;
+        if let Some(mut mark) = self.mark.as_deref() {
+            mark.write_all(b"+").map_err(|error| ExecutorError::Other(format!("cannot note the start: {error}")))?;
+        }
         // The environment is ours by now, so the program is looked for in the container's own `$PATH`.
         let error = Command::new(program).args(arguments).exec();
         Err(ExecutorError::Other(explain(program, &error)))

@@ -21,6 +21,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use libcontainer::{
@@ -40,7 +41,7 @@ use self::{
     spec::{Cgroups, Place, User},
 };
 use super::{
-    driver::{DEFAULT_TERM, Driver, Remains, Spawned},
+    driver::{Begun, DEFAULT_TERM, Driver, Remains, Spawned},
     kernel,
     stdio::Stdio,
 };
@@ -142,7 +143,9 @@ impl ContainerDriver {
         };
         let specification = spec::container(command, confinement, &user, &place);
         fs::write(bundle.join("config.json"), specification.to_string())?;
-        let builder = self.builder(confinement, &user, stdio)?.as_init(&bundle).with_systemd(false).with_detach(true);
+        let mark = fs::File::create(self.mark(&confinement.container))?;
+        let builder =
+            self.builder(confinement, &user, stdio, Some(mark))?.as_init(&bundle).with_systemd(false).with_detach(true);
         let mut container = builder.build().map_err(explain)?;
         let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
         let started = pid.ok_or_else(|| io::Error::other("the container has no process")).and_then(|pid| {
@@ -172,7 +175,13 @@ impl ContainerDriver {
         }
     }
 
-    fn builder(&self, confinement: &Confinement, user: &User, stdio: Stdio) -> io::Result<ContainerBuilder> {
+    fn builder(
+        &self,
+        confinement: &Confinement,
+        user: &User,
+        stdio: Stdio,
+        mark: Option<fs::File>,
+    ) -> io::Result<ContainerBuilder> {
         let kept = if confinement.privileged {
             spec::ALL_CAPABILITIES.map(str::to_owned).to_vec()
         } else {
@@ -189,7 +198,7 @@ impl ContainerDriver {
         if let Stdio::Terminal(far) = &stdio {
             rustix::fs::fchown(far, Some(Uid::from_raw(user.uid)), None)?;
         }
-        let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal };
+        let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal, mark: mark.map(Arc::new) };
         let [stdin, stdout, stderr] = streams(stdio)?;
         let builder = ContainerBuilder::new(confinement.container.clone(), SyscallType::default())
             .with_root_path(self.records.clone())
@@ -220,12 +229,18 @@ impl ContainerDriver {
         Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 
+    /// A file that is empty until the container's program has taken over.
+    fn mark(&self, container: &str) -> PathBuf {
+        self.records.join(format!("{container}.begun"))
+    }
+
     /// What a start that failed or was cut off has left.
     fn clear(&self, container: &str) {
         let group = self.group.container(container);
         group.kill();
         group.remove();
         let _none = fs::remove_dir_all(self.records.join(container));
+        let _none = fs::remove_file(self.mark(container));
         self.files.remove(container);
     }
 
@@ -265,8 +280,11 @@ impl Driver for ContainerDriver {
         }
         let file = self.files.bundle(&confinement.container).join("exec.json");
         fs::write(&file, process.to_string())?;
-        let builder =
-            self.builder(confinement, &running.user, stdio)?.as_tenant().with_detach(true).with_process(Some(&file));
+        let builder = self
+            .builder(confinement, &running.user, stdio, None)?
+            .as_tenant()
+            .with_detach(true)
+            .with_process(Some(&file));
         let pid = builder.build().map_err(explain)?;
         Pid::from_raw(pid.as_raw()).map(spawned).ok_or_else(|| io::Error::other("the command has no process"))
     }
@@ -305,6 +323,17 @@ impl Driver for ContainerDriver {
             (Container::load(self.records.join(&confinement.container)), users::resolve(command, confinement, &root))
         {
             self.running.insert(confinement.container.clone(), Running { pid, user, container });
+        }
+    }
+
+    /// libcontainer forks several processes, whose ends a keeper sees like any other: its records say which one counts.
+    fn begun(&self, command: &Command) -> Begun {
+        let Ok(confinement) = confinement(command) else { return Begun::Nothing };
+        let marked = fs::metadata(self.mark(&confinement.container)).is_ok_and(|mark| mark.len() > 0);
+        let record = marked.then(|| Container::load(self.records.join(&confinement.container)).ok()).flatten();
+        match record.and_then(|container| container.pid()) {
+            Some(pid) => Begun::Process(pid.as_raw()),
+            None => Begun::Nothing,
         }
     }
 
