@@ -27,6 +27,8 @@ use crate::{
 
 /// How long a process that was just forked may take to become the container's.
 const FORK_PATIENCE_NS: i64 = 20_000_000;
+/// How often those are looked for who were started while others were ended.
+const MAX_ROUNDS: usize = 100;
 
 /// A container's process that is not our child.
 #[derive(Debug)]
@@ -184,13 +186,26 @@ impl Supervisor {
 /// Ends what a lost supervisor has forked and not made a container of: it waits for orders that nobody gives any more, and has
 /// the pod's lock, which every program that is started lets go of. Says whom it ended.
 pub(super) fn end_half_made(dir: &PodDir) -> Vec<i32> {
-    let mut ended = Vec::new();
     let lock = dir.lock();
-    let keeper = rustix::process::getppid();
-    let ours = [Some(rustix::process::getpid()), keeper];
+    end_holders(|_, open| open == lock)
+}
+
+/// Ends what writes where the pod's containers do, when no record says what it is: what is started now would run beside it.
+pub(super) fn end_writers(dir: &PodDir) {
+    let stdio = dir.stdio();
+    // Whoever is ended may have started others in the meantime.
+    let ended = || end_holders(|fd, open| (fd == "1" || fd == "2") && open.starts_with(&stdio));
+    let _rounds = (0..MAX_ROUNDS).take_while(|_| !ended().is_empty()).count();
+}
+
+/// Ends all who have something open, by the number and the path of what is open.
+fn end_holders(matters: impl Fn(&str, &Path) -> bool) -> Vec<i32> {
+    let ours = [Some(rustix::process::getpid()), rustix::process::getppid()];
+    let mut ended = Vec::new();
     for Identity { pid, .. } in processes_since(0) {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let holds = fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|open| open == lock);
+        let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let holds =
+            fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|open| matters(&fd.file_name().to_string_lossy(), &open)));
         if let Some(pid) = Pid::from_raw(pid).filter(|pid| holds && !ours.contains(&Some(*pid))) {
             let _gone = kill_process(pid, Signal::KILL);
             ended.push(pid.as_raw_nonzero().get());

@@ -135,6 +135,9 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
         adopt::end_half_made(&dir);
         hold(&lock)?;
     }
+    if saved.is_none() && dir.stdio().exists() {
+        adopt::end_writers(&dir);
+    }
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
     let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
