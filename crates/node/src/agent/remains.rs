@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal, test_k
 use crate::{
     pod_dir::{PodDir, read_json, write_json},
     supervisor::{
-        container::cgroup::Group,
+        cgroup::Group,
         keeper::{Keepers, Reaped},
         kernel::{boot_id, end_of_stranger, has_ended, hold_process, start_ticks},
         spool::{STREAMS, fifo, open_fifo},

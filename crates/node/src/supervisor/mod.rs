@@ -9,6 +9,7 @@
 
 mod adopt;
 mod calls;
+pub(crate) mod cgroup;
 mod connection;
 pub(crate) mod container;
 pub(crate) mod driver;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::supervisor::container::cgroup::{Group, hierarchies};
+use crate::supervisor::cgroup::{Group, hierarchies};
 
 /// Where one container is measured.
 #[derive(Debug)]

@@ -1,10 +1,9 @@
 //! Containers: a command in namespaces, files and control groups of its own, by libcontainer.
 //!
 //! `namespaces` makes what a pod's containers share, `rootfs` lays out their files, `spec` says it all in OCI's words,
-//! `executor` takes the last steps inside with the filter of `seccomp`, `cgroup` ends and counts. libcontainer allocates
+//! `executor` takes the last steps inside with the filter of `seccomp`. libcontainer allocates
 //! between clone and exec, which only a process with one thread may do: the supervisor is one.
 
-pub(crate) mod cgroup;
 mod executor;
 pub(crate) mod namespaces;
 pub(crate) mod profile;
@@ -34,13 +33,13 @@ use rustix::{
 };
 
 use self::{
-    cgroup::Group,
     executor::{Launcher, capability_set},
     namespaces::Shared,
     rootfs::Files,
     spec::{Cgroups, Place, User},
 };
 use super::{
+    cgroup::{self, Group},
     driver::{Begun, DEFAULT_TERM, Driver, Remains, Spawned},
     kernel,
     stdio::Stdio,

@@ -19,9 +19,9 @@ use rustix::{
 };
 use sluice_netlink::{Cable, Links};
 
-use super::{
-    super::kernel::{self, Fork},
+use super::super::{
     cgroup::Group,
+    kernel::{self, Fork},
 };
 use crate::{
     confinement::{PodNetwork, Sandbox},

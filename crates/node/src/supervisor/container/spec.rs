@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 
-use super::{cgroup::cpu_weight, executor::capability_set};
+use super::executor::capability_set;
 use crate::{
     confinement::{CPU_PERIOD_US, Confinement, Propagation, Resources},
     plan::Command,
+    supervisor::cgroup::cpu_weight,
 };
 
 /// Who a container's processes are.

@@ -1,4 +1,5 @@
-//! What libcontainer leaves to us of control groups: ending everything in one, seeing that memory ran out, tidying up.
+//! Control groups of pods and their containers: making and limiting them, ending everything in one, seeing that memory ran out,
+//! tidying up.
 
 use std::{
     fs, io,
