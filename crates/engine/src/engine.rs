@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::client;
+use crate::data::{DataLost, DataWatch};
 use crate::definitions;
 use crate::logs::NodeLogs;
 use crate::measure::GatewayCounters;
@@ -38,6 +39,7 @@ pub struct Engine {
     serving: JoinHandle<()>,
     parts: Option<Parts>,
     stop_pods: bool,
+    data: DataWatch,
 }
 
 /// Everything above the API.
@@ -57,6 +59,7 @@ impl Engine {
         let listener = bind(options.api, "--api").await?;
         let api = listener.local_addr().map_err(StartError::other)?;
         let store = open_store(&options.data)?;
+        let data = DataWatch::over(&options.data);
         let plan = if options.controllers { Some(services::plan(options.services, &options.data)?) } else { None };
         let service_network = plan.as_ref().map(|plan| plan.network);
         let names: Vec<IpAddr> =
@@ -99,6 +102,7 @@ impl Engine {
             serving,
             parts,
             stop_pods: options.stop_pods,
+            data,
         })
     }
 
@@ -129,18 +133,24 @@ impl Engine {
         self.client.clone()
     }
 
-    /// Stops the parts in the reverse order; pods run on unless the options said otherwise.
+    /// Returns when the data directory was taken away: what is written from then on is lost, so the engine should end.
+    pub async fn data_lost(&self) -> DataLost {
+        self.data.lost().await
+    }
+
+    /// Stops the parts in the reverse order; pods run on unless the options said otherwise, or they have lost what they live in.
     pub async fn shutdown(self) {
+        let stop_pods = self.stop_pods || self.data.is_lost();
         if let Some(Parts { agent, services, gateway, mut controllers, stop_controllers }) = self.parts {
             // Controllers first: they would replace what is being stopped.
             stop_controllers.cancel();
             while controllers.join_next().await.is_some() {}
-            if self.stop_pods {
+            if stop_pods {
                 agent.stop_all().await;
             } else {
                 agent.shutdown().await;
             }
-            services.shutdown(self.stop_pods).await;
+            services.shutdown(stop_pods).await;
             gateway.shutdown().await;
         }
         self.stop.cancel();

@@ -4,6 +4,7 @@
 //! is said by the identity its client carries. `definitions` holds the objects that are there from the first moment.
 
 mod clients;
+mod data;
 mod definitions;
 mod engine;
 mod logs;
@@ -13,6 +14,7 @@ mod options;
 mod services;
 mod streams;
 
+pub use data::DataLost;
 pub use engine::Engine;
 pub use options::{DnsWish, Options, StartError};
 pub use sluice_node::Driver;

@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     DataNewer = 13,
     /// The API cannot be reached.
     Unreachable = 14,
+    /// The data directory was taken away while the engine ran.
+    DataLost = 15,
 }
 
 impl From<Exit> for ExitCode {

@@ -21,7 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 use checkpoint::Checkpointer;
-pub(crate) use disk::{Directory, Disk};
+pub(crate) use disk::{Directory, Disk, OBJECTS};
 use objects::Objects;
 use segment::Segment;
 

@@ -24,3 +24,6 @@ pub use revision::Revision;
 pub use store::Store;
 pub use watch::{Event, EventKind, Watch};
 pub use write::{Expect, Op, Render, Write};
+
+/// The file that every store has in its directory.
+pub const FILE: &str = journal::OBJECTS;

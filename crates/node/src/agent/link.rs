@@ -14,6 +14,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
+use super::pulse;
 use crate::{
     pod_dir::{PodDir, SOCKET, append_private},
     wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, OLDEST_WIRE_VERSION, Outcome, PodState, Request, WIRE_VERSION},
@@ -51,6 +52,7 @@ pub(super) struct Link {
     calls: mpsc::Sender<(Request, oneshot::Sender<Outcome>)>,
     /// The newest state; closed when the supervisor is gone.
     state: watch::Receiver<Arc<PodState>>,
+    dir: PodDir,
 }
 
 impl Link {
@@ -67,7 +69,7 @@ impl Link {
     /// Connects to the supervisor that runs over `dir`.
     pub(super) async fn connect(dir: &PodDir) -> Result<Self, LinkError> {
         // While a supervisor is being replaced its socket is there, and nobody answers yet.
-        tokio::time::timeout(CALL_TIMEOUT, Self::greet(dir)).await.map_err(|_| LinkError::Silent)?
+        pulse::answered(dir, CALL_TIMEOUT, Self::greet(dir)).await.map_err(|pulse::Silent| LinkError::Silent)?
     }
 
     async fn greet(dir: &PodDir) -> Result<Self, LinkError> {
@@ -89,7 +91,7 @@ impl Link {
         let (publish, state) = watch::channel(Arc::new(first));
         let (calls, waiting) = mpsc::channel(MAX_WAITING);
         tokio::spawn(converse(lines, write, waiting, publish));
-        Ok(Self { calls, state })
+        Ok(Self { calls, state, dir: dir.clone() })
     }
 
     pub(super) fn state(&self) -> Arc<PodState> {
@@ -108,11 +110,11 @@ impl Link {
         };
         let (answer, outcome) = oneshot::channel();
         self.calls.send((request, answer)).await.map_err(|_| LinkError::Gone)?;
-        match tokio::time::timeout(patience, outcome).await {
+        match pulse::answered(&self.dir, patience, outcome).await {
             Ok(Ok(Outcome::Refused(why))) => Err(LinkError::Refused(why)),
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(_)) => Err(LinkError::Gone),
-            Err(_) => Err(LinkError::Silent),
+            Err(pulse::Silent) => Err(LinkError::Silent),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `node` registers the machine; `pods` keeps a `worker` per pod; `prepare` turns a pod into the plan of its supervisor out of
 //! `images`, `env`, `downward`, `sources`, `tokens` and `volumes`; `link` speaks to the supervisor,
-//! `remains` of a lost one; `probes` and `status` find out and report how it goes; `drain` and `teardown` see it out;
+//! `pulse` sees whether it gets on, `remains` are those of a lost one; `probes` and `status` find out and report how it goes; `drain` and `teardown` see it out;
 //! `logs` reads what it wrote; `streams` talks to what runs; `usage` measures it;
 //! `provisioner` makes directories for claims.
 
@@ -32,6 +32,7 @@ mod prepare;
 mod probes;
 mod provisioner;
 mod pulls;
+mod pulse;
 mod remains;
 mod resources;
 mod service_env;
@@ -102,6 +103,7 @@ impl Agent {
         {
             make_dir(&path, mode).map_err(|source| StartError::Directory { path, source })?;
         }
+        remains::end_homeless(&options.pods_dir());
         let (recorder, recording) = Recorder::new(client.clone(), options.node_name.clone());
         let (changes, _) = broadcast::channel(MAX_CHANGES);
         let pulls = Pulls::new(&options.data_dir, client.clone(), recorder.clone(), changes.clone())
@@ -174,6 +176,7 @@ impl Agent {
         self.stop.send_replace(true);
         while self.pods.join_next().await.is_some() {}
         self.watches.shutdown().await;
+        remains::end_homeless(&self.options.pods_dir());
     }
 
     /// Ends the agent and then every pod, each with its own grace period. Their objects stay in the API as they are: the next

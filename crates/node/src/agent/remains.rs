@@ -1,19 +1,28 @@
 //! What is left of a pod without a supervisor and its keeper, and what the agent can still say and do about it.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
-use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, pidfd_send_signal, test_kill_process_group};
 
 use crate::{
     pod_dir::{PodDir, read_json, write_json},
     supervisor::{
+        PROCESS_NAME,
         cgroup::Group,
-        keeper::{Keepers, Reaped},
-        kernel::{boot_id, end_of_stranger, has_ended, hold_process, start_ticks},
+        keeper::{self, Keepers, Reaped},
+        kernel::{boot_id, children_of, end_of_stranger, has_ended, hold_process, start_ticks},
         spool::{STREAMS, fifo, open_fifo},
     },
     wire::{Condition, Identity, PodState},
 };
+
+/// What the kernel puts behind the path of a directory that is no more.
+const REMOVED: &str = " (deleted)";
 
 /// Hands on the running containers of a pod: their processes, whose ends are known by it, and their FIFOs, which keep what
 /// was written last. Needed only when a supervisor and its keeper are killed together.
@@ -75,6 +84,57 @@ pub(super) fn unseat(dir: &PodDir) {
 pub(super) fn is_attended(dir: &PodDir) -> bool {
     let keepers = read_json(&dir.keepers()).ok().flatten();
     keepers.is_some_and(|Keepers { keeper, supervisor }| living(supervisor).or_else(|| living(keeper)).is_some())
+}
+
+/// Ends the pods below `pods_dir` whose directories were removed while they ran: nobody could speak to them any more.
+pub(super) fn end_homeless(pods_dir: &Path) {
+    end_attendants(|place| place.removed && place.path.parent() == Some(pods_dir));
+}
+
+/// Ends whatever runs of one pod, known by its supervisor's directory alone.
+pub(super) fn end_without_records(dir: &PodDir) {
+    end_attendants(|place| place.path == dir.path());
+}
+
+/// The directory that somebody works in.
+struct Place {
+    path: PathBuf,
+    removed: bool,
+}
+
+/// Ends supervisors and keepers that work in such places, and everything that they have started.
+fn end_attendants(concerned: impl Fn(&Place) -> bool) {
+    let attendants: Vec<(Pid, Place)> =
+        attendants().filter_map(|pid| Some((pid, place(pid)?))).filter(|(_, place)| concerned(place)).collect();
+    // Stopped first, because whoever is left of a keeper and its supervisor starts the other one again.
+    for (pid, _) in &attendants {
+        let _gone = kill_process(*pid, Signal::STOP);
+    }
+    for (pid, place) in &attendants {
+        let group = Group::pod(&place.path.file_name().unwrap_or_default().to_string_lossy());
+        group.kill();
+        for child in children_of(*pid).into_iter().filter(|child| attendants.iter().all(|(pid, _)| pid != child)) {
+            let _alone = kill_process_group(child, Signal::KILL).or_else(|_| kill_process(child, Signal::KILL));
+        }
+        let _gone = kill_process(*pid, Signal::KILL);
+        group.remove();
+    }
+}
+
+fn attendants() -> impl Iterator<Item = Pid> {
+    let names = [PROCESS_NAME, keeper::PROCESS_NAME].map(|name| name.to_string_lossy().into_owned());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?));
+    pids.filter(move |pid| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
+        names.iter().any(|known| known == name.trim_end())
+    })
+}
+
+fn place(pid: Pid) -> Option<Place> {
+    let path = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).ok()?;
+    let removed = path.to_str().and_then(|path| path.strip_suffix(REMOVED)).map(PathBuf::from);
+    Some(Place { removed: removed.is_some(), path: removed.unwrap_or(path) })
 }
 
 /// Whoever is left of a keeper and its supervisor starts the other one again: stopped first, they end together.

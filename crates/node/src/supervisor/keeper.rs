@@ -23,7 +23,7 @@ use crate::{
     wire::Identity,
 };
 
-const PROCESS_NAME: &std::ffi::CStr = c"sluice-keeper";
+pub(crate) const PROCESS_NAME: &std::ffi::CStr = c"sluice-keeper";
 /// Ends that are remembered for a supervisor to read, the newest ones.
 const MAX_REAPED: usize = 256;
 /// A supervisor that ends sooner than this has not ended by chance, and the next one is given time.

@@ -293,7 +293,17 @@ pub(super) fn identity(process: Pid) -> Identity {
 
 /// The processes whose parent we are, orphans among them.
 fn children() -> Vec<Pid> {
-    let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    read_children("thread-self")
+}
+
+/// The processes whose parent another one is that has one thread.
+pub(crate) fn children_of(process: Pid) -> Vec<Pid> {
+    let pid = process.as_raw_nonzero();
+    read_children(&format!("{pid}/task/{pid}"))
+}
+
+fn read_children(thread: &str) -> Vec<Pid> {
+    let text = fs::read_to_string(format!("/proc/{thread}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 

@@ -57,7 +57,7 @@ use crate::{
 };
 
 /// What `ps` and `top` show.
-const PROCESS_NAME: &std::ffi::CStr = c"sluice-pod";
+pub(crate) const PROCESS_NAME: &std::ffi::CStr = c"sluice-pod";
 
 /// How long another supervisor may take to let go of a pod.
 const LOCK_PATIENCE_MS: u64 = 500;
@@ -136,9 +136,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
         adopt::end_half_made(&dir);
         hold(&lock)?;
     }
-    if saved.is_none() && dir.stdio().exists() {
-        adopt::end_writers(&dir);
-    }
+    end_unrecorded(&dir, saved.as_ref());
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
     let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
@@ -162,6 +160,7 @@ fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
         be_a_parent();
         // The plan may be another one than the keeper has read, which is good enough when there is none any more.
         let (plan, saved) = (read_plan(dir).unwrap_or(first), read_state(dir)?);
+        end_unrecorded(dir, saved.as_ref());
         let signals = kernel::child_signals().map_err(system("handle signals"))?;
         let (now, boot_id) = (kernel::now(), kernel::boot_id());
         let sequence = saved.as_ref().map_or(0, |saved: &PodState| saved.sequence);
@@ -197,6 +196,13 @@ fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {
         .map_err(file("read", &dir.plan()))?
         .filter(|plan: &PodPlan| plan.version <= PLAN_VERSION)
         .ok_or(SetupError::Plan { path: dir.plan() })
+}
+
+/// Without a state nobody knows what an earlier supervisor has started.
+fn end_unrecorded(dir: &PodDir, saved: Option<&PodState>) {
+    if saved.is_none() && dir.stdio().exists() {
+        adopt::end_writers(dir);
+    }
 }
 
 /// A state that cannot be understood is as good as none.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use sluice_engine::{Engine, Options, StartError};
+use sluice_engine::{DataLost, Engine, Options, StartError};
 
 use crate::connect::{Failed, default_data_dir};
 use crate::exit::Exit;
@@ -33,9 +33,12 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         let mut stop = StopSignal::catch()?;
         let engine = Engine::start(options).await.map_err(|error| failed(&error))?;
         announce(&engine, flags.output.is_some());
-        stop.received().await;
+        let lost = tokio::select! {
+            () = stop.received() => None,
+            lost = engine.data_lost() => Some(lost),
+        };
         engine.shutdown().await;
-        Ok(Exit::Ok)
+        lost.map_or(Ok(Exit::Ok), |lost| Err(gone(&lost)))
     })
 }
 
@@ -83,6 +86,13 @@ pub(crate) fn failed(error: &StartError) -> anyhow::Error {
     };
     let message = chain(error);
     anyhow::Error::new(Failed { exit, message, hint })
+}
+
+/// Pods and objects went with it, so that nothing is left to serve.
+fn gone(lost: &DataLost) -> anyhow::Error {
+    let hint =
+        "its objects and pods are gone with it: restore it from a backup, or start anew with `sluice up`".to_owned();
+    anyhow::Error::new(Failed { exit: Exit::DataLost, message: lost.to_string(), hint: Some(hint) })
 }
 
 fn another_address(flag: &str) -> String {

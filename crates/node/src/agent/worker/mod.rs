@@ -25,6 +25,7 @@ use super::{
     link::{Link, LinkError},
     memory::Memory,
     probes::{Finding, Probing, Purpose},
+    pulse::{self, Sign},
     remains::{self, Holds},
     sources::{Reference, references},
     tokens::Tokens,
@@ -104,7 +105,7 @@ pub(super) struct Worker {
     /// When a container that was withheld for its image was first seen so.
     pull_failed: BTreeMap<String, Timestamp>,
     reported: Option<PodStatus>,
-    /// Nothing was heard of the supervisor for a while.
+    /// The supervisor was not asked for a while.
     pulse_due: bool,
 }
 
@@ -141,6 +142,7 @@ impl Worker {
     ) {
         let mut changes = self.context.changes.subscribe();
         let mut gateways = self.context.gateways.clone();
+        let mut pulse = Box::pin(pulse::watch(self.dir.clone()));
         loop {
             let now_desired = desired.borrow_and_update().clone();
             let wait = match self.sync(now_desired).await {
@@ -149,8 +151,7 @@ impl Worker {
                 Err(error) => {
                     self.complain(&error);
                     if matches!(error, SyncError::Link(LinkError::Silent)) {
-                        remains::unseat(&self.dir);
-                        self.link = None;
+                        self.unseat();
                     }
                     RETRY
                 }
@@ -166,7 +167,11 @@ impl Worker {
                 changed = desired.changed() => if changed.is_err() { return },
                 change = changes.recv() => self.stale |= self.concerns(change),
                 _ = gateways.changed(), if draining => {}
-                () = tokio::time::sleep(wait) => self.pulse_due = true,
+                sign = &mut pulse, if self.link.is_some() => {
+                    self.heed(sign).await;
+                    pulse.set(pulse::watch(self.dir.clone()));
+                }
+                () = tokio::time::sleep(wait) => {}
             }
             if self.recheck_at.is_some_and(|at| at <= Instant::now()) {
                 self.recheck_at = None;
@@ -214,12 +219,30 @@ impl Worker {
         Ok(Next::Wait(wait))
     }
 
-    /// A supervisor that has nothing to say may be one that cannot speak.
+    /// A supervisor that looks well may be one that cannot speak.
     async fn feel_pulse(&mut self) -> Result<(), SyncError> {
         if let Some(link) = self.link.clone().filter(|_| std::mem::take(&mut self.pulse_due)) {
             link.call(Request::Status).await?;
         }
         Ok(())
+    }
+
+    /// Acts on what the kernel shows of the supervisor.
+    async fn heed(&mut self, sign: Sign) {
+        match sign {
+            Sign::DueToBeAsked => self.pulse_due = true,
+            Sign::Stopped => {
+                self.complain(&SyncError::Link(LinkError::Silent));
+                self.unseat();
+            }
+            Sign::Homeless => self.lose_home().await,
+        }
+    }
+
+    /// Ends a supervisor that does not answer, so that another one takes its place.
+    fn unseat(&mut self) {
+        remains::unseat(&self.dir);
+        self.link = None;
     }
 
     /// The supervisor has said something, or has gone.

@@ -89,6 +89,8 @@ impl Worker {
 
     /// Writes down what the pod is to be.
     async fn begin(&mut self) -> Result<(), SyncError> {
+        // Made once by the agent: when it has gone, so has everything.
+        std::fs::metadata(self.context.options.pods_dir())?;
         make_dir(self.dir.path(), PASSAGE_DIR)?;
         if self.memory.address.is_none() {
             self.settle()?;

@@ -8,17 +8,18 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Preconditions},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{IDLE, Next, SyncError, Worker};
 use crate::{
     agent::{
         drain::waits_for,
         memory::Drain,
+        remains,
         status::{DEADLINE_EXCEEDED, DEADLINE_MESSAGE},
         teardown::{self, Grace},
     },
-    pod_dir::read_json,
+    pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
     wire::Request,
 };
 
@@ -160,6 +161,31 @@ impl Worker {
         teardown::remove(&self.dir, &self.context.options, self.plan.as_ref());
         let address = self.memory.address.take();
         self.context.release(&self.pod.uid().unwrap_or_default(), address).await;
+    }
+
+    /// The pod's directory was removed under it. Nobody else can reach what runs of it, and what its containers had in files
+    /// is lost: it is ended, and starts again as after a loss of its machine.
+    pub(super) async fn lose_home(&mut self) {
+        let message =
+            format!("`{}` was removed while the pod ran: it is ended and started again", self.dir.path().display());
+        self.context.warning(&self.pod, None, "SandboxChanged", &message);
+        self.probing.clear();
+        (self.link, self.plan, self.stale) = (None, None, true);
+        let dir = self.dir.clone();
+        let ended = tokio::task::spawn_blocking(move || remains::end_without_records(&dir));
+        if let Err(error) = ended.await.map_err(std::io::Error::other).and_then(|()| self.settle_again()) {
+            warn!(pod = self.pod.name_any(), %error, "Not settled again");
+        }
+    }
+
+    /// Writes down again what is known of the pod, unless all pods have lost their place.
+    fn settle_again(&self) -> std::io::Result<()> {
+        if self.pod.metadata.deletion_timestamp.is_some() || !self.context.options.pods_dir().is_dir() {
+            return Ok(());
+        }
+        make_dir(self.dir.path(), PASSAGE_DIR)?;
+        write_json(&self.dir.memory(), &self.memory)?;
+        self.state.as_ref().map_or(Ok(()), |state| write_json(&self.dir.state(), state.as_ref()))
     }
 
     /// The object is gone without us, as after a forced delete.
