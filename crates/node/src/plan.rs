@@ -152,4 +152,8 @@ pub(crate) enum Hook {
     Sleep {
         seconds: u64,
     },
+    /// One that cannot be run, and why.
+    Invalid {
+        problem: String,
+    },
 }

@@ -25,8 +25,30 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
-/// Judges what concerns containers alone.
-pub(super) fn admit(spec: &PodSpec) -> Result<(), Refusal> {
+/// Judges a pod; `confined` when it is to run in containers, `apparmor` when the kernel enforces AppArmor.
+pub(super) fn admit(spec: &PodSpec, confined: bool, apparmor: bool) -> Result<(), Refusal> {
+    profiles(spec, apparmor)?;
+    // A process has the machine's settings, which an event says.
+    if confined { sysctls(spec) } else { Ok(()) }
+}
+
+/// Running without a profile that was named would be running with less protection than was asked for.
+fn profiles(spec: &PodSpec, apparmor: bool) -> Result<(), Refusal> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let own = containers.filter_map(|container| container.security_context.as_ref()?.app_armor_profile.as_ref());
+    let pods = spec.security_context.iter().filter_map(|context| context.app_armor_profile.as_ref());
+    let Some(named) = pods.chain(own).find(|profile| profile.type_ == "Localhost") else { return Ok(()) };
+    let message = match apparmor {
+        false => "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned(),
+        true => format!(
+            "Cannot enforce AppArmor: this node does not apply profiles, as \"{}\"",
+            named.localhost_profile.as_deref().unwrap_or_default()
+        ),
+    };
+    Err(Refusal { reason: "AppArmor", message })
+}
+
+fn sysctls(spec: &PodSpec) -> Result<(), Refusal> {
     let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
     for sysctl in sysctls {
         let name = sysctl.name.replace('/', ".");
@@ -54,7 +76,9 @@ mod tests {
         let check = |name: &str, host: bool, expected: Option<&str>| {
             let sysctls = json!([{"name": name, "value": "1"}]);
             let spec = json!({"containers": [], "hostNetwork": host, "securityContext": {"sysctls": sysctls}});
-            let found = admit(&serde_json::from_value(spec).expect("a spec")).err();
+            let spec = serde_json::from_value(spec).expect("a spec");
+            assert_eq!(admit(&spec, false, false), Ok(()), "a process has the machine's settings");
+            let found = admit(&spec, true, false).err();
             assert_eq!(found.as_ref().map(|refusal| refusal.message.as_str()), expected);
             assert!(found.is_none_or(|refusal| refusal.reason == "SysctlForbidden"));
         };
@@ -65,5 +89,26 @@ mod tests {
         check("net.ipv4.tcp_syncookies", true, Some(host));
         check("kernel.msgmax", false, Some("forbidden sysctl: \"kernel.msgmax\" not allowlisted"));
         check("net.core.somaxconn", false, Some("forbidden sysctl: \"net.core.somaxconn\" not allowlisted"));
+    }
+
+    #[test]
+    fn a_pod_does_not_run_without_the_profile_that_it_names() {
+        let check = |spec: serde_json::Value, apparmor: bool, expected: Option<&str>| {
+            let found = admit(&serde_json::from_value(spec).expect("a spec"), false, apparmor).err();
+            assert_eq!(
+                found.as_ref().map(|refusal| (refusal.reason, refusal.message.as_str())),
+                expected.map(|m| ("AppArmor", m))
+            );
+        };
+        let profile = |kind: &str| json!({"appArmorProfile": {"type": kind, "localhostProfile": "web"}});
+        let pod = |kind: &str| json!({"containers": [], "securityContext": profile(kind)});
+        let container = |kind: &str| json!({"containers": [{"name": "c", "securityContext": profile(kind)}]});
+        for kind in ["RuntimeDefault", "Unconfined"] {
+            check(pod(kind), false, None);
+            check(container(kind), true, None);
+        }
+        check(pod("Localhost"), false, Some("Cannot enforce AppArmor: AppArmor is not enabled on the host"));
+        let refused = "Cannot enforce AppArmor: this node does not apply profiles, as \"web\"";
+        check(container("Localhost"), true, Some(refused));
     }
 }

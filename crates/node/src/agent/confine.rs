@@ -39,6 +39,8 @@ const USUAL_CAPABILITIES: [&str; 14] = [
 ];
 /// Below the data directory: profiles that pods may name (`seccompProfile: Localhost`).
 const SECCOMP_PROFILES: &str = "seccomp";
+/// What names of services end in.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 const DEFAULT_TERMINATION_PATH: &str = "/dev/termination-log";
 /// Where programs are looked for when neither image nor manifest says.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -315,8 +317,8 @@ pub(super) fn write_etc(
     std::fs::create_dir_all(&etc)?;
     let machine = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let hosts = match sandbox.network.is_some() {
-        true => hosts(spec, facts, &sandbox.hostname),
-        false => machine("/etc/hosts"),
+        true => hosts(spec, facts, &names(pod, spec)),
+        false => machine_hosts(spec, &machine("/etc/hosts")),
     };
     std::fs::write(etc.join("hosts"), hosts)?;
     std::fs::write(etc.join("hostname"), format!("{}\n", sandbox.hostname))?;
@@ -325,23 +327,32 @@ pub(super) fn write_etc(
     std::fs::write(etc.join("resolv.conf"), resolv_conf(spec, &machine("/etc/resolv.conf"), cluster))
 }
 
-fn hosts(spec: &PodSpec, facts: &Facts, hostname: &str) -> String {
+fn hosts(spec: &PodSpec, facts: &Facts, names: &Names) -> String {
     let mut text =
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
         fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
             .to_owned();
-    text.push_str(&format!("{}\t{hostname}\n", facts.pod_ip));
+    let own: Vec<&str> = names.full.iter().chain([&names.short]).map(String::as_str).collect();
+    text.push_str(&format!("{}\t{}\n", facts.pod_ip, own.join("\t")));
+    text + &host_aliases(spec)
+}
+
+/// On the machine's network, its own names hold.
+fn machine_hosts(spec: &PodSpec, machine: &str) -> String {
+    format!("# Kubernetes-managed hosts file (host network).\n{machine}{}", host_aliases(spec))
+}
+
+fn host_aliases(spec: &PodSpec) -> String {
     let aliases = spec.host_aliases.iter().flatten();
     let aliases: Vec<String> = aliases
         .map(|alias| {
             format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"))
         })
         .collect();
-    if !aliases.is_empty() {
-        text.push_str("\n# Entries added by HostAliases.\n");
-        text.extend(aliases);
+    match aliases.is_empty() {
+        true => String::new(),
+        false => format!("\n# Entries added by HostAliases.\n{}", aliases.concat()),
     }
-    text
 }
 
 /// The cluster's names before the machine's, with what the pod adds; `dnsPolicy: None` has nothing but that. `cluster` is who
@@ -355,7 +366,8 @@ fn resolv_conf(spec: &PodSpec, machine: &str, cluster: Option<(Ipv4Addr, &str)>)
     let [mut servers, mut searches, mut options] = match (policy, cluster) {
         ("None", _) => [const { Vec::new() }; 3],
         ("ClusterFirst" | "ClusterFirstWithHostNet", Some((address, namespace))) => {
-            let own = [format!("{namespace}.svc.cluster.local"), "svc.cluster.local".into(), "cluster.local".into()];
+            let own =
+                [format!("{namespace}.svc.{CLUSTER_DOMAIN}"), format!("svc.{CLUSTER_DOMAIN}"), CLUSTER_DOMAIN.into()];
             let searches = own.into_iter().chain(of_machine("search")).collect();
             [vec![address.to_string()], searches, vec!["ndots:5".to_owned()]]
         }
@@ -379,12 +391,42 @@ fn resolv_conf(spec: &PodSpec, machine: &str, cluster: Option<(Ipv4Addr, &str)>)
     text
 }
 
-/// The name that a pod's containers call themselves.
-pub(super) fn hostname(pod: &Pod, spec: &PodSpec) -> String {
-    /// The kernel takes no more.
-    const MAX_HOSTNAME: usize = 63;
+/// What a pod is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Without any domain.
+    pub(super) short: String,
+    /// In the domain of its service, when it names one (`subdomain`).
+    pub(super) full: Option<String>,
+}
+
+pub(super) fn names(pod: &Pod, spec: &PodSpec) -> Names {
+    /// A label of the DNS has no more.
+    const MAX_SHORT: usize = 63;
+    if let Some(name) = spec.hostname_override.clone().filter(|name| !name.is_empty()) {
+        return Names { short: name, full: None };
+    }
     let name = spec.hostname.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| pod.name_any());
-    name.chars().take(MAX_HOSTNAME).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+    let short = name.chars().take(MAX_SHORT).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    let namespace = pod.namespace().unwrap_or_default();
+    let subdomain = spec.subdomain.as_ref().filter(|subdomain| !subdomain.is_empty());
+    let full = subdomain.map(|subdomain| format!("{short}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"));
+    Names { short, full }
+}
+
+/// The name that a pod's containers call themselves.
+pub(super) fn hostname(pod: &Pod, spec: &PodSpec) -> Result<String, String> {
+    /// The kernel takes no more.
+    const MAX_HOSTNAME: usize = 64;
+    let Names { short, full } = names(pod, spec);
+    match full.filter(|_| spec.set_hostname_as_fqdn == Some(true)) {
+        Some(full) if full.len() > MAX_HOSTNAME => Err(format!(
+            "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too \
+             long ({MAX_HOSTNAME} characters is the max, {} characters requested)",
+            full.len()
+        )),
+        full => Ok(full.unwrap_or(short)),
+    }
 }
 
 #[cfg(test)]
@@ -422,6 +464,54 @@ mod tests {
         check(serde_json::json!({"allowPrivilegeEscalation": false}), false, &[], true);
         check(serde_json::json!({}), true, &[], false);
         check(serde_json::json!({}), false, &["CAP_SYS_ADMIN"], false);
+    }
+
+    #[test]
+    fn a_pod_is_called_by_its_name_or_in_the_domain_of_its_service() {
+        let check = |name: &str, spec: serde_json::Value, expected: Result<&str, &str>, hosts_line: &str| {
+            let meta = serde_json::json!({"name": name, "namespace": "shop"});
+            let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": meta})).expect("a pod");
+            let mut spec = spec;
+            spec["containers"] = serde_json::json!([]);
+            let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
+            assert_eq!(hostname(&pod, &spec).as_deref().map_err(String::as_str), expected);
+            let facts = Facts {
+                pod_ip: Ipv4Addr::new(10, 0, 0, 7),
+                host_ip: [10, 0, 0, 1].into(),
+                allocatable: std::collections::BTreeMap::new(),
+            };
+            let hosts = hosts(&spec, &facts, &names(&pod, &spec));
+            assert!(hosts.contains(&format!("10.0.0.7\t{hosts_line}\n")), "{hosts}");
+        };
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        check("web-1", json("{}"), Ok("web-1"), "web-1");
+        check("web-1", json(r#"{"hostname": "db"}"#), Ok("db"), "db");
+        let named = r#"{"hostnameOverride": "my.own", "hostname": "db", "subdomain": "mysql"}"#;
+        check("web-1", json(named), Ok("my.own"), "my.own");
+        check("web-1", json(r#"{"setHostnameAsFQDN": true}"#), Ok("web-1"), "web-1");
+        let full = "db.mysql.shop.svc.cluster.local";
+        check("web-1", json(r#"{"hostname": "db", "subdomain": "mysql"}"#), Ok("db"), &format!("{full}\tdb"));
+        let own = r#"{"hostname": "db", "subdomain": "mysql", "setHostnameAsFQDN": true}"#;
+        check("web-1", json(own), Ok(full), &format!("{full}\tdb"));
+        let (long, cut) = ("n".repeat(70), "n".repeat(63));
+        check(&long, json("{}"), Ok(&cut), &cut);
+        let long_full = format!("{cut}.mysql.shop.svc.cluster.local");
+        let refused = format!(
+            "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN {long_full} is \
+             too long (64 characters is the max, 92 characters requested)"
+        );
+        let wish = json(r#"{"subdomain": "mysql", "setHostnameAsFQDN": true}"#);
+        check(&long, wish, Err(&refused), &format!("{long_full}\t{cut}"));
+    }
+
+    #[test]
+    fn the_machines_names_come_with_the_pods_aliases() {
+        let spec =
+            serde_json::json!({"containers": [], "hostAliases": [{"ip": "10.0.0.9", "hostnames": ["a", "b.c"]}]});
+        let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
+        let expected = "# Kubernetes-managed hosts file (host network).\n127.0.0.1 me\n\n# Entries added by HostAliases.\n\
+            10.0.0.9\ta\tb.c\n";
+        assert_eq!(machine_hosts(&spec, "127.0.0.1 me\n"), expected);
     }
 
     #[test]

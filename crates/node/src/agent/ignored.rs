@@ -1,11 +1,13 @@
 //! What a manifest asks for and a driver does not do. Nothing is left out in silence: each such field is named in an event.
 
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, LifecycleHandler, PodSpec, SecurityContext};
 
 /// Where last words are left unless a container says otherwise; a process is told by its environment.
 const TERMINATION_PATH: &str = "/dev/termination-log";
 /// Mounted read-only into every pod without asking.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+const FS_GROUP: &str = "securityContext.fsGroup (volumes have it where the node is root, processes do not)";
 
 /// The fields of a pod that have no effect, as a sentence; `None` when all have.
 pub(super) fn told(spec: &PodSpec, confined: bool) -> Option<String> {
@@ -42,6 +44,11 @@ fn named(text: Option<&String>) -> bool {
     text.is_some_and(|text| !text.is_empty())
 }
 
+/// A profile that is named makes a node refuse the pod, and none at all is what everybody gets.
+fn by_default(profile: &AppArmorProfile) -> bool {
+    profile.type_ == "RuntimeDefault"
+}
+
 /// A process has the machine's names, groups and settings.
 fn of_processes(spec: &PodSpec) -> Vec<Wish> {
     let context = spec.security_context.clone().unwrap_or_default();
@@ -52,11 +59,11 @@ fn of_processes(spec: &PodSpec) -> Vec<Wish> {
         ("dnsPolicy", spec.dns_policy.as_deref() == Some("None")),
         ("dnsConfig", spec.dns_config.is_some()),
         ("hostUsers", spec.host_users == Some(false)),
-        ("securityContext.fsGroup", context.fs_group.is_some()),
+        (FS_GROUP, context.fs_group.is_some()),
         ("securityContext.supplementalGroups", filled(context.supplemental_groups.as_ref())),
         ("securityContext.sysctls", filled(context.sysctls.as_ref())),
         ("securityContext.seccompProfile", context.seccomp_profile.is_some()),
-        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.appArmorProfile", context.app_armor_profile.as_ref().is_some_and(by_default)),
         ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
     ]
 }
@@ -90,8 +97,7 @@ fn of_process(spec: &PodSpec, container: &Container) -> Vec<Wish> {
 fn of_confined_pod(spec: &PodSpec) -> Vec<Wish> {
     let context = spec.security_context.clone().unwrap_or_default();
     vec![
-        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn == Some(true)),
-        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.appArmorProfile", context.app_armor_profile.as_ref().is_some_and(by_default)),
         ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
     ]
 }
@@ -107,12 +113,10 @@ fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
     let secure =
         |hook: &LifecycleHandler| hook.http_get.as_ref().is_some_and(|get| get.scheme.as_deref() == Some("HTTPS"));
     vec![
-        // No kubelet knows the like of tcpSocket either; HTTPS is asked without.
+        // Asked without.
         ("lifecycle.postStart.httpGet.scheme", post_start.is_some_and(secure)),
         ("lifecycle.preStop.httpGet.scheme", pre_stop.is_some_and(secure)),
-        ("lifecycle.postStart.tcpSocket", post_start.is_some_and(|hook| hook.tcp_socket.is_some())),
-        ("lifecycle.preStop.tcpSocket", pre_stop.is_some_and(|hook| hook.tcp_socket.is_some())),
-        ("securityContext.appArmorProfile", context.app_armor_profile.is_some()),
+        ("securityContext.appArmorProfile", context.app_armor_profile.as_ref().is_some_and(by_default)),
         ("securityContext.seLinuxOptions", context.se_linux_options.is_some()),
         ("securityContext.procMount", context.proc_mount.as_deref() == Some("Unmasked")),
         ("volumeDevices", filled(container.volume_devices.as_ref())),
@@ -161,7 +165,8 @@ mod tests {
             spec,
             false,
             "spec.hostAliases spec.hostname spec.setHostnameAsFQDN spec.dnsPolicy spec.dnsConfig \
-             spec.securityContext.fsGroup spec.securityContext.supplementalGroups spec.securityContext.sysctls \
+             spec.securityContext.fsGroup (volumes have it where the node is root, processes do not) \
+             spec.securityContext.supplementalGroups spec.securityContext.sysctls \
              spec.initContainers{prepare}.securityContext.capabilities \
              spec.containers{web}.resources.limits.cpu spec.containers{web}.resources.limits.memory \
              spec.containers{web}.ports.hostPort spec.containers{web}.securityContext.readOnlyRootFilesystem \
@@ -180,15 +185,15 @@ mod tests {
                 "name": "web", "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}],
                 "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}],
                 "lifecycle": {
-                    "postStart": {"httpGet": {"port": 1, "scheme": "HTTPS"}}, "preStop": {"tcpSocket": {"port": 1}},
+                    "postStart": {"httpGet": {"port": 1, "scheme": "HTTPS"}}, "preStop": {"httpGet": {"port": 1, "scheme": "HTTPS"}},
                 },
             }],
         });
         check(
             spec.clone(),
             true,
-            "spec.setHostnameAsFQDN spec.containers{web}.lifecycle.postStart.httpGet.scheme \
-             spec.containers{web}.lifecycle.preStop.tcpSocket spec.containers{web}.volumeDevices",
+            "spec.containers{web}.lifecycle.postStart.httpGet.scheme \
+             spec.containers{web}.lifecycle.preStop.httpGet.scheme spec.containers{web}.volumeDevices",
         );
         let sentence = told(&serde_json::from_value(spec).expect("a spec"), true).expect("a sentence");
         assert!(

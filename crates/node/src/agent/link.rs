@@ -131,7 +131,8 @@ impl Link {
 
 fn launch(exe: &Path, dir: &PodDir, network: Option<fs::File>) -> Result<(), LinkError> {
     let start = |error: io::Error| LinkError::Start(error.to_string());
-    let log = append_private(&dir.supervisor_log()).map_err(start)?;
+    let log = append_private(&dir.supervisor_log())
+        .map_err(|error| LinkError::Start(format!("cannot write `{}`: {error}", dir.supervisor_log().display())))?;
     let status = Command::new(exe)
         .arg("pod-supervisor")
         .arg(dir.path())

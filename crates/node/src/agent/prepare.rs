@@ -71,7 +71,7 @@ impl Preparation<'_> {
     fn container(&self, container: &Container, role: Role) -> ContainerPlan {
         let lifecycle = container.lifecycle.as_ref();
         let hook = |pick: fn(&Lifecycle) -> Option<&LifecycleHandler>| {
-            lifecycle.and_then(pick).and_then(|handler| self.hook(container, handler))
+            lifecycle.and_then(pick).map(|handler| self.hook(container, handler))
         };
         let wanted_signal = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.as_deref());
         ContainerPlan {
@@ -251,17 +251,21 @@ impl Preparation<'_> {
         }
     }
 
-    /// `None` for handlers that no kubelet runs either.
-    fn hook(&self, container: &Container, handler: &LifecycleHandler) -> Option<Hook> {
+    fn hook(&self, container: &Container, handler: &LifecycleHandler) -> Hook {
         if let Some(exec) = &handler.exec {
-            return Some(Hook::Exec { command: exec.command.clone().unwrap_or_default() });
+            return Hook::Exec { command: exec.command.clone().unwrap_or_default() };
         }
         if let Some(sleep) = &handler.sleep {
-            return Some(Hook::Sleep { seconds: sleep.seconds.max(0).unsigned_abs() });
+            return Hook::Sleep { seconds: sleep.seconds.max(0).unsigned_abs() };
         }
-        let get = handler.http_get.as_ref()?;
+        let Some(get) = &handler.http_get else {
+            // `tcpSocket` is in the API for old manifests alone: no kubelet runs it, and each lets the hook fail.
+            return Hook::Invalid {
+                problem: "Cannot run handler: invalid handler: tcpSocket is not supported".to_owned(),
+            };
+        };
         let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-        Some(Hook::Http {
+        Hook::Http {
             address: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.facts.pod_ip.to_string()),
             // A port that cannot be found is 0, where nobody listens: the hook fails and says so.
             port: port(container, &get.port).unwrap_or_default(),
@@ -272,7 +276,7 @@ impl Preparation<'_> {
                 .flatten()
                 .map(|header| (header.name.clone(), header.value.clone()))
                 .collect(),
-        })
+        }
     }
 }
 

@@ -143,7 +143,7 @@ impl StreamOpener {
         }
         if ways.is_empty() {
             // The machine's loopback is that of a pod on the machine's network, unless the pod has its own address there.
-            for ip in [v4].into_iter().filter(|_| !address.is_loopback()).chain([address]) {
+            for ip in [v4, v6].into_iter().filter(|_| !address.is_loopback()).chain([address]) {
                 ways.push((if ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? }, ip));
             }
         }

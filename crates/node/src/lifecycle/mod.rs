@@ -21,6 +21,8 @@ use crate::{
     wire::{BackOff, Ending, Exit, HookRun, Identity, Notice, Phase, StopState},
 };
 
+/// How long after a full disk it is tried again.
+const ROOM_RETRY_MS: u64 = 2_000;
 /// The exit code of a container that could not be started.
 const START_ERROR: i32 = 128;
 
@@ -62,6 +64,11 @@ pub(crate) enum Input {
         index: usize,
         pid: i32,
         ticks: u64,
+    },
+    /// The disk has no room for what the container needs: it is tried again, and nothing has run.
+    NoRoom {
+        index: usize,
+        message: String,
     },
     SpawnFailed {
         index: usize,
@@ -184,6 +191,8 @@ struct Cell {
     last: Option<Exit>,
     /// A sidecar that was started once does not hold up the init containers after it again.
     was_started: bool,
+    /// Why it could not be made the last time.
+    unmade: Option<String>,
 }
 
 #[derive(Debug)]
@@ -234,7 +243,7 @@ impl Machine {
         let cells = plan
             .containers
             .iter()
-            .map(|_| Cell { life: Life::Idle, starts: 0, streak: 0, last: None, was_started: false })
+            .map(|_| Cell { life: Life::Idle, starts: 0, streak: 0, last: None, was_started: false, unmade: None })
             .collect();
         Self {
             plan,
@@ -293,6 +302,7 @@ impl Machine {
             Input::Tick => {}
             Input::Spawned { index, pid, ticks } => self.spawned(index, pid, ticks, now, out),
             Input::SpawnFailed { index, message } => self.spawn_failed(index, message, now, out),
+            Input::NoRoom { index, message } => self.no_room(index, message, now),
             Input::NotSpawned { index } => self.not_spawned(index, now),
             Input::Lost { index } => self.lost(index, now, out),
             Input::Exited { index, death } => self.exited(index, death, now, out),
@@ -329,6 +339,7 @@ impl Machine {
         let plan = &self.plan.containers[index];
         let (post_start_pending, startup_pending) = (plan.post_start.is_some(), plan.startup_probe);
         let id = self.container_id(index);
+        self.cells[index].unmade = None;
         self.cells[index].life = Life::Running(Run {
             id,
             pid,
@@ -343,6 +354,17 @@ impl Machine {
         self.notice(index, "Started", "Container started".to_owned(), false, now);
         if post_start_pending {
             out.push(Action::RunHook { index, moment: Moment::PostStart });
+        }
+    }
+
+    /// As if it had not been tried, but for what is said of it.
+    fn no_room(&mut self, index: usize, message: String, now: Now) {
+        self.not_spawned(index, now);
+        let cell = &mut self.cells[index];
+        cell.life = Life::BackOff(BackOff { until_ms: now.mono_ms + ROOM_RETRY_MS, delay_ms: 0 });
+        let told = format!("Error: {message}");
+        if cell.unmade.replace(message) != cell.unmade {
+            self.notice(index, "Failed", told, true, now);
         }
     }
 

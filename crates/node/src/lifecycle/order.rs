@@ -91,6 +91,11 @@ impl Machine {
         let restart_count = cell.starts;
         cell.starts += 1;
         cell.life = Life::Spawning { since_ms: now.mono_ms };
+        // Said once of a container that the disk has no room for.
+        if cell.unmade.is_some() {
+            out.push(Action::Spawn { index, restart_count });
+            return;
+        }
         let just_pulled = matches!(&self.plan.containers[index].launch, Launch::Ready(command) if command.pulled);
         if restart_count > 0 || !just_pulled {
             let image = &self.plan.containers[index].image;

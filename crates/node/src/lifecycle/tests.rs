@@ -437,6 +437,27 @@ fn a_command_that_cannot_run_is_retried_with_back_off() {
     assert!(matches!(&web.condition, Condition::Waiting { reason, .. } if reason == "CrashLoopBackOff"), "{web:?}");
 }
 
+#[test]
+fn a_full_disk_delays_a_container_and_ends_no_pod() {
+    let mut machine = Machine::new(plan("app:web", RestartPolicy::Never), "boot".to_owned());
+    let mut now = Now { mono_ms: 0, wall: Timestamp::UNIX_EPOCH };
+    let spawn = [Action::Spawn { index: 0, restart_count: 0 }];
+    assert_eq!(machine.step(Input::Tick, now), spawn);
+    for _ in 0..2 {
+        machine.step(Input::NoRoom { index: 0, message: "no room in `/d`".to_owned() }, now);
+        let web = machine.state().containers.remove(0);
+        let expected =
+            Condition::Waiting { reason: "CreateContainerError".to_owned(), message: "no room in `/d`".to_owned() };
+        assert_eq!((web.condition, web.restart_count, web.last), (expected, 0, None));
+        now.mono_ms = machine.wake_at_ms().expect("another try");
+        assert_eq!(machine.step(Input::Tick, now), spawn, "the same start is tried again");
+    }
+    let told = machine.state().notices.iter().filter(|notice| notice.reason == "Failed").count();
+    assert_eq!(told, 1, "it is said once");
+    machine.step(Input::Spawned { index: 0, pid: 7, ticks: 7 }, now);
+    assert!(matches!(machine.state().containers[0].condition, Condition::Running { .. }));
+}
+
 /// The same pod under another supervisor.
 fn resumed(world: &World, boot_id: &str) -> Machine {
     Machine::resume(world.machine.plan.clone(), boot_id.to_owned(), &world.machine.state(), world.now())

@@ -63,6 +63,11 @@ impl Machine {
                 started_at: run.started_at,
                 started: run.started(),
             },
+            Life::Spawning { .. } | Life::BackOff(BackOff { delay_ms: 0, .. })
+                if let Some(why) = &self.cells[index].unmade =>
+            {
+                waiting("CreateContainerError", why.clone())
+            }
             Life::BackOff(BackOff { delay_ms, .. }) if *delay_ms > 0 => waiting(
                 "CrashLoopBackOff",
                 format!("back-off {}s restarting failed container={} pod={}", delay_ms / 1000, plan.name, self.pod()),

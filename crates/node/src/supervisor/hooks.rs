@@ -26,6 +26,7 @@ impl Supervisor {
             Hook::Exec { command } => (self.hook_command(index, &command)?, None),
             Hook::Http { address, port, path, headers } => (Work::http(&address, port, &path, &headers)?, None),
             Hook::Sleep { seconds } => (Work::Sleep, Some(kernel::now().mono_ms + seconds * 1000)),
+            Hook::Invalid { problem } => return Err(io::Error::other(problem)),
         };
         self.sides.push(Side { container: index, purpose: Purpose::Hook(moment), work, deadline_ms });
         Ok(())

@@ -139,6 +139,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     end_unrecorded(&dir, saved.as_ref());
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
     let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
+    spool::hold(&dir, &plan).map_err(file("make the FIFOs in", &dir.stdio()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {
@@ -238,7 +239,7 @@ fn driver(dir: &PodDir, plan: &PodPlan, survivors: &[Survivor]) -> Result<Box<dy
         None => Box::new(ProcessDriver),
         Some(sandbox) => {
             let driver = ContainerDriver::new(dir.path(), plan, sandbox, survivors);
-            Box::new(driver.map_err(system("make the pod's sandbox"))?)
+            Box::new(driver.map_err(file("make the pod's sandbox in", dir.path()))?)
         }
     })
 }

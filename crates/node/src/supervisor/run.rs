@@ -183,6 +183,10 @@ impl Supervisor {
             Action::Spawn { index, restart_count } => {
                 let input = match self.start(index, restart_count) {
                     Ok((pid, ticks)) => Input::Spawned { index, pid: pid.as_raw_nonzero().get(), ticks },
+                    Err(error) if is_full(&error) => {
+                        let place = self.dir.path().display();
+                        Input::NoRoom { index, message: format!("no room for the container in `{place}`: {error}") }
+                    }
                     Err(error) => Input::SpawnFailed { index, message: error.to_string() },
                 };
                 self.inputs.push_back(input);
@@ -474,6 +478,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// What ends by itself when somebody makes room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Our end of a stdin, and the container's.

@@ -49,7 +49,7 @@ pub(super) fn write(
 ) -> Result<(), MountError> {
     let users = pod.spec.as_ref().map(other_users).unwrap_or_default();
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let root = make_root(&dir.volumes(), &users).map_err(|error| error.to_string());
+    let root = make_root(&dir.volumes(), &users).map_err(|error| unwritable(&dir.volumes(), &error));
     let problems = volumes.filter_map(|volume| {
         let problem = root.clone().and_then(|()| write_one(pod, dir, facts, sources, tokens, volume, &users)).err()?;
         Some(MountError { volume: volume.name.clone(), problem })
@@ -85,12 +85,12 @@ fn write_one(
     let path = dir.volumes().join(&volume.name);
     let group = fs_group(pod);
     if let Some(payload) = content::payload(pod, facts, sources, volume, tokens).map_err(|error| error.to_string())? {
-        let home = if memory::is_secret(volume) { memory::home(dir, &path, users) } else { Ok(path) };
+        let home = if memory::is_secret(volume) { memory::home(dir, &path, users) } else { Ok(path.clone()) };
         let written = home.and_then(|home| atomic::write(&home, &payload, group, Timestamp::now()));
-        return written.map(drop).map_err(|error| error.to_string());
+        return written.map(drop).map_err(|error| unwritable(&path, &error));
     }
     if volume.empty_dir.is_some() {
-        return empty_dir(&path, group).map_err(|error| error.to_string());
+        return empty_dir(&path, group).map_err(|error| unwritable(&path, &error));
     }
     if let Some(source) = &volume.persistent_volume_claim {
         return claimed::link(&path, &source.claim_name, sources);
@@ -103,6 +103,10 @@ fn write_one(
                 .to_owned())
         }
     }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("cannot write `{}`: {error}", path.display())
 }
 
 /// `fsGroup`, where we are the one to give it.

@@ -95,10 +95,15 @@ impl Worker {
         if self.memory.address.is_none() {
             self.settle()?;
         }
-        if let (true, Some(spec)) = (self.memory.confined, &self.pod.spec)
-            && let Err(refusal) = admission::admit(spec)
+        // Also when that was left undone by a full disk before.
+        self.remember()?;
+        if let Some(spec) = &self.pod.spec
+            && let Err(refusal) = admission::admit(spec, self.memory.confined, enforces_apparmor())
         {
             return self.reject(&refusal).await;
+        }
+        if let (true, Some(spec)) = (self.has_own_network(), &self.pod.spec) {
+            hostname(&self.pod, spec).map_err(SyncError::Driver)?;
         }
         self.connect().await?;
         let sources = self.write_volumes().await?;
@@ -136,7 +141,7 @@ impl Worker {
             self.memory.host_ports = host_ports(spec, address);
         }
         self.memory.address = Some(address);
-        self.remember()
+        Ok(())
     }
 
     /// A container pod needs a network to be connected to, and its ports of the machine must lead to it.
@@ -155,9 +160,14 @@ impl Worker {
     fn sandbox(&self) -> Option<Sandbox> {
         let spec = self.pod.spec.as_ref().filter(|_| self.memory.confined)?;
         let address = self.memory.address.filter(|_| spec.host_network != Some(true));
+        let hostname = match self.has_own_network() {
+            // Looked at before the pod began.
+            true => hostname(&self.pod, spec).unwrap_or_default(),
+            false => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        };
         let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
         Some(Sandbox {
-            hostname: hostname(&self.pod, spec),
+            hostname,
             holder: self.context.net.holder(),
             network: address.map(|address| self.context.net.of_pod(address)),
             host_ipc: spec.host_ipc == Some(true),
@@ -304,4 +314,9 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether the kernel knows AppArmor and has it switched on.
+fn enforces_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|enabled| enabled.starts_with('Y'))
 }
