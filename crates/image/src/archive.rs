@@ -2,25 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek as _, SeekFrom, Take};
+use std::io::{Read, Seek as _, SeekFrom, Take, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::decompress::Decompressor;
 use crate::digest::Digest;
-use crate::limits::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
+use crate::limits::{Budget, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
 use crate::manifest::{self, Descriptor, Document, ImageConfig, Index, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::{Reference, ReferenceError};
-use crate::store::{Image, Record, Store, StoreError, chain_ids};
+use crate::store::{Image, Lock, Record, Store, StoreError, chain_ids};
 use crate::tar::{Kind, TarError, TarReader};
 
 /// Images in one file.
 const MAX_IMAGES: usize = 256;
 /// Files in an archive: blobs, not what lies in them.
 const MAX_MEMBERS: usize = 100_000;
+/// What a compressed archive is unpacked through.
+const COPY_BUFFER: usize = 256 << 10;
+/// How long to wait for somebody who unpacks the same layer, and how often to look.
+const LAYER_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
@@ -46,6 +52,23 @@ pub enum ArchiveError {
     Name { name: String, source: ReferenceError },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl ArchiveError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Tar { .. } | Self::NoImage { .. } => {
+                Some("give what `docker save` writes, an OCI archive, or the directory of an OCI layout")
+            }
+            Self::Missing { .. } | Self::Json { .. } => Some("the file is not whole: save the image again"),
+            Self::Manifest { source, .. } => source.hint(),
+            Self::TooLarge { .. } | Self::TooMany { .. } => Some("save fewer images into one file"),
+            Self::Name { .. } => Some("save the image under a name such as `example.org/app:1`"),
+            Self::Store(error) => error.hint(),
+        }
+    }
 }
 
 impl Store {
@@ -80,6 +103,19 @@ impl Store {
         found.into_iter().map(|found| self.take(&files, found, platform, name.filter(|_| only))).collect()
     }
 
+    /// The right to unpack a layer. Somebody who keeps it for long may hang: then the layer is unpacked twice.
+    #[expect(clippy::disallowed_methods, reason = "a lock of another process tells nobody that it is free")]
+    fn wait_for_layer(&self, diff_id: &Digest) -> Result<Option<Lock>, StoreError> {
+        let since = Instant::now();
+        loop {
+            let lock = self.try_lock_layer(diff_id)?;
+            if lock.is_some() || since.elapsed() > LAYER_PATIENCE {
+                return Ok(lock);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     fn take(
         &self,
         files: &Members,
@@ -97,16 +133,18 @@ impl Store {
             self.put_blob(digest, bytes)?;
         }
         let diff_ids = &config.rootfs.diff_ids;
+        let budget = self.budget();
         let mut keys: Vec<String> = Vec::new();
         let mut size = config_bytes.len() as u64;
         for ((layer, diff_id), chain_id) in found.layers.iter().zip(diff_ids).zip(chain_ids(diff_ids)) {
             size += files.size(&layer.member)?;
-            let _alone = self.lock_layer(diff_id)?;
+            let _alone = self.wait_for_layer(diff_id)?;
             let key = match self.layer(diff_id, &chain_id) {
                 Some(key) => key,
                 None => {
-                    let pending = self.unpack(files.open_member(&layer.member)?, layer.packed.as_ref(), diff_id)?;
-                    self.publish(&pending, &chain_id, &keys)?
+                    let input = files.open_member(&layer.member)?;
+                    let mut pending = self.unpack(input, layer.packed.as_ref(), diff_id, &budget)?;
+                    self.publish(&mut pending, &chain_id, &keys)?
                 }
             };
             keys.push(key);
@@ -211,7 +249,8 @@ fn oci_image(files: &Members, entry: &Descriptor, platform: &Platform) -> Result
             Document::Index(index) => {
                 entry = index.choose(platform).map_err(|source| member_failed(&member, source))?.clone();
             }
-            Document::Manifest(Manifest { config, layers }) => {
+            Document::Manifest(manifest) => {
+                let Manifest { config, layers } = *manifest;
                 let layers = layers.into_iter().map(|l| Layer { member: blob(&l.digest), packed: Some(l) }).collect();
                 let manifest = Some((entry.digest, bytes));
                 let config_digest = Some(config.digest.clone());
@@ -254,9 +293,8 @@ impl Members {
         file.seek(SeekFrom::Start(0)).map_err(read)?;
         if n == 4 && (magic[..2] == [0x1f, 0x8b] || magic == [0x28, 0xb5, 0x2f, 0xfd]) {
             // Its members are read in another order than they lie: unpacked aside once, into a file without a name.
-            let mut plain = unnamed(store).map_err(read)?;
-            let mut packed = Decompressor::new(file, store.limits()).map_err(read)?;
-            std::io::copy(&mut packed, &mut plain).map_err(read)?;
+            let mut plain = unnamed(store)?;
+            unpack_aside(file, &mut plain, &store.budget(), path, store)?;
             file = plain;
             file.seek(SeekFrom::Start(0)).map_err(read)?;
         }
@@ -325,10 +363,34 @@ impl Members {
     }
 }
 
-fn unnamed(store: &Store) -> std::io::Result<File> {
+fn unnamed(store: &Store) -> Result<File, StoreError> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(openat(CWD, store.root().join("tmp"), flags, Mode::from(0o600))?.into())
+    let directory = store.root().join("tmp");
+    match openat(CWD, &directory, flags, Mode::from(0o600)) {
+        Ok(file) => Ok(file.into()),
+        Err(errno) => Err(StoreError::io("make a file in", &directory)(errno.into())),
+    }
+}
+
+/// Decompresses an archive; the disk that may be full is the store's, not the archive's.
+fn unpack_aside(
+    packed: File,
+    plain: &mut File,
+    budget: &Budget,
+    path: &Path,
+    store: &Store,
+) -> Result<(), ArchiveError> {
+    let read = |source| ArchiveError::Read { path: path.to_owned(), source };
+    let mut packed = Decompressor::new(packed, budget).map_err(read)?;
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        let n = packed.read(&mut buffer).map_err(read)?;
+        if n == 0 {
+            return Ok(());
+        }
+        plain.write_all(&buffer[..n]).map_err(StoreError::io("unpack the archive into", &store.root().join("tmp")))?;
+    }
 }
 
 /// Where the files of an archive lie; old archives of docker name a layer twice, by a link.

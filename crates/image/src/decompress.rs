@@ -2,25 +2,27 @@
 
 use std::io::{self, BufReader, Cursor, Read};
 
-use crate::limits::{Limits, MAX_ZSTD_WINDOW_LOG};
+use crate::limits::{Budget, MAX_ZSTD_WINDOW_LOG};
 
 /// What is read from the source at once.
 const INPUT_BUFFER: usize = 128 << 10;
 
 /// Marks the error that ends a decompression bomb, among all the errors that reading may meet.
 #[derive(Debug, thiserror::Error)]
-#[error("unpacks to more than {limit} bytes out of {input}: limit `{name}`")]
-pub(crate) struct Bomb {
-    name: &'static str,
-    limit: u64,
-    input: u64,
+pub(crate) enum Bomb {
+    #[error("unpacks to more than {0} bytes: limit `layer_bytes`")]
+    Bytes(u64),
+    #[error("unpacks to {out} bytes out of {input}, more than {limit} times as many: limit `ratio`")]
+    Ratio { out: u64, input: u64, limit: u64 },
 }
 
 /// Decompresses, and refuses to go on when far more comes out than went in.
 pub(crate) struct Decompressor<R: Read> {
     inner: Inner<Counting<R>>,
     out: u64,
-    limits: Limits,
+    /// Of `out`, what the image's `ratio_free_bytes` paid for.
+    free: u64,
+    budget: Budget,
 }
 
 enum Inner<R: Read> {
@@ -30,7 +32,7 @@ enum Inner<R: Read> {
 }
 
 impl<R: Read> Decompressor<R> {
-    pub(crate) fn new(mut input: R, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn new(mut input: R, budget: &Budget) -> io::Result<Self> {
         let mut magic = [0; 4];
         let mut filled = 0;
         while filled < magic.len() {
@@ -50,7 +52,7 @@ impl<R: Read> Decompressor<R> {
             }
             _ => Inner::Plain(input),
         };
-        Ok(Self { inner, out: 0, limits })
+        Ok(Self { inner, out: 0, free: 0, budget: budget.clone() })
     }
 
     /// Reads the source to its end, past what the decoder needed, and gives it back.
@@ -74,15 +76,18 @@ impl<R: Read> Decompressor<R> {
         }
     }
 
-    fn check(&self) -> io::Result<()> {
-        let input = self.consumed();
-        let by_ratio = self.limits.ratio_free_bytes.saturating_add(input.saturating_mul(self.limits.ratio));
-        let (name, limit) = match () {
-            () if self.out > self.limits.layer_bytes => ("layer_bytes", self.limits.layer_bytes),
-            () if self.out > by_ratio => ("ratio", by_ratio),
-            () => return Ok(()),
+    fn check(&mut self) -> io::Result<()> {
+        let (out, input, limits) = (self.out, self.consumed(), self.budget.limits);
+        let beyond = out.saturating_sub(input.saturating_mul(limits.ratio).saturating_add(self.free));
+        let bomb = match () {
+            () if out > limits.layer_bytes => Bomb::Bytes(limits.layer_bytes),
+            () if !self.budget.take_ratio_free(beyond) => Bomb::Ratio { out, input, limit: limits.ratio },
+            () => {
+                self.free += beyond;
+                return Ok(());
+            }
         };
-        Err(io::Error::new(io::ErrorKind::InvalidData, Bomb { name, limit, input }))
+        Err(io::Error::new(io::ErrorKind::InvalidData, bomb))
     }
 }
 
@@ -122,6 +127,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::limits::Limits;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -131,7 +137,7 @@ mod tests {
 
     fn read(bytes: &[u8], limits: Limits) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
-        let mut reader = Decompressor::new(bytes, limits).map_err(|e| e.to_string())?;
+        let mut reader = Decompressor::new(bytes, &Budget::new(limits)).map_err(|e| e.to_string())?;
         reader.read_to_end(&mut out).map_err(|e| e.to_string())?;
         assert_eq!(reader.finish().expect("drained"), b"", "all of the source is read");
         Ok(out)

@@ -23,7 +23,7 @@ pub use manifest::{Descriptor, Document, ImageConfig, Index, Manifest, ManifestE
 pub use platform::{ImagePlatform, Platform, PlatformError};
 pub use pull::{Progress, Pull, PullError};
 pub use reference::{Reference, ReferenceError};
-pub use registry::{Challenge, Credential, CredentialsError, Hosts, Keyring, Registry, RegistryError};
+pub use registry::{Challenge, Credential, CredentialsError, Hosts, Keyring, Patience, Registry, RegistryError};
 pub use store::{Collected, Image, Policy, Record, Store, StoreError};
 pub use tar::TarError;
 pub use unpack::UnpackError;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
@@ -41,6 +43,19 @@ pub enum ManifestError {
     NoPlatform { wanted: String, found: Vec<String> },
 }
 
+impl ManifestError {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Platform { .. } | Self::NoPlatform { .. } => {
+                Some("choose another platform with `--platform OS/ARCH`")
+            }
+            Self::Schema1 => Some("push the image again with a tool of today"),
+            Self::Artifact(_) | Self::MediaType(_) => Some("this name is something else than an image: check it"),
+            _ => None,
+        }
+    }
+}
+
 /// Points at content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,8 +66,27 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<ImagePlatform>,
+    /// Where else the content may be found: followed only for what registries may not distribute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub urls: Vec<String>,
+    /// The content itself, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// The content, where the descriptor brings it; what does not have its digest and size does not count.
+    pub(crate) fn inline(&self) -> Option<Vec<u8>> {
+        let bytes = STANDARD.decode(self.data.as_ref()?).ok()?;
+        (bytes.len() as u64 == self.size && self.digest.verify(&bytes)).then_some(bytes)
+    }
+
+    /// Whether registries may not distribute it, in both families' words.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +106,7 @@ pub struct Index {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -91,7 +125,7 @@ pub(crate) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document
     };
     match kind.as_str() {
         OCI_INDEX | DOCKER_LIST => index(value).map(Document::Index),
-        OCI_MANIFEST | DOCKER_MANIFEST => manifest(value).map(Document::Manifest),
+        OCI_MANIFEST | DOCKER_MANIFEST => manifest(value).map(Box::new).map(Document::Manifest),
         _ => Err(ManifestError::MediaType(kind)),
     }
 }

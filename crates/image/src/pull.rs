@@ -2,22 +2,26 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::digest::Digest;
-use crate::limits::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
+use crate::limits::{Budget, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
 use crate::manifest::{self, Descriptor, Document, ImageConfig, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Chunk, Credential, Registry, RegistryError, Served, Session};
-use crate::store::{Image, Pending, Record, Store, StoreError, chain_ids};
+use crate::store::{Image, Lock, Pending, Record, Store, StoreError, chain_ids};
 
 /// Layers of one image that are downloaded at the same time.
 const PARALLEL_LAYERS: usize = 3;
+/// How often to look for the end of somebody who unpacks the same layer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Pieces of a download that may wait for the disk.
 const QUEUED_CHUNKS: usize = 64;
 
@@ -29,6 +33,8 @@ pub enum PullError {
     Manifest { name: String, problem: ManifestError },
     #[error("manifest of `{name}` is not {expected} but {found}")]
     Digest { name: String, expected: Digest, found: Digest },
+    #[error("manifest of `{name}` has {found} bytes instead of the {size} of its index")]
+    Size { name: String, size: u64, found: u64 },
     #[error("manifest of `{name}`: indexes lead to indexes, more than {limit} times")]
     Depth { name: String, limit: usize },
     #[error(transparent)]
@@ -41,9 +47,37 @@ impl PullError {
     /// Whether another try would meet the same.
     fn is_final(&self) -> bool {
         match self {
-            Self::Registry(error) => matches!(error, RegistryError::TooMuch { .. } | RegistryError::TooLarge { .. }),
-            Self::Manifest { .. } | Self::Digest { .. } | Self::Depth { .. } | Self::Store(_) => true,
+            Self::Registry(error) => error.is_final(),
+            Self::Manifest { .. } | Self::Digest { .. } | Self::Size { .. } | Self::Depth { .. } | Self::Store(_) => {
+                true
+            }
             Self::Interrupted => false,
+        }
+    }
+
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(StoreError::DiskFull { .. }))
+    }
+
+    /// Whether it is the host that was asked, and another may do better.
+    fn is_about_host(&self) -> bool {
+        match self {
+            Self::Registry(_) | Self::Manifest { .. } | Self::Digest { .. } | Self::Size { .. } => true,
+            Self::Store(error) => matches!(error, StoreError::Digest { .. } | StoreError::Size { .. }),
+            Self::Depth { .. } | Self::Interrupted => false,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Manifest { problem, .. } => problem.hint(),
+            Self::Digest { .. } | Self::Size { .. } => {
+                Some("the registry serves something else than it was asked for: push the image again")
+            }
+            Self::Store(error) => error.hint(),
+            Self::Depth { .. } | Self::Interrupted => None,
         }
     }
 }
@@ -98,7 +132,25 @@ impl Pull {
             move || store.hold()
         })
         .await?;
-        let found = self.find(registry).await?;
+        let mut from = 0;
+        loop {
+            let found = self.find(registry, from).await;
+            let (result, next) = match found {
+                Ok(found) => (self.bring(store, &found).await, found.session.next()),
+                Err(failed) => (Err(failed.error), failed.next),
+            };
+            match (result, next) {
+                // A mirror that has the beginning of an image and not the rest must not keep the registry from being asked.
+                (Err(error), Some(next)) if error.is_about_host() => {
+                    tracing::debug!(%error, "Mirror of no use");
+                    from = next;
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+
+    async fn bring(&self, store: &Store, found: &Found) -> Result<Image, PullError> {
         let config_bytes = match store.blob(&found.manifest.config.digest) {
             Ok(bytes) => bytes,
             Err(_) => found.session.blob(&found.manifest.config, MAX_CONFIG_BYTES).await?,
@@ -107,8 +159,8 @@ impl Pull {
         store.put_blob(&found.digest, &found.bytes)?;
         let config = ImageConfig::parse(&config_bytes).map_err(|problem| self.wrong(problem))?;
         config.check(&self.platform, found.manifest.layers.len()).map_err(|problem| self.wrong(problem))?;
-        let keys = self.layers(store, &found, &config).await?;
-        let record = self.record(store, &found, keys, config_bytes.len() as u64);
+        let keys = self.layers(store, found, &config).await?;
+        let record = self.record(store, found, keys, config_bytes.len() as u64);
         let id = record.id.clone();
         blocking({
             let store = store.clone();
@@ -120,11 +172,20 @@ impl Pull {
         .await
     }
 
-    async fn find(&self, registry: &Registry) -> Result<Found, PullError> {
+    async fn find(&self, registry: &Registry, from: usize) -> Result<Found, Failed> {
+        let resolved = registry.resolve(&self.reference, &self.credentials, MAX_MANIFEST_BYTES, from).await;
+        // Every endpoint was asked for it.
+        let (session, served) = resolved.map_err(|error| Failed { error: error.into(), next: None })?;
+        let next = session.next();
+        self.choose(session, served).await.map_err(|error| Failed { error, next })
+    }
+
+    /// From what the name points at to the manifest of the platform.
+    async fn choose(&self, session: Session, mut served: Served) -> Result<Found, PullError> {
         let name = self.reference.to_string();
-        let (session, mut served) = registry.resolve(&self.reference, &self.credentials, MAX_MANIFEST_BYTES).await?;
         let asked = self.reference.digest().cloned();
         let mut digest = asked.clone().unwrap_or_else(|| Digest::of(&served.bytes));
+        let mut size = None;
         let top = digest.clone();
         for _ in 0..MAX_INDEX_DEPTH {
             let Served { bytes, content_type } = served;
@@ -132,12 +193,21 @@ impl Pull {
                 let found = Digest::of(&bytes);
                 return Err(PullError::Digest { name, expected: digest, found });
             }
+            if let Some(size) = size.filter(|size| *size != bytes.len() as u64) {
+                return Err(PullError::Size { name, size, found: bytes.len() as u64 });
+            }
             match manifest::parse(&bytes, content_type.as_deref()).map_err(|problem| self.wrong(problem))? {
-                Document::Manifest(manifest) => return Ok(Found { session, top, digest, bytes, manifest }),
+                Document::Manifest(manifest) => {
+                    return Ok(Found { session, top, digest, bytes, manifest: *manifest });
+                }
                 Document::Index(index) => {
                     let chosen = index.choose(&self.platform).map_err(|problem| self.wrong(problem))?;
                     digest = chosen.digest.clone();
-                    served = session.manifest(&digest.to_string(), MAX_MANIFEST_BYTES).await?;
+                    size = Some(chosen.size);
+                    served = match chosen.inline() {
+                        Some(bytes) => Served { bytes, content_type: Some(chosen.media_type.clone()) },
+                        None => session.manifest(&digest.to_string(), MAX_MANIFEST_BYTES).await?,
+                    };
                 }
             }
         }
@@ -149,6 +219,7 @@ impl Pull {
         let diff_ids = &config.rootfs.diff_ids;
         let chain_ids = chain_ids(diff_ids);
         let slots = Arc::new(Semaphore::new(PARALLEL_LAYERS));
+        let budget = store.budget();
         let mut coming: Vec<Coming> = Vec::new();
         let mut keys: Vec<String> = Vec::new();
         for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain_ids) {
@@ -162,10 +233,7 @@ impl Pull {
             // Layers below are put in their place while we wait, so that nobody waits for us in turn.
             let slot = self.publish_until(store, slot, &mut coming, &mut keys, &chain_ids).await?;
             let slot = slot.expect("the semaphore is never closed");
-            let lock = blocking({
-                let (store, diff_id) = (store.clone(), diff_id.clone());
-                move || store.lock_layer(&diff_id)
-            });
+            let lock = wait_for_layer(store, diff_id, found.session.patience().idle);
             let lock = self.publish_until(store, lock, &mut coming, &mut keys, &chain_ids).await??;
             if let Some(key) = store.layer(diff_id, chain_id) {
                 (self.progress)(Progress::Done { digest: layer.digest.clone() });
@@ -177,6 +245,7 @@ impl Pull {
                 session: found.session.clone(),
                 layer: layer.clone(),
                 diff_id: diff_id.clone(),
+                budget: budget.clone(),
                 progress: self.progress.clone(),
             };
             let task = tokio::spawn(async move {
@@ -266,7 +335,13 @@ struct Found {
     manifest: Manifest,
 }
 
-type Ready = (Pending, crate::store::Lock);
+/// Why there is no manifest, and where to look next.
+struct Failed {
+    error: PullError,
+    next: Option<usize>,
+}
+
+type Ready = (Pending, Option<Lock>);
 
 enum Coming {
     /// Its key.
@@ -286,8 +361,8 @@ impl<T> Drop for Abort<T> {
 async fn place(store: &Store, ready: Ready, chain_id: &Digest, lowers: &[String]) -> Result<String, PullError> {
     let (store, chain_id, lowers) = (store.clone(), chain_id.clone(), lowers.to_vec());
     blocking(move || {
-        let (pending, _lock) = ready;
-        store.publish(&pending, &chain_id, &lowers)
+        let (mut pending, _lock) = ready;
+        store.publish(&mut pending, &chain_id, &lowers)
     })
     .await
 }
@@ -298,6 +373,7 @@ struct Job {
     session: Session,
     layer: Descriptor,
     diff_id: Digest,
+    budget: Budget,
     progress: Report,
 }
 
@@ -306,7 +382,8 @@ impl Job {
         let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
         let unpack = blocking({
             let (store, layer, diff_id) = (self.store.clone(), self.layer.clone(), self.diff_id.clone());
-            move || store.unpack(Chunks { receiver, chunk: Bytes::new(), ended: false }, Some(&layer), &diff_id)
+            let (chunks, budget) = (Chunks { receiver, chunk: Bytes::new(), ended: false }, self.budget.clone());
+            move || store.unpack(chunks, Some(&layer), &diff_id, &budget)
         });
         let came = |bytes| (self.progress)(Progress::Bytes { digest: self.layer.digest.clone(), bytes });
         let (downloaded, unpacked) = tokio::join!(self.session.download(&self.layer, sender, came), unpack);
@@ -337,6 +414,19 @@ impl Read for Chunks {
         let n = self.chunk.len().min(buffer.len());
         buffer[..n].copy_from_slice(&self.chunk.split_to(n));
         Ok(n)
+    }
+}
+
+/// The right to unpack a layer. Somebody who keeps it for long may hang: then the layer is downloaded twice.
+async fn wait_for_layer(store: &Store, diff_id: &Digest, patience: Duration) -> Result<Option<Lock>, PullError> {
+    let since = Instant::now();
+    loop {
+        let lock = store.try_lock_layer(diff_id)?;
+        if lock.is_some() || since.elapsed() > patience {
+            return Ok(lock);
+        }
+        // Files have no way to tell that they are unlocked, except to a thread that nobody can stop.
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::digest::Digest;
-use crate::limits::Limits;
+use crate::limits::{Budget, Limits};
 use crate::manifest::{ImageConfig, ManifestError};
 use crate::reference::Reference;
 use crate::unpack::{Rights, UnpackError};
@@ -42,7 +42,9 @@ pub enum StoreError {
     Io { act: &'static str, path: PathBuf, source: io::Error },
     #[error("`{}` is damaged", path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("content is not {expected} but {found}")]
+    #[error("the disk is full: no space left to {act} `{}`{}", path.display(), at_least(*needed))]
+    DiskFull { act: String, path: PathBuf, needed: Option<u64> },
+    #[error("wrong digest: content is not {expected} but {found}")]
     Digest { expected: Digest, found: Digest },
     #[error("content of {expected} has {found} bytes instead of {size}")]
     Size { expected: Digest, size: u64, found: u64 },
@@ -63,8 +65,35 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { act, path, source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { act: act.to_owned(), path, needed: None }
+            }
+            _ => Self::Io { act, path, source },
+        }
     }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::DiskFull { .. } => {
+                Some("make room, perhaps with `sluice image rm`, or name a larger disk with `--data DIR`")
+            }
+            Self::Full { .. } => Some("remove images with `sluice image rm`"),
+            Self::InUse { .. } => Some("delete the pod first, or pass `--force`"),
+            Self::Ambiguous { .. } => Some("give more of the id: `sluice image inspect NAME` shows it whole"),
+            Self::Digest { .. } | Self::Size { .. } => {
+                Some("what serves the image changed it or lost a part of it: push it again, or ask another registry")
+            }
+            Self::Damaged { .. } => Some("move the file away and pull the images again"),
+            Self::Layer { source, .. } => source.hint(),
+            Self::Io { .. } | Self::Unknown(_) | Self::Config { .. } => None,
+        }
+    }
+}
+
+fn at_least(needed: Option<u64>) -> String {
+    needed.map(|bytes| format!(", which takes at least {bytes} bytes")).unwrap_or_default()
 }
 
 /// An image that is here, ready to be run.
@@ -115,7 +144,10 @@ impl Store {
         for directory in ["", "blobs", "layers", "leases", "locks", "tmp"] {
             files::make_directory(&store.path(directory))?;
         }
-        store.sweep_if_idle()?;
+        // What cannot be taken away stands in nobody's way.
+        if let Err(error) = store.sweep_if_idle() {
+            tracing::warn!(%error, "Remains of pulls not removed");
+        }
         Ok(store)
     }
 
@@ -123,8 +155,9 @@ impl Store {
         &self.inner.root
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.inner.limits
+    /// For the layers of one image.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.inner.limits)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -161,8 +194,8 @@ impl Store {
     }
 
     /// Notes that an image was used now: what was not used for long goes first.
-    pub fn touch(&self, image: &Image) {
-        let path = self.blob_path(&image.record.id);
+    pub fn touch(&self, image: &Digest) {
+        let path = self.blob_path(image);
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         // A lost mark makes an image look older than it is, and nothing worse.

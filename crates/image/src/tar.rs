@@ -184,10 +184,9 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    /// Reads what follows the archive's end: it belongs to the digest all the same.
-    pub(crate) fn drain(mut self) -> Result<R, TarError> {
-        io::copy(&mut self.input, &mut io::sink())?;
-        Ok(self.input)
+    /// With what follows the archive's end: it belongs to the digest all the same.
+    pub(crate) fn into_inner(self) -> R {
+        self.input
     }
 
     fn malformed(&self, what: &'static str) -> TarError {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::decompress::{Bomb, Decompressor};
 use crate::digest::{Digest, HashingReader};
-use crate::limits::Limits;
+use crate::limits::{Budget, MAX_JUDGED_BYTES};
 use crate::tar::{TarError, TarReader};
 use apply::Applier;
 
@@ -39,16 +39,66 @@ pub enum UnpackError {
     Whiteout { path: String },
     #[error("entry `{path}`: hard link to `{target}`, which is not in the image")]
     LinkTarget { path: String, target: String },
-    #[error("layer has more than {limit} {what}: limit `{name}`")]
-    Limit { name: &'static str, what: &'static str, limit: u64 },
+    #[error("{} has more than {limit} {}: limit `{name}`", whose(name), what(name))]
+    Limit { name: &'static str, limit: u64 },
     #[error("layer {0}")]
     Bomb(String),
     #[error("layer does not unpack to {expected} but to {found}")]
     DiffId { expected: Digest, found: Digest },
-    #[error("no space left to unpack into `{path}`")]
-    DiskFull { path: String },
+    #[error("no space left for `{path}`: the layer takes at least {bytes} bytes")]
+    DiskFull { path: String, bytes: u64 },
     #[error("cannot {act} `{path}`")]
     Io { act: &'static str, path: String, source: io::Error },
+}
+
+impl UnpackError {
+    fn limit(name: &'static str, limit: u64) -> Self {
+        Self::Limit { name, limit }
+    }
+
+    /// What a layer took so far, including what there was no space for.
+    fn needing(self, bytes: u64) -> Self {
+        match self {
+            Self::DiskFull { path, .. } => Self::DiskFull { path, bytes },
+            other => other,
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Limit { .. } | Self::Bomb(_) => Some("no honest image is like this: ask whoever made it"),
+            Self::DiffId { .. } => Some("the image contradicts itself: build and push it again"),
+            _ => None,
+        }
+    }
+
+    /// Whether other bytes than the right ones may be why.
+    pub(crate) fn is_about_content(&self) -> bool {
+        match self {
+            Self::Limit { .. } | Self::Bomb(_) | Self::DiskFull { .. } | Self::Io { .. } => false,
+            Self::Tar(_)
+            | Self::Escapes { .. }
+            | Self::NotADirectory { .. }
+            | Self::TooManySymlinks { .. }
+            | Self::TooDeep { .. }
+            | Self::Whiteout { .. }
+            | Self::LinkTarget { .. }
+            | Self::DiffId { .. } => true,
+        }
+    }
+}
+
+/// A limit's name says whose it is and of what.
+fn whose(name: &'static str) -> &'static str {
+    name.split_once('_').map_or(name, |(whose, _)| whose)
+}
+
+fn what(name: &'static str) -> &'static str {
+    match name.split_once('_') {
+        Some((_, "names")) => "bytes of names",
+        Some((_, what)) => what,
+        None => name,
+    }
 }
 
 /// What came of a layer, before it is known what lies below it.
@@ -81,24 +131,46 @@ pub(crate) fn unpack<R: Read>(
     input: R,
     into: &Path,
     diff_id: &Digest,
-    limits: Limits,
+    budget: &Budget,
     rights: Rights,
-) -> Result<(Unpacked, R), UnpackError> {
-    let plain = Decompressor::new(input, limits).map_err(|error| stream_failed(TarError::Io(error)))?;
+) -> Result<Unpacked, UnpackError> {
+    let plain = Decompressor::new(input, budget).map_err(|error| stream_failed(TarError::Io(error)))?;
     let mut archive = TarReader::new(HashingReader::new(plain, diff_id.hasher()));
-    let mut applier = Applier::open(into, limits, rights)?;
-    let mut buffer = vec![0; COPY_BUFFER];
-    while let Some(entry) = archive.next_entry().map_err(stream_failed)? {
-        applier.apply(&entry, &mut archive, &mut buffer)?;
+    let applied = apply_all(&mut archive, into, budget, rights);
+    let mut hashed = archive.into_inner();
+    match &applied {
+        Ok(_) => {
+            io::copy(&mut hashed, &mut io::sink()).map_err(|error| stream_failed(TarError::Io(error)))?;
+        }
+        // What cannot be unpacked may be something else than was asked for: that is then what to say.
+        Err(error) if error.is_about_content() && read_rest(&mut hashed) => {}
+        Err(_) => return applied,
     }
-    let unpacked = applier.finish()?;
-    let hashed = archive.drain().map_err(stream_failed)?;
     let (plain, found) = hashed.into_parts();
     if found != *diff_id {
         return Err(UnpackError::DiffId { expected: diff_id.clone(), found });
     }
-    let input = plain.finish().map_err(|error| stream_failed(TarError::Io(error)))?;
-    Ok((unpacked, input))
+    plain.finish().map_err(|error| stream_failed(TarError::Io(error)))?;
+    applied
+}
+
+fn apply_all<R: Read>(
+    archive: &mut TarReader<R>,
+    into: &Path,
+    budget: &Budget,
+    rights: Rights,
+) -> Result<Unpacked, UnpackError> {
+    let mut applier = Applier::open(into, budget, rights)?;
+    let mut buffer = vec![0; COPY_BUFFER];
+    while let Some(entry) = archive.next_entry().map_err(stream_failed)? {
+        applier.apply(&entry, archive, &mut buffer)?;
+    }
+    applier.finish()
+}
+
+/// Reads what is left of something refused; whether that was all of it.
+pub(crate) fn read_rest(input: &mut impl Read) -> bool {
+    io::copy(&mut input.take(MAX_JUDGED_BYTES), &mut io::sink()).is_ok_and(|read| read < MAX_JUDGED_BYTES)
 }
 
 fn stream_failed(error: TarError) -> UnpackError {
@@ -119,7 +191,7 @@ fn lossy(path: &[u8]) -> String {
 fn failed(act: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> UnpackError {
     let path = lossy(path);
     move |errno| match errno {
-        rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT => UnpackError::DiskFull { path },
+        rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT => UnpackError::DiskFull { path, bytes: 0 },
         errno => UnpackError::Io { act, path, source: errno.into() },
     }
 }

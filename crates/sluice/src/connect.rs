@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use sluice_image::{ArchiveError, PullError, StoreError};
 
 use crate::exit::Exit;
 use crate::flags::Connect;
@@ -64,11 +65,20 @@ pub(crate) fn explain(error: &anyhow::Error) -> (Exit, Option<String>) {
                 Some("start the engine with `sluice up`, or name a file with `--kubeconfig`".into()),
             );
         }
+        if let Some(hint) = about_images(cause) {
+            return (Exit::Failure, Some(hint.to_owned()));
+        }
         if let Some(failed) = cause.downcast_ref::<Failed>() {
             return (failed.exit, failed.hint.clone());
         }
     }
     (Exit::Failure, None)
+}
+
+fn about_images(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let pull = cause.downcast_ref::<PullError>().and_then(PullError::hint);
+    let archive = || cause.downcast_ref::<ArchiveError>().and_then(ArchiveError::hint);
+    pull.or_else(archive).or_else(|| cause.downcast_ref::<StoreError>().and_then(StoreError::hint))
 }
 
 /// An error that knows its exit code.

@@ -279,11 +279,9 @@ pub(crate) struct ImageStore {
     pub data: Option<PathBuf>,
 }
 
+/// Which images come, where to, and how that is told.
 #[derive(Debug, Args)]
-pub(crate) struct ImagePull {
-    /// `nginx`, `ghcr.io/org/app:v1`, `app@sha256:...`
-    #[arg(value_name = "IMAGE")]
-    pub name: sluice_image::Reference,
+pub(crate) struct ImageComing {
     /// For another machine than this, such as `linux/arm64`
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<sluice_image::Platform>,
@@ -295,6 +293,15 @@ pub(crate) struct ImagePull {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ImagePull {
+    /// `nginx`, `ghcr.io/org/app:v1`, `app@sha256:...`
+    #[arg(value_name = "IMAGE")]
+    pub name: sluice_image::Reference,
+    #[command(flatten)]
+    pub coming: ImageComing,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ImageLoad {
     /// The file or directory
     #[arg(value_name = "FILE")]
@@ -302,14 +309,8 @@ pub(crate) struct ImageLoad {
     /// A name for an image that has none
     #[arg(long, value_name = "IMAGE")]
     pub name: Option<sluice_image::Reference>,
-    /// For another machine than this, such as `linux/arm64`
-    #[arg(long, value_name = "OS/ARCH")]
-    pub platform: Option<sluice_image::Platform>,
-    /// Print what came as JSON
-    #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<JsonOnly>,
     #[command(flatten)]
-    pub store: ImageStore,
+    pub coming: ImageComing,
 }
 
 #[derive(Debug, Args)]

@@ -11,13 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::HeaderValue;
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::digest::Digest;
 use crate::reference::Reference;
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_HELPER_OUTPUT: usize = 64 << 10;
+const MAX_HELPER_OUTPUT: u64 = 64 << 10;
 /// How Docker's own registry is called in configuration files.
 const DOCKER_HUB_KEYS: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "docker.io"];
 
@@ -128,8 +128,11 @@ impl Keyring {
     pub async fn credentials(&self, reference: &Reference) -> Vec<Credential> {
         let mut found = Vec::new();
         let helper = self.cred_helpers.get(reference.registry()).unwrap_or(&self.creds_store);
-        if !helper.is_empty() {
-            found.extend(ask_helper(helper, reference.registry()).await);
+        let is_name = helper.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if is_name && !helper.is_empty() {
+            // Looked for in `PATH`.
+            let program = PathBuf::from(format!("docker-credential-{helper}"));
+            found.extend(ask_helper(&program, helper, reference.registry(), HELPER_TIMEOUT).await);
         }
         let name = reference.name();
         let mut matching: Vec<(usize, &Auth)> =
@@ -176,13 +179,10 @@ fn covers(key: &str, name: &str) -> Option<usize> {
 }
 
 /// Asks `docker-credential-NAME`; one that does not know, or does not work, is as good as none.
-async fn ask_helper(name: &str, registry: &str) -> Option<Credential> {
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return None;
-    }
+async fn ask_helper(program: &Path, name: &str, registry: &str, patience: Duration) -> Option<Credential> {
     let server = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
     let run = async {
-        let mut child = tokio::process::Command::new(format!("docker-credential-{name}"))
+        let mut child = tokio::process::Command::new(program)
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -192,11 +192,20 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Credential> {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(server.as_bytes()).await?;
         }
-        child.wait_with_output().await
+        let mut said = Vec::new();
+        let output = child.stdout.take().expect("piped above");
+        output.take(MAX_HELPER_OUTPUT + 1).read_to_end(&mut said).await?;
+        // One that says more than this waits for a reader, and is killed.
+        let status = if said.len() as u64 > MAX_HELPER_OUTPUT { None } else { Some(child.wait().await?) };
+        Ok::<_, io::Error>((status, said))
     };
-    let output = match tokio::time::timeout(HELPER_TIMEOUT, run).await {
-        Ok(Ok(output)) if output.status.success() && output.stdout.len() <= MAX_HELPER_OUTPUT => output,
-        Ok(Ok(_)) => return None,
+    let output = match tokio::time::timeout(patience, run).await {
+        Ok(Ok((Some(status), said))) if status.success() => said,
+        Ok(Ok((Some(_), _))) => return None,
+        Ok(Ok((None, _))) => {
+            tracing::warn!(helper = name, limit = MAX_HELPER_OUTPUT, "Credential helper says too much");
+            return None;
+        }
         Ok(Err(error)) => {
             tracing::warn!(helper = name, %error, "Credential helper not run");
             return None;
@@ -212,7 +221,7 @@ async fn ask_helper(name: &str, registry: &str) -> Option<Credential> {
         username: String,
         secret: String,
     }
-    let Answer { username, secret } = serde_json::from_slice(&output.stdout).ok()?;
+    let Answer { username, secret } = serde_json::from_slice(&output).ok()?;
     Some(match username.as_str() {
         "<token>" => Credential::Identity(secret),
         _ => Credential::Password { user: username, password: secret },

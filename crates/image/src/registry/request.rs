@@ -9,16 +9,16 @@ use jiff::Timestamp;
 
 use super::hosts::is_loopback;
 use super::{
-    BASE_DELAY, Body, Challenge, IDLE_TIMEOUT, MAX_ATTEMPTS, MAX_ERROR_BYTES, MAX_REDIRECTS, MAX_RETRY_AFTER, Registry,
+    Body, Challenge, MAX_ATTEMPTS, MAX_ERROR_BYTES, MAX_REDIRECTS, MAX_RETRY_AFTER, MAX_SILENCES, Registry,
     RegistryError, Session, USER_AGENT, read_body,
 };
 
-/// How long to wait before another try.
-pub(super) fn delay(attempt: u32) -> Duration {
-    BASE_DELAY * 2u32.saturating_pow(attempt)
-}
-
 impl Session {
+    /// How long to wait before another try.
+    pub(super) fn delay(&self, attempt: u32) -> Duration {
+        self.registry.patience.pause * 2u32.saturating_pow(attempt)
+    }
+
     /// A successful answer, and the host that gave it.
     pub(super) async fn get(
         &self,
@@ -32,14 +32,20 @@ impl Session {
             .map_err(|_| RegistryError::Unreachable { host: host.clone(), why: format!("`{uri}` is no address") })?;
         let mut authorization = self.known_authorization();
         let mut asked = false;
-        let mut attempt = 0;
+        let (mut attempt, mut silences) = (0, 0);
         loop {
             attempt += 1;
             let last = attempt >= MAX_ATTEMPTS;
+            // Whoever has somebody else to ask does not wait for a mirror.
+            let patient = !last && !self.endpoint.is_mirror;
             let (response, host) = match self.follow(&uri, headers, authorization.as_ref()).await {
                 Ok(answer) => answer,
-                Err(RegistryError::Unreachable { .. } | RegistryError::Silent { .. }) if !last => {
-                    tokio::time::sleep(delay(attempt - 1)).await;
+                Err(RegistryError::Silent { .. }) if patient && silences + 1 < MAX_SILENCES => {
+                    silences += 1;
+                    continue;
+                }
+                Err(RegistryError::Unreachable { .. }) if patient => {
+                    tokio::time::sleep(self.delay(attempt - 1)).await;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -60,7 +66,8 @@ impl Session {
                 | StatusCode::GATEWAY_TIMEOUT
                     if !last =>
                 {
-                    let wait = retry_after(response.headers(), Timestamp::now()).unwrap_or_else(|| delay(attempt - 1));
+                    let wait =
+                        retry_after(response.headers(), Timestamp::now()).unwrap_or_else(|| self.delay(attempt - 1));
                     if wait > MAX_RETRY_AFTER {
                         return Err(self.refused(response, path, host).await);
                     }
@@ -95,9 +102,15 @@ impl Session {
                 return Ok((response, host));
             }
             let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
-            uri = redirected(&uri, to).map_err(|why| RegistryError::Redirect { host, why })?;
+            uri = redirected(&uri, to)
+                .map_err(|why| RegistryError::Redirect { host: host.clone(), why: why.to_owned() })?;
+            let to = authority(&uri);
+            if !self.registry.hosts.may_lead(&host, &to) {
+                let why = format!("to `{to}`, an address of this machine or its link");
+                return Err(RegistryError::Redirect { host, why });
+            }
         }
-        Err(RegistryError::Redirect { host: origin, why: "too often" })
+        Err(RegistryError::Redirect { host: origin, why: format!("too often: more than {MAX_REDIRECTS} times") })
     }
 
     async fn authorize(&self, headers: &HeaderMap) -> Result<HeaderValue, RegistryError> {
@@ -123,7 +136,9 @@ impl Session {
 
     async fn refused(&self, response: Response<Incoming>, path: &str, host: String) -> RegistryError {
         let status = response.status();
-        let body = read_body(response.into_body(), MAX_ERROR_BYTES, "an error", &host).await.unwrap_or_default();
+        let body = read_body(response.into_body(), MAX_ERROR_BYTES, "error", &host, self.registry.patience)
+            .await
+            .unwrap_or_default();
         let message = error_message(&body);
         let name = path.rsplit('/').next().unwrap_or_default();
         let separator = if name.contains(':') { '@' } else { ':' };
@@ -138,8 +153,9 @@ impl Session {
 
 impl Registry {
     pub(super) async fn send(&self, request: Request<Body>, host: &str) -> Result<Response<Incoming>, RegistryError> {
-        let silent = RegistryError::Silent { host: host.to_owned(), seconds: IDLE_TIMEOUT.as_secs() };
-        let answer = tokio::time::timeout(IDLE_TIMEOUT, self.http.request(request)).await.map_err(|_| silent)?;
+        let waited = self.patience.idle;
+        let silent = RegistryError::Silent { host: host.to_owned(), what: "answer", waited };
+        let answer = tokio::time::timeout(waited, self.http.request(request)).await.map_err(|_| silent)?;
         answer.map_err(|error| RegistryError::Unreachable { host: host.to_owned(), why: innermost(&error) })
     }
 }

@@ -56,14 +56,18 @@ impl Session {
         if plain && !is_loopback(&host) && self.endpoint.scheme == "https" {
             return Err(RegistryError::Redirect {
                 host: self.endpoint.authority.clone(),
-                why: "its tokens to plain HTTP",
+                why: "its tokens to plain HTTP".to_owned(),
             });
+        }
+        if !self.registry.hosts.may_lead(&self.endpoint.authority, &host) {
+            let why = format!("its tokens to `{host}`, an address of this machine or its link");
+            return Err(RegistryError::Redirect { host: self.endpoint.authority.clone(), why });
         }
         let request = self.token_request(&uri, challenge.get("service"), &scope);
         let request = request.ok_or_else(|| RegistryError::Token { host: host.clone() })?;
         let response = self.registry.send(request, &host).await?;
         let status = response.status();
-        let body = read_body(response.into_body(), MAX_TOKEN_BYTES, "a token", &host).await?;
+        let body = read_body(response.into_body(), MAX_TOKEN_BYTES, "token", &host, self.registry.patience).await?;
         match status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -84,32 +85,38 @@ impl Store {
         let layers: BTreeSet<&str> = index.images.iter().flat_map(|image| &image.layers).map(String::as_str).collect();
         let blobs: BTreeSet<&str> =
             index.images.iter().flat_map(|i| [Some(&i.id), i.manifest.as_ref()]).flatten().map(Digest::hex).collect();
-        self.keep_only("layers", |name| layers.contains(name))?;
-        self.keep_only("blobs/sha256", |name| blobs.contains(name))?;
-        self.keep_only("blobs/sha512", |name| blobs.contains(name))?;
-        self.keep_only("locks", |_| false)?;
-        self.keep_only("tmp", |_| false)
+        let swept = [
+            self.keep_only("layers", |name| layers.contains(name)),
+            self.keep_only("blobs/sha256", |name| blobs.contains(name)),
+            self.keep_only("blobs/sha512", |name| blobs.contains(name)),
+            self.keep_only("locks", |_| false),
+            self.keep_only("tmp", |_| false),
+        ];
+        swept.into_iter().collect()
     }
 
+    /// What cannot be removed does not keep the rest.
     fn keep_only(&self, directory: &str, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let path = self.path(directory);
         let Ok(entries) = fs::read_dir(&path) else { return Ok(()) };
+        let mut result = Ok(());
         for entry in entries {
             let entry = entry.map_err(StoreError::io("read", &path))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if keep(&name) {
-                continue;
+            if !keep(&entry.file_name().to_string_lossy()) {
+                result = result.and(self.discard(entry.path(), directory == "layers"));
             }
-            let mut doomed = entry.path();
-            if directory == "layers" {
-                // Half a layer must never stand where a whole one is looked for.
-                let aside = self.path("tmp").join(files::unique());
-                fs::rename(&doomed, &aside).map_err(StoreError::io("remove", &doomed))?;
-                doomed = aside;
-            }
-            let removed = if doomed.is_dir() { files::remove_tree(&doomed) } else { fs::remove_file(&doomed) };
-            removed.map_err(StoreError::io("remove", &doomed))?;
         }
-        Ok(())
+        result
+    }
+
+    fn discard(&self, mut doomed: PathBuf, is_layer: bool) -> Result<(), StoreError> {
+        if is_layer {
+            // Half a layer must never stand where a whole one is looked for.
+            let aside = self.path("tmp").join(files::unique());
+            fs::rename(&doomed, &aside).map_err(StoreError::io("remove", &doomed))?;
+            doomed = aside;
+        }
+        let removed = if doomed.is_dir() { files::remove_tree(&doomed) } else { fs::remove_file(&doomed) };
+        removed.map_err(StoreError::io("remove", &doomed))
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     written.map_err(|source| {
         // Gone already when the rename was what worked.
         let _gone = fs::remove_file(&temporary);
-        StoreError::Io { act: "write", path: path.to_owned(), source }
+        StoreError::io("write", path)(source)
     })
 }
 

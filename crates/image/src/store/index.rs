@@ -102,6 +102,12 @@ impl Store {
         }
     }
 
+    /// Looks at the index while nobody else does.
+    pub(super) fn reading<T>(&self, look: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _alone = files::lock(&self.path("index.lock"), Share::Alone)?;
+        look(&self.index()?)
+    }
+
     /// Changes the index, alone among all processes; an error changes nothing.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _alone = files::lock(&self.path("index.lock"), Share::Alone)?;
@@ -114,6 +120,8 @@ impl Store {
 
     /// Makes an image known, whose layers and blobs are here.
     pub(crate) fn commit(&self, record: Record) -> Result<(), StoreError> {
+        // Its configuration came first: a long pull must not make an old image.
+        self.touch(&record.id);
         self.change(|index| index.put(record))
     }
 

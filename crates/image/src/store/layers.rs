@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, Lock, Share};
 use super::{Store, StoreError};
 use crate::digest::{Digest, HashingReader};
+use crate::limits::Budget;
 use crate::manifest::Descriptor;
-use crate::unpack::{Unpacked, settle, unpack};
+use crate::unpack::{UnpackError, Unpacked, read_rest, settle, unpack};
 
 /// What stands beside a layer's files.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +28,7 @@ pub(crate) struct Pending {
     directory: PathBuf,
     unpacked: Unpacked,
     diff_id: Digest,
+    budget: Budget,
 }
 
 impl Drop for Pending {
@@ -68,9 +70,9 @@ impl Store {
         keys(diff_id, chain_id).into_iter().find(|key| self.layer_fs(key).is_dir())
     }
 
-    /// The right to unpack a layer, once nobody else does it.
-    pub(crate) fn lock_layer(&self, diff_id: &Digest) -> Result<Lock, StoreError> {
-        files::lock(&self.path("locks").join(diff_id.hex()), Share::Alone)
+    /// The right to unpack a layer; `None` while somebody else does.
+    pub(crate) fn try_lock_layer(&self, diff_id: &Digest) -> Result<Option<Lock>, StoreError> {
+        files::try_lock(&self.path("locks").join(diff_id.hex()))
     }
 
     /// Unpacks a layer, checking both of its digests; `packed` is what the manifest says of it, where there is one.
@@ -79,50 +81,61 @@ impl Store {
         input: impl Read,
         packed: Option<&Descriptor>,
         diff_id: &Digest,
+        budget: &Budget,
     ) -> Result<Pending, StoreError> {
         let directory = self.path("tmp").join(files::unique());
         let target = directory.join("fs");
         files::make_directory(&directory)?;
-        let mut pending = Pending { directory, unpacked: Unpacked::default(), diff_id: diff_id.clone() };
+        let mut pending =
+            Pending { directory, unpacked: Unpacked::default(), diff_id: diff_id.clone(), budget: budget.clone() };
         fs::create_dir(&target).map_err(StoreError::io("make", &target))?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&target, open).map_err(StoreError::io("change mode of", &target))?;
         let hasher = packed.map_or_else(|| diff_id.hasher(), |packed| packed.digest.hasher());
-        let counted = Counted { input, bytes: 0 };
-        let wrong = |source| StoreError::Layer { diff_id: diff_id.clone(), source };
-        let (unpacked, input) =
-            unpack(HashingReader::new(counted, hasher), &target, diff_id, self.inner.limits, self.inner.rights)
-                .map_err(wrong)?;
-        pending.unpacked = unpacked;
-        let (counted, found) = input.into_parts();
-        if let Some(packed) = packed {
-            if found != packed.digest {
-                return Err(StoreError::Digest { expected: packed.digest.clone(), found });
-            }
-            if counted.bytes != packed.size {
-                let (expected, size, found) = (packed.digest.clone(), packed.size, counted.bytes);
-                return Err(StoreError::Size { expected, size, found });
-            }
+        let mut input = HashingReader::new(Counted { input, bytes: 0 }, hasher);
+        let unpacked = unpack(&mut input, &target, diff_id, budget, self.inner.rights);
+        let all_read = match &unpacked {
+            Ok(_) => true,
+            // Bytes that are not the right ones are the reason for whatever else is wrong with them.
+            Err(error) => packed.is_some() && error.is_about_content() && read_rest(&mut input),
+        };
+        if let Some(packed) = packed.filter(|_| all_read) {
+            let (counted, found) = input.into_parts();
+            judge(packed, found, counted.bytes)?;
         }
+        pending.unpacked = unpacked.map_err(|error| self.layer_failed(diff_id, error))?;
         Ok(pending)
+    }
+
+    /// A full disk is about the store, everything else about the layer.
+    fn layer_failed(&self, diff_id: &Digest, error: UnpackError) -> StoreError {
+        match error {
+            UnpackError::DiskFull { bytes, .. } => StoreError::DiskFull {
+                act: format!("unpack layer {diff_id} into"),
+                path: self.path("layers"),
+                needed: Some(bytes),
+            },
+            source => StoreError::Layer { diff_id: diff_id.clone(), source },
+        }
     }
 
     /// Puts a layer in its place upon `lowers`, the keys of the layers below, bottom first.
     pub(crate) fn publish(
         &self,
-        pending: &Pending,
+        pending: &mut Pending,
         chain_id: &Digest,
         lowers: &[String],
     ) -> Result<String, StoreError> {
         let target = pending.directory.join("fs");
-        if !pending.unpacked.stands_alone() {
+        let alone = pending.unpacked.stands_alone();
+        if !alone {
             let paths: Vec<PathBuf> = lowers.iter().map(|key| self.layer_fs(key)).collect();
             let paths: Vec<_> = paths.iter().map(PathBuf::as_path).collect();
-            settle(&target, &pending.unpacked, &paths, self.inner.rights)
-                .map_err(|source| StoreError::Layer { diff_id: pending.diff_id.clone(), source })?;
+            settle(&target, &mut pending.unpacked, &paths, &pending.budget, self.inner.rights)
+                .map_err(|error| self.layer_failed(&pending.diff_id, error))?;
         }
-        let [alone, chained] = keys(&pending.diff_id, chain_id);
-        let key = if pending.unpacked.stands_alone() { alone } else { chained };
+        let [own, chained] = keys(&pending.diff_id, chain_id);
+        let key = if alone { own } else { chained };
         let Unpacked { bytes, entries, .. } = pending.unpacked;
         let about = About { diff_id: pending.diff_id.clone(), bytes, entries };
         let text = serde_json::to_vec(&about).expect("plain data");
@@ -142,6 +155,17 @@ impl Store {
     pub(crate) fn layer_bytes(&self, key: &str) -> u64 {
         let about = fs::read(self.path("layers").join(key).join("layer.json"));
         about.ok().and_then(|text| serde_json::from_slice::<About>(&text).ok()).map_or(0, |about| about.bytes)
+    }
+}
+
+/// Whether what came is what the manifest speaks of.
+fn judge(packed: &Descriptor, found: Digest, bytes: u64) -> Result<(), StoreError> {
+    if found != packed.digest {
+        return Err(StoreError::Digest { expected: packed.digest.clone(), found });
+    }
+    match bytes == packed.size {
+        true => Ok(()),
+        false => Err(StoreError::Size { expected: found, size: packed.size, found: bytes }),
     }
 }
 

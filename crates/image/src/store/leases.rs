@@ -16,6 +16,22 @@ impl Store {
         files::write(&path, text.as_bytes())
     }
 
+    /// Keeps one more image for an owner, if it is still here: answers whether it is.
+    pub fn lease_more(&self, owner: &str, image: &Digest) -> Result<bool, StoreError> {
+        // Whoever removes images holds the index, and so either sees the lease or has removed the image.
+        self.reading(|index| {
+            let mut images = self.leases()?.remove(owner).unwrap_or_default();
+            if !index.images.iter().any(|record| record.id == *image) {
+                return Ok(false);
+            }
+            if !images.contains(image) {
+                images.push(image.clone());
+                self.lease(owner, &images)?;
+            }
+            Ok(true)
+        })
+    }
+
     pub fn release(&self, owner: &str) -> Result<(), StoreError> {
         let path = self.path("leases").join(file_name(owner));
         match fs::remove_file(&path) {

@@ -166,7 +166,7 @@ fn lies_and_gaps_are_refused_and_leave_nothing() {
     refused(&oci_files(&layers, |m| m["layers"] = json!([])), "has 0 layers, and its configuration 1");
     let mut swapped = oci_files(&layers, |_| ());
     swapped.last_mut().expect("a layer").1 = gzip(&layer("evil", "x"));
-    refused(&swapped, "does not unpack to sha256:");
+    refused(&swapped, "wrong digest: content is not sha256:");
     let mut swapped = oci_files(&layers, |_| ());
     swapped[2].1 = config(&[layer("evil", "x")]);
     refused(&swapped, "content is not sha256:");
@@ -209,6 +209,55 @@ fn a_leased_image_stays() {
     world.store.release("pod-1").expect("releasing twice is no error");
     assert_eq!(all(&world), 1);
     assert_eq!((world.count("layers"), world.count("blobs/sha256")), (0, 0));
+}
+
+#[test]
+fn an_image_that_was_removed_meanwhile_is_not_leased() {
+    let world = World::new();
+    let image = world.load(&docker_archive("one:1", &[layer("a", "1")])).expect("loaded").remove(0);
+    assert!(world.store.lease_more("pod-1", image.id()).expect("leased"));
+    let other = world.load(&docker_archive("two:1", &[layer("a", "2")])).expect("loaded").remove(0);
+    world.store.remove("two:1", false).expect("removed");
+    assert!(!world.store.lease_more("pod-1", other.id()).expect("answered"));
+    assert_eq!(world.store.leases().expect("read")["pod-1"], [image.id().clone()]);
+    assert_eq!(world.store.free(u64::MAX, Duration::ZERO, Timestamp::now()).expect("collected").removed, []);
+}
+
+/// Its configuration came first, its layers an hour later.
+#[test]
+fn an_image_is_as_young_as_the_end_of_its_pull() {
+    let world = World::new();
+    let image = world.load(&docker_archive("one:1", &[layer("a", "1")])).expect("loaded").remove(0);
+    let long_ago = rustix::fs::Timespec { tv_sec: 100, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: long_ago, last_modification: long_ago };
+    let path = world.store.blob_path(image.id());
+    rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).expect("set");
+    world.store.commit(image.record.clone()).expect("known");
+    assert!(world.store.last_used(&image.record) >= image.record.pulled);
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_no_store_closed() {
+    let world = World::new();
+    let root = world.store.root().to_owned();
+    fs::write(root.join("index.json"), "no JSON").expect("written");
+    Store::open(&root).expect("opened");
+    let error = world.store.list().expect_err("damaged");
+    assert_eq!(error.hint(), Some("move the file away and pull the images again"));
+}
+
+#[test]
+fn a_full_disk_is_named_with_its_path() {
+    for errno in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+        let error = StoreError::io("write", Path::new("/data/x"))(errno.into());
+        assert_eq!(error.to_string(), "the disk is full: no space left to write `/data/x`");
+        assert!(error.hint().is_some_and(|hint| hint.contains("sluice image rm")));
+    }
+    let error = StoreError::DiskFull { act: "unpack it into".to_owned(), path: "/data".into(), needed: Some(7) };
+    assert_eq!(
+        error.to_string(),
+        "the disk is full: no space left to unpack it into `/data`, which takes at least 7 bytes"
+    );
 }
 
 #[test]

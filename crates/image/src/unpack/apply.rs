@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -15,14 +16,21 @@ use super::meta::Meta;
 use super::root::{Root, clean, join, split};
 use super::whiteout::{self, Name};
 use super::{Rights, UnpackError, Unpacked, failed, lossy, stream_failed};
-use crate::limits::Limits;
+use crate::limits::Budget;
 use crate::tar::{Entry, Kind, TarReader};
+
+/// What remembering one name takes besides the name.
+const REMEMBERED_BYTES: usize = 128;
 
 pub(super) struct Applier {
     root: Root,
-    limits: Limits,
+    budget: Budget,
     rights: Rights,
     unpacked: Unpacked,
+    /// Bytes of what is remembered below, and of what was.
+    names: u64,
+    /// Hard links to lower layers, in the order of the archive.
+    links: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
     /// Directories get what they should have last: until then files are made in them.
     directories: BTreeMap<Vec<u8>, Meta>,
     /// The directory that the last entry lay in: mostly also the next one's.
@@ -38,12 +46,14 @@ struct Parent {
 }
 
 impl Applier {
-    pub(super) fn open(into: &Path, limits: Limits, rights: Rights) -> Result<Self, UnpackError> {
+    pub(super) fn open(into: &Path, budget: &Budget, rights: Rights) -> Result<Self, UnpackError> {
         Ok(Self {
             root: Root::open(into)?,
-            limits,
+            budget: budget.clone(),
             rights,
             unpacked: Unpacked::default(),
+            names: 0,
+            links: BTreeMap::new(),
             directories: BTreeMap::new(),
             last: None,
         })
@@ -56,11 +66,20 @@ impl Applier {
         buffer: &mut [u8],
     ) -> Result<(), UnpackError> {
         self.count(entry)?;
+        self.place(entry, archive, buffer).map_err(|error| error.needing(self.unpacked.bytes))
+    }
+
+    fn place<R: Read>(
+        &mut self,
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+        buffer: &mut [u8],
+    ) -> Result<(), UnpackError> {
         let written = clean(&entry.path)?;
         if written.is_empty() {
             // The root itself.
             if entry.kind == Kind::Directory {
-                self.directories.insert(Vec::new(), Meta::of(entry));
+                self.remember(Vec::new(), Meta::of(entry))?;
             }
             return Ok(());
         }
@@ -79,17 +98,30 @@ impl Applier {
     }
 
     fn count(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        let limits = self.budget.limits;
         self.unpacked.entries += 1;
-        if self.unpacked.entries > self.limits.layer_entries {
-            let limit = self.limits.layer_entries;
-            return Err(UnpackError::Limit { name: "layer_entries", what: "entries", limit });
+        if self.unpacked.entries > limits.layer_entries {
+            return Err(UnpackError::limit("layer_entries", limits.layer_entries));
         }
-        self.unpacked.bytes = self.unpacked.bytes.saturating_add(entry.size);
-        if self.unpacked.bytes > self.limits.layer_bytes {
-            let limit = self.limits.layer_bytes;
-            return Err(UnpackError::Limit { name: "layer_bytes", what: "bytes", limit });
+        if !self.budget.take_entry() {
+            return Err(UnpackError::limit("image_entries", limits.image_entries));
         }
+        count_bytes(&mut self.unpacked.bytes, entry.size, &self.budget)
+    }
+
+    /// Notes what a directory is to be like at the end.
+    fn remember(&mut self, path: Vec<u8>, meta: Meta) -> Result<(), UnpackError> {
+        self.count_names(path.len() + meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>())?;
+        self.directories.insert(path, meta);
         Ok(())
+    }
+
+    fn count_names(&mut self, bytes: usize) -> Result<(), UnpackError> {
+        self.names += (REMEMBERED_BYTES + bytes) as u64;
+        match self.names > self.budget.limits.layer_names {
+            true => Err(UnpackError::limit("layer_names", self.budget.limits.layer_names)),
+            false => Ok(()),
+        }
     }
 
     /// Hides a name of the layers below; what this layer itself has under that name stays.
@@ -131,8 +163,7 @@ impl Applier {
         let was = was.map_err(failed("find", &path))?;
         if entry.kind == Kind::Directory && was == Existing::Directory {
             self.unpacked.implied.remove(&path);
-            self.directories.insert(path, meta);
-            return Ok(());
+            return self.remember(path, meta);
         }
         // Found before anything is removed: a link to itself must not destroy its own target.
         let target = match &entry.kind {
@@ -158,7 +189,7 @@ impl Applier {
                 if was == Existing::Whiteout {
                     whiteout::make_opaque(fd, name, &path, rights)?;
                 }
-                self.directories.insert(path, meta);
+                self.remember(path, meta)?;
             }
             Kind::Symlink(target) => {
                 symlinkat(&target[..], fd, name).map_err(failed("make symbolic link", &path))?;
@@ -170,7 +201,8 @@ impl Applier {
                 }
                 None => {
                     let target = clean(written)?;
-                    self.unpacked.links.push((path, target));
+                    self.count_names(path.len() + target.len())?;
+                    self.links.insert(path, (self.unpacked.entries, target));
                 }
             },
             Kind::Fifo => {
@@ -210,7 +242,10 @@ impl Applier {
     fn parent(&mut self, written: &[u8]) -> Result<&Parent, UnpackError> {
         if self.last.as_ref().is_none_or(|last| last.written != written) {
             let way = self.root.resolve(written, true)?;
-            self.unpacked.implied.extend(way.made.into_iter().filter(|made| !way.uncovered.contains(made)));
+            for made in way.made.into_iter().filter(|made| !way.uncovered.contains(made)) {
+                self.count_names(made.len())?;
+                self.unpacked.implied.insert(made);
+            }
             for path in &way.uncovered {
                 let (directory, name) = split(path);
                 let parent = self.root.directory(directory).map_err(failed("open", directory))?;
@@ -226,26 +261,53 @@ impl Applier {
     fn remove(&mut self, directory: &[u8], name: &[u8], path: &[u8]) -> Result<(), UnpackError> {
         let parent = self.parent(directory)?;
         remove_tree(&parent.fd, name).map_err(failed("replace", path))?;
-        // Directories may be gone that were remembered.
-        let below =
-            |known: &[u8]| known.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
-        self.directories.retain(|known, _| !below(known));
-        self.unpacked.implied.retain(|known| !below(known));
-        self.unpacked.links.retain(|(known, _)| !below(known));
-        if self.last.as_ref().is_some_and(|last| below(&last.path)) {
+        // Directories may be gone that were remembered; what else is remembered is not looked through.
+        forget(&mut self.directories, path);
+        forget(&mut self.links, path);
+        let implied: Vec<_> = self.unpacked.implied.range(below(path)).cloned().collect();
+        for gone in implied.iter().map(Vec::as_slice).chain([path]) {
+            self.unpacked.implied.remove(gone);
+        }
+        if self.last.as_ref().is_some_and(|last| last.path == path || below(path).contains(&last.path)) {
             self.last = None;
         }
         Ok(())
     }
 
     /// Gives the directories their owners, modes and times, now that nothing more is made in them.
-    pub(super) fn finish(self) -> Result<Unpacked, UnpackError> {
+    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+        let mut links: Vec<_> = std::mem::take(&mut self.links).into_iter().collect();
+        links.sort_by_key(|(_, (entry, _))| *entry);
+        self.unpacked.links = links.into_iter().map(|(link, (_, target))| (link, target)).collect();
         for (path, meta) in self.directories.iter().rev() {
             let fd = self.root.at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", path))?;
             meta.set(&fd, path, self.rights)?;
         }
         Ok(self.unpacked)
     }
+}
+
+/// Adds to the bytes of a layer, within what it and its image may have.
+pub(super) fn count_bytes(layer: &mut u64, more: u64, budget: &Budget) -> Result<(), UnpackError> {
+    *layer = layer.saturating_add(more);
+    if *layer > budget.limits.layer_bytes {
+        return Err(UnpackError::limit("layer_bytes", budget.limits.layer_bytes));
+    }
+    match budget.take_bytes(more) {
+        true => Ok(()),
+        false => Err(UnpackError::limit("image_bytes", budget.limits.image_bytes)),
+    }
+}
+
+/// The paths of what lies in a directory: `a/`, but not `a0`.
+fn below(path: &[u8]) -> Range<Vec<u8>> {
+    [path, b"/"].concat()..[path, b"0"].concat()
+}
+
+fn forget<T>(known: &mut BTreeMap<Vec<u8>, T>, path: &[u8]) {
+    known.remove(path);
+    let gone: Vec<_> = known.range(below(path)).map(|(path, _)| path.clone()).collect();
+    gone.iter().for_each(|path| drop(known.remove(path)));
 }
 
 /// Directory and name, without symbolic links.

@@ -71,12 +71,16 @@ impl Root {
                     mkdirat(&here, &name[..], Mode::from(0o755)).map_err(failed("make directory", &next))?;
                     way.made.push(next.clone());
                     way.path = next;
+                    within_depth(&way.path)?;
                     continue;
                 }
                 Err(errno) => return Err(failed("find", &next)(errno)),
             };
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => way.path = next,
+                FileType::Directory => {
+                    way.path = next;
+                    within_depth(&way.path)?;
+                }
                 FileType::Symlink => {
                     symlinks += 1;
                     if symlinks > MAX_SYMLINKS {
@@ -101,6 +105,14 @@ impl Root {
             }
         }
         Ok(way)
+    }
+}
+
+/// Links lead deeper than any one name says.
+fn within_depth(path: &[u8]) -> Result<(), UnpackError> {
+    match components(path).count() > MAX_PATH_DEPTH {
+        true => Err(UnpackError::TooDeep { path: lossy(path), limit: MAX_PATH_DEPTH }),
+        false => Ok(()),
     }
 }
 

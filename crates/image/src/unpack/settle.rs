@@ -1,25 +1,33 @@
 //! A layer meets the layers below it: directories that it only implies take after theirs, and hard links find their files.
 
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, linkat, openat, readlinkat, renameat, statat,
-    symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, linkat, openat, readlinkat,
+    renameat, seek, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::apply::count_bytes;
 use super::meta::{Meta, may_be_set};
 use super::root::{Root, components, join, split};
 use super::whiteout::{is_whiteout, opaque_attribute};
 use super::{Rights, UnpackError, Unpacked, failed, lossy};
-use crate::limits::MAX_SYMLINKS;
+use crate::limits::{Budget, MAX_SYMLINKS};
 
 /// Extended attributes that are copied are no larger.
 const MAX_XATTR_BYTES: usize = 64 << 10;
 
 /// Completes the layer in `into` upon `lowers`, bottom first.
-pub(crate) fn settle(into: &Path, unpacked: &Unpacked, lowers: &[&Path], rights: Rights) -> Result<(), UnpackError> {
+pub(crate) fn settle(
+    into: &Path,
+    unpacked: &mut Unpacked,
+    lowers: &[&Path],
+    budget: &Budget,
+    rights: Rights,
+) -> Result<(), UnpackError> {
     let own = Root::open(into)?;
     let lowers = lowers.iter().rev().map(|lower| Root::open(lower)).collect::<Result<Vec<_>, _>>()?;
     let stack = Stack { own, lowers, rights };
@@ -28,7 +36,7 @@ pub(crate) fn settle(into: &Path, unpacked: &Unpacked, lowers: &[&Path], rights:
         stack.adopt(path)?;
     }
     for (link, target) in &unpacked.links {
-        stack.link(link, target)?;
+        stack.link(link, target, &mut unpacked.bytes, budget).map_err(|error| error.needing(unpacked.bytes))?;
     }
     Ok(())
 }
@@ -129,7 +137,7 @@ impl Stack {
     }
 
     /// Brings the file of a lower layer into this one and links it.
-    fn link(&self, link: &[u8], target: &[u8]) -> Result<(), UnpackError> {
+    fn link(&self, link: &[u8], target: &[u8], bytes: &mut u64, budget: &Budget) -> Result<(), UnpackError> {
         let missing = || UnpackError::LinkTarget { path: lossy(link), target: lossy(target) };
         let (link_directory, link_name) = split(link);
         let way = self.own.resolve(link_directory, true)?;
@@ -149,7 +157,10 @@ impl Stack {
             Err(Errno::NOENT) => {
                 let (lower, stat) = self.lookup(&real)?.ok_or_else(missing)?;
                 match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => copy_file(lower, &real, &parent, name, self.rights)?,
+                    FileType::RegularFile => {
+                        count_bytes(bytes, u64::try_from(stat.st_size).unwrap_or(0), budget)?;
+                        copy_file(lower, &real, &parent, name, self.rights)?;
+                    }
                     FileType::Symlink => {
                         let from = lower.directory(directory).map_err(failed("open", directory))?;
                         let to = readlinkat(&from, name, Vec::new()).map_err(failed("read link", &real))?;
@@ -230,10 +241,27 @@ fn copy_file(lower: &Root, path: &[u8], parent: &OwnedFd, name: &[u8], rights: R
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = openat(parent, name, flags, Mode::from(0o600)).map_err(failed("make file", path))?;
     let meta = meta_of(&source, path)?;
-    let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
-    std::io::copy(&mut source, &mut target).map_err(|error| match Errno::from_io_error(&error) {
+    let (source, target) = (std::fs::File::from(source), std::fs::File::from(target));
+    copy_data(&source, &target).map_err(|error| match Errno::from_io_error(&error) {
         Some(errno) => failed("copy", path)(errno),
         None => UnpackError::Io { act: "copy", path: lossy(path), source: error },
     })?;
     meta.set(&OwnedFd::from(target), path, rights)
+}
+
+/// Copies what a file holds and none of its holes: these may be larger than the disk.
+fn copy_data(mut source: &std::fs::File, mut target: &std::fs::File) -> std::io::Result<()> {
+    let mut end = 0;
+    loop {
+        let start = match seek(source, SeekFrom::Data(end)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        end = seek(source, SeekFrom::Hole(start))?;
+        seek(source, SeekFrom::Start(start))?;
+        seek(target, SeekFrom::Start(start))?;
+        std::io::copy(&mut Read::take(&mut source, end - start), &mut target)?;
+    }
+    target.set_len(source.metadata()?.len())
 }

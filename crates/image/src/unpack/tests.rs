@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use rustix::fs::{AtFlags, CWD, FileType, statat};
 
 use super::*;
+use crate::limits::Limits;
 
 const RIGHTS: fn() -> Rights = || Rights { root: rustix::process::geteuid().is_root() };
 
@@ -66,7 +67,7 @@ impl Tree {
     }
 
     fn unpack(&self, bytes: &[u8], limits: Limits) -> Result<Unpacked, UnpackError> {
-        let unpacked = unpack(bytes, &self.path(), &Digest::of(bytes), limits, RIGHTS()).map(|(unpacked, _)| unpacked);
+        let unpacked = unpack(bytes, &self.path(), &Digest::of(bytes), &Budget::new(limits), RIGHTS());
         assert_eq!(fs::read_to_string(self.base.path().join("outside")).expect("there"), "untouched");
         let beside = fs::read_dir(self.base.path()).expect("readable").count();
         assert_eq!(beside, 2, "nothing is made beside the layer");
@@ -223,8 +224,61 @@ fn bombs_and_lies_are_refused() {
     }
     assert!(refused(Limits::default(), &holes).contains("limit `layer_bytes`"));
     let tree = Tree::new();
-    let lie = unpack(&bytes[..], &tree.path(), &Digest::of(b"else"), Limits::default(), RIGHTS()).map(drop);
+    let lie = unpack(&bytes[..], &tree.path(), &Digest::of(b"else"), &Budget::new(Limits::default()), RIGHTS());
     assert!(matches!(lie, Err(UnpackError::DiffId { .. })), "{lie:?}");
+}
+
+#[test]
+fn depth_is_bounded_however_it_is_written() {
+    // A header holds a hundred letters; links make a way longer than any name.
+    let steps = "/d".repeat(40);
+    let links: String = (0..9).map(|n| format!("l l{n} l{}{steps}; ", n + 1)).collect();
+    let error = Tree::new().unpack(&archive(&format!("{links} f l0/x y")), Limits::default()).expect_err("too deep");
+    let error = error.to_string();
+    assert!(error.starts_with("entry `l9/d/d") && error.ends_with("`: more than 256 directories deep"), "{error}");
+}
+
+#[test]
+fn names_that_must_be_remembered_are_bounded() {
+    let lines: String = (0..100).map(|n| format!("d directory{n};")).collect();
+    let small = Limits { layer_names: 10_000, ..Limits::default() };
+    let error = Tree::new().unpack(&archive(&lines), small).expect_err("refused").to_string();
+    assert_eq!(error, "layer has more than 10000 bytes of names: limit `layer_names`");
+    Tree::new().unpack(&archive(&lines), Limits::default()).expect("unpacked");
+}
+
+/// Links to large files of a lower layer bring a copy of each into this one.
+#[test]
+fn what_links_bring_from_below_is_bounded() {
+    let text = "x".repeat(2_000);
+    let lower = format!("f a {text}; f b {text}");
+    let small = Limits { layer_bytes: 3_000, ..Limits::default() };
+    check_settled_within(small, &["f a x"], "h link a", "a=x link=x");
+    let tree = Tree::new();
+    tree.unpack(&archive(&lower), Limits::default()).expect("a lower layer");
+    let top = Tree::new();
+    let mut unpacked = top.unpack(&archive("h l1 a; h l2 a; h l3 b"), Limits::default()).expect("the layer");
+    let error =
+        settle(&top.path(), &mut unpacked, &[&tree.path()], &Budget::new(small), RIGHTS()).expect_err("bounded");
+    assert_eq!(error.to_string(), "layer has more than 3000 bytes: limit `layer_bytes`");
+}
+
+#[test]
+fn holes_of_a_file_below_stay_holes() {
+    use std::os::unix::fs::FileExt as _;
+    const SIZE: u64 = 1 << 30;
+    let lower = Tree::new();
+    let file = fs::File::create(lower.path().join("a")).expect("made");
+    file.set_len(SIZE).expect("set");
+    file.write_all_at(b"in the middle", SIZE / 2).expect("written");
+    let top = Tree::new();
+    let mut unpacked = top.unpack(&archive("h link a"), Limits::default()).expect("the layer");
+    settle(&top.path(), &mut unpacked, &[&lower.path()], &Budget::new(Limits::default()), RIGHTS()).expect("settled");
+    let meta = fs::metadata(top.path().join("link")).expect("there");
+    assert!(meta.len() == SIZE && meta.blocks() * 512 < 10 << 20, "{} blocks", meta.blocks());
+    let mut text = [0; 13];
+    fs::File::open(top.path().join("link")).expect("opened").read_exact_at(&mut text, SIZE / 2).expect("read");
+    assert_eq!(&text, b"in the middle");
 }
 
 #[test]
@@ -236,6 +290,10 @@ fn devices_are_made_where_they_may_be() {
 
 /// Layers bottom first; the last one is settled upon the others and shown.
 fn check_settled(lowers: &[&str], top: &str, expected: &str) -> Tree {
+    check_settled_within(Limits::default(), lowers, top, expected)
+}
+
+fn check_settled_within(limits: Limits, lowers: &[&str], top: &str, expected: &str) -> Tree {
     let lowers: Vec<Tree> = lowers
         .iter()
         .map(|lines| {
@@ -245,10 +303,10 @@ fn check_settled(lowers: &[&str], top: &str, expected: &str) -> Tree {
         })
         .collect();
     let tree = Tree::new();
-    let unpacked = tree.unpack(&archive(top), Limits::default()).expect("the layer");
+    let mut unpacked = tree.unpack(&archive(top), Limits::default()).expect("the layer");
     let paths: Vec<_> = lowers.iter().map(Tree::path).collect();
     let paths: Vec<&Path> = paths.iter().map(std::path::PathBuf::as_path).collect();
-    let shown = match settle(&tree.path(), &unpacked, &paths, RIGHTS()) {
+    let shown = match settle(&tree.path(), &mut unpacked, &paths, &Budget::new(limits), RIGHTS()) {
         Ok(()) => tree.show(),
         Err(error) => format!("! {error}"),
     };

@@ -1,12 +1,13 @@
 //! Images that lie, escape or burst: each is refused in words, and nothing of it stays in the store.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use sluice_image::{Credential, Digest, Hosts, Limits, Platform, Pull, Reference, Registry as Client, Store};
+use sluice_image::{Credential, Digest, Hosts, Limits, Patience, Platform, Pull, Reference, Registry as Client, Store};
 
-use crate::registry::{Contents, Hook, Registry, answer, cut, gzip, layer};
+use crate::registry::{Contents, Hook, Registry, answer, chunked, cut, gzip, layer};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -135,7 +136,11 @@ async fn documents_that_lie_are_refused() {
         "is for linux/s390x, not for linux/",
     )
     .await;
-    refused(|c| put(c, &plain(), |m, _| m["layers"][0]["size"] = json!(7)), "sent more for sha256:").await;
+    let size = plain().len();
+    for wrong in [7, size + 512] {
+        let expected = format!("has {size} bytes for {} instead of the {wrong} of its manifest", Digest::of(&plain()));
+        refused(|c| put(c, &plain(), |m, _| m["layers"][0]["size"] = json!(wrong)), &expected).await;
+    }
     refused(|c| put(c, &plain(), |m, _| m["layers"][0]["mediaType"] = json!("text/html")), "no file system layer")
         .await;
     refused(
@@ -156,7 +161,147 @@ async fn documents_that_lie_are_refused() {
         let digest = Digest::of(&plain()).to_string();
         c.blobs.insert(digest, layer("b", 10));
     };
-    refused(swapped, "does not unpack to").await;
+    let expected = format!("content is not {} but {}", Digest::of(&plain()), Digest::of(&layer("b", 10)));
+    refused(swapped, &expected).await;
+    let misdescribed = |c: &mut Contents| {
+        let host = Platform::host();
+        let mut entry = c.put_image("ours", &[plain()]);
+        let size = entry["size"].as_u64().expect("a size");
+        entry["size"] = json!(size + 1);
+        entry["platform"] = json!({"os": host.os, "architecture": host.architecture});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]});
+        c.put_manifest("1", "application/vnd.oci.image.index.v1+json", &index);
+    };
+    refused(misdescribed, " bytes instead of the ").await;
+}
+
+/// Wherever a layer is damaged, and whatever trips over it first, what is said is that it is another one.
+#[tokio::test]
+async fn a_damaged_layer_is_said_to_be_another_one() {
+    let plain = layer("a", 20_000);
+    let right = gzip(&plain);
+    for at in [0, 3, 20, 5_000, right.len() - 1] {
+        for damage in ["flip", "garbage"] {
+            let mut wrong = right.clone();
+            match damage {
+                "flip" => wrong[at] ^= 0x10,
+                _ => wrong[at..].fill(0xa5),
+            }
+            let expected = format!("wrong digest: content is not {} but {}", Digest::of(&right), Digest::of(&wrong));
+            let contents = |c: &mut Contents| {
+                let packed = c.put_blob(&right, "application/vnd.oci.image.layer.v1.tar+gzip");
+                put(c, &plain, |manifest, _| manifest["layers"] = json!([packed]));
+                c.blobs.insert(Digest::of(&right).to_string(), wrong.clone());
+            };
+            refused(contents, &expected).await;
+        }
+    }
+    // The registry has what it says, and that is no archive, or another one than the configuration means.
+    let contents = |c: &mut Contents| {
+        let packed = c.put_blob(&gzip(b"no archive, and long enough for a header".repeat(20).as_slice()), OCI_LAYER);
+        put(c, &plain, |manifest, _| manifest["layers"] = json!([packed]));
+    };
+    refused(contents, &format!("layer does not unpack to {} but to sha256:", Digest::of(&plain))).await;
+}
+
+#[tokio::test]
+async fn a_layer_of_another_length_is_named_with_both() {
+    let plain = layer("a", 20_000);
+    let size = plain.len();
+    for found in [&plain[..size - 512], &[&plain[..], &[0; 512]].concat()] {
+        let expected = match found.len() < size {
+            true => {
+                format!("has {} bytes for {} instead of the {size} of its manifest", found.len(), Digest::of(&plain))
+            }
+            false => format!("sent more for {} than the {size} bytes of its manifest", Digest::of(&plain)),
+        };
+        let contents = |c: &mut Contents| put(c, &plain, |_, _| ());
+        let (digest, found) = (Digest::of(&plain).to_string(), found.to_vec());
+        let hook: Hook = Box::new(move |request, _| request.uri().path().ends_with(&digest).then(|| chunked(&found)));
+        let error = pull_through(contents, hook, Limits::default()).await.expect_err("another length");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn content_inside_a_descriptor_counts_where_it_is_what_it_says() {
+    use base64::Engine as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let plain = layer("a", 300);
+    let inline = |data: String, served: bool| {
+        let plain = plain.clone();
+        move |c: &mut Contents| {
+            put(c, &plain, |manifest, _| manifest["layers"][0]["data"] = json!(data));
+            if !served {
+                c.blobs.remove(&Digest::of(&plain).to_string());
+            }
+        }
+    };
+    assert_eq!(pull(inline(encode(&plain), false), Limits::default()).await, Ok(1));
+    for wrong in [encode(&layer("b", 300)), encode(b"short"), "no base64".to_owned(), String::new()] {
+        assert_eq!(pull(inline(wrong.clone(), true), Limits::default()).await, Ok(1), "the registry has the right one");
+        let error = pull(inline(wrong, false), Limits::default()).await.expect_err("nobody has it");
+        assert!(error.contains("not found"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn layers_that_registries_may_not_distribute_come_from_where_they_say() {
+    const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let plain = layer("a", 300);
+    let elsewhere = Registry::start(Box::new(|_, _| None)).await;
+    elsewhere.change(|c| drop(c.put_blob(&plain, OCI_LAYER)));
+    let good = format!("http://{}/{}", elsewhere.address, Digest::of(&plain));
+    let image = |kind: &'static str, urls: Value| {
+        let plain = plain.clone();
+        move |c: &mut Contents| {
+            put(c, &plain, |manifest, _| {
+                manifest["layers"][0]["mediaType"] = json!(kind);
+                manifest["layers"][0]["urls"] = urls;
+            });
+            c.blobs.remove(&Digest::of(&plain).to_string());
+        }
+    };
+    assert_eq!(pull(image(FOREIGN, json!(["ftp://x.test/a", good])), Limits::default()).await, Ok(1));
+    assert_eq!(elsewhere.log().len(), 1);
+    assert!(!elsewhere.log()[0].contains("as someone"));
+    let error = pull(image(OCI_LAYER, json!([good])), Limits::default()).await.expect_err("registries have these");
+    assert!(error.contains("not found"), "{error}");
+    let error = pull(image(FOREIGN, json!(["http://x.test/a"])), Limits::default()).await.expect_err("no TLS");
+    assert!(
+        error.contains("may be fetched from `http://x.test/a` alone, which is refused: it is not `https`"),
+        "{error}"
+    );
+    let error = pull(image(FOREIGN, json!(null)), Limits::default()).await.expect_err("nowhere");
+    assert!(error.contains("not found"), "{error}");
+    let lie = format!("http://{}/{}", elsewhere.address, Digest::of(b"other"));
+    elsewhere.change(|c| drop(c.blobs.insert(Digest::of(b"other").to_string(), layer("b", 300))));
+    let error = pull(image(FOREIGN, json!([lie])), Limits::default()).await.expect_err("a lie");
+    assert!(error.contains("wrong digest: content is not"), "{error}");
+}
+
+/// Each layer is modest, and all of them together are not.
+#[tokio::test]
+async fn the_layers_of_an_image_share_its_bounds() {
+    let zeros = |name: &str| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(800 << 10);
+        builder.append_data(&mut header, name, &vec![0; 800 << 10][..]).expect("written");
+        builder.into_inner().expect("an archive")
+    };
+    let image = |c: &mut Contents| drop(c.put_image("1", &[zeros("a"), zeros("b"), zeros("c")]));
+    let usual = Limits { ratio: 20, ratio_free_bytes: 1 << 20, ..Limits::default() };
+    let check = async |limits: Limits, expected: &str| {
+        let error = pull(image, limits).await.expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    };
+    check(usual, "more than 20 times as many: limit `ratio`").await;
+    let roomy = Limits { ratio_free_bytes: 10 << 20, ..usual };
+    assert_eq!(pull(image, roomy).await, Ok(3));
+    check(Limits { image_bytes: 2 << 20, ..roomy }, "image has more than 2097152 bytes: limit `image_bytes`").await;
+    check(Limits { image_entries: 2, ..roomy }, "image has more than 2 entries: limit `image_entries`").await;
+    check(Limits { layer_bytes: 700 << 10, ..roomy }, "more than 716800 bytes: limit `layer_bytes`").await;
 }
 
 #[tokio::test]
@@ -179,7 +324,9 @@ async fn a_layer_that_is_always_cut_is_given_up() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path()).expect("a store");
     let reference: Reference = registry.name().parse().expect("a name");
-    let error = Pull::new(reference).run(&store, &Client::new(Hosts::default())).await.expect_err("cut").to_string();
+    let client =
+        Client::with_patience(Hosts::default(), Patience { pause: Duration::from_millis(1), ..Patience::default() });
+    let error = Pull::new(reference).run(&store, &client).await.expect_err("cut").to_string();
     assert!(error.contains("cut the download of sha256:"), "{error}");
     assert_eq!(std::fs::read_dir(directory.path().join("tmp")).expect("readable").count(), 0);
 }

@@ -3,3 +3,4 @@
 mod bad;
 mod pull;
 mod registry;
+mod silent;

@@ -177,6 +177,45 @@ pub(crate) fn cut(status: StatusCode, headers: &[(&str, &str)], body: &[u8], aft
     response.body(BodyExt::boxed(StreamBody::new(stream))).expect("an answer")
 }
 
+/// An answer that promises all of a body, sends its beginning, and then a few bytes at a time, or nothing any more.
+pub(crate) fn slow(
+    status: StatusCode,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    after: usize,
+    pace: Option<Pace>,
+) -> Answer {
+    let mut response = Response::builder().status(status).header("content-length", body.len());
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    let beginning = Frame::data(Bytes::copy_from_slice(&body[..after]));
+    let rest = Bytes::copy_from_slice(&body[after..]);
+    let rest = futures::stream::unfold(rest, move |mut rest| async move {
+        let Some((every, bytes)) = pace else { return std::future::pending().await };
+        tokio::time::sleep(every).await;
+        let piece = rest.split_to(bytes.min(rest.len()));
+        (!piece.is_empty()).then(|| (Ok(Frame::data(piece)), rest))
+    });
+    let stream = futures::stream::iter([Ok(beginning)]).chain(rest);
+    response.body(BodyExt::boxed(StreamBody::new(stream))).expect("an answer")
+}
+
+/// How often how many bytes come.
+pub(crate) type Pace = (std::time::Duration, usize);
+
+/// An answer without an end.
+pub(crate) fn endless() -> Answer {
+    let stream = futures::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[b' '; 64 << 10]))));
+    Response::new(BodyExt::boxed(StreamBody::new(stream)))
+}
+
+/// An answer without a length that ends where it says it ends.
+pub(crate) fn chunked(body: &[u8]) -> Answer {
+    let frame = Frame::data(Bytes::copy_from_slice(body));
+    Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter([Ok(frame)]))))
+}
+
 /// An answer whose body comes once as many wait for theirs as the barrier says.
 pub(crate) fn after(barrier: Arc<tokio::sync::Barrier>, body: &[u8]) -> Answer {
     let body = Bytes::copy_from_slice(body);

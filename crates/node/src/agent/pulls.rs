@@ -1,6 +1,7 @@
 //! Container images of this node: pulled when a pod needs them, tried again with growing pauses, kept while pods use them.
 
 mod policy;
+mod slots;
 
 use std::{
     collections::BTreeMap,
@@ -12,19 +13,20 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerImage, Pod, Secret};
 use kube::{Api, Client, ResourceExt as _};
-use sluice_image::{Credential, Digest, Hosts, Image, Keyring, Policy, Pull, Reference, Registry, Store};
-use tokio::sync::{Semaphore, broadcast};
+use sluice_image::{Credential, Digest, Hosts, Image, Keyring, Policy, Pull, PullError, Reference, Registry, Store};
+use tokio::{sync::broadcast, task::AbortHandle};
 use tracing::{info, warn};
 
-use self::policy::{Attempt, PullPolicy, Step};
 pub(super) use self::policy::{FAILURE_SHOWN, back_off_message};
+use self::{
+    policy::{Attempt, PullPolicy, Step},
+    slots::Slots,
+};
 use super::{
     events::{Happening, Recorder, reference},
     sources,
 };
 
-/// Images that are pulled at the same time.
-const PARALLEL_PULLS: usize = 3;
 /// How often unused images are looked for, as any kubelet does.
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
 /// The longest message of a failure in a status or an event.
@@ -57,7 +59,9 @@ struct Inner {
     changes: broadcast::Sender<sources::Reference>,
     /// Made for the first pull: it reads the machine's certificates.
     registry: OnceLock<Registry>,
-    slots: Semaphore,
+    slots: Slots,
+    /// Pulls that run, to be ended with their pod.
+    running: Mutex<BTreeMap<Key, AbortHandle>>,
     attempts: Mutex<BTreeMap<Key, Attempt>>,
     /// What statuses say of images that pods run, by the name that they use.
     status_ids: Mutex<BTreeMap<String, String>>,
@@ -83,7 +87,8 @@ impl Pulls {
             recorder,
             changes,
             registry: OnceLock::new(),
-            slots: Semaphore::new(PARALLEL_PULLS),
+            slots: Slots::default(),
+            running: Mutex::default(),
             attempts: Mutex::default(),
             status_ids: Mutex::default(),
         };
@@ -105,7 +110,10 @@ impl Pulls {
                 let attempt = attempts.entry(key.clone()).or_insert(Attempt::Present);
                 let pulled = matches!(attempt, Attempt::Pulled { container: other } if *other == container.name);
                 drop(attempts);
-                self.keep(&key.uid, &image)?;
+                if !self.keep(&key.uid, image.id())? {
+                    // Removed while we looked.
+                    return self.look(pod, container);
+                }
                 let id = image.status_id(&wanted);
                 self.inner.status_ids.lock().unwrap_or_else(PoisonError::into_inner).insert(name, id);
                 Ok(Found { image, pulled })
@@ -115,7 +123,9 @@ impl Pulls {
                 let withheld = policy::waiting(&name, Some(&attempt), now);
                 attempts.insert(key.clone(), attempt);
                 drop(attempts);
-                tokio::spawn(self.clone().pull(key, wanted, pod.clone(), container.clone(), failures));
+                let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+                let pull = self.clone().pull(key.clone(), wanted, pod.clone(), container.clone(), failures);
+                running.insert(key, tokio::spawn(pull).abort_handle());
                 Err(withheld)
             }
             (Step::Wait, _) | (Step::Use, None) => Err(policy::waiting(&name, attempts.get(&key), now)),
@@ -126,14 +136,19 @@ impl Pulls {
     async fn pull(self, key: Key, wanted: Reference, pod: Pod, container: Container, failures: u32) {
         let name = &key.image;
         let queued = Instant::now();
-        let _slot = self.inner.slots.acquire().await.expect("the semaphore is never closed");
+        let _slot = self.inner.slots.acquire(wanted.registry()).await;
         self.tell(&pod, &container, "Pulling", format!("Pulling image \"{name}\""), false);
         let started = Instant::now();
         let credentials = self.credentials(&pod, &wanted).await;
         let result = match self.registry() {
             Ok(registry) => {
                 let pull = Pull { credentials, ..Pull::new(wanted) };
-                pull.run(&self.inner.store, registry).await.map_err(|error| chain(&error))
+                let result = pull.run(&self.inner.store, registry).await;
+                if result.as_ref().is_err_and(PullError::is_disk_full) {
+                    // What nobody needs goes before the next try, not in five minutes.
+                    self.make_room().await;
+                }
+                result.map_err(|error| chain(&error))
             }
             Err(why) => Err(why),
         };
@@ -148,7 +163,7 @@ impl Pulls {
                 info!(image = name, "Image pulled");
                 self.tell(&pod, &container, "Pulled", message, false);
                 // Held before anybody looks: it must not be collected in between.
-                if let Err((_, error)) = self.keep(&key.uid, &image) {
+                if let Err((_, error)) = self.keep(&key.uid, image.id()) {
                     warn!(image = name, error, "Image not leased");
                 }
                 Attempt::Pulled { container: container.name.clone() }
@@ -161,7 +176,11 @@ impl Pulls {
                 Attempt::failed(message, failures + 1, Instant::now())
             }
         };
-        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, attempt);
+        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.remove(&key).is_some() {
+            self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, attempt);
+        }
+        drop(running);
         // Without a pod nobody listens.
         let _listeners = self.inner.changes.send(sources::Reference::Image);
     }
@@ -207,17 +226,18 @@ impl Pulls {
         found
     }
 
-    /// Notes that a pod needs an image until it is gone.
-    fn keep(&self, uid: &str, image: &Image) -> Result<(), Withheld> {
+    /// Notes that a pod needs an image until it is gone, and answers whether the image is still here.
+    fn keep(&self, uid: &str, image: &Digest) -> Result<bool, Withheld> {
         let store = &self.inner.store;
         let failed = |error: sluice_image::StoreError| ("CreateContainerError", chain(&error));
-        let mut images: Vec<Digest> = store.leases().map_err(failed)?.remove(uid).unwrap_or_default();
-        if !images.contains(image.id()) {
-            images.push(image.id().clone());
-            store.lease(uid, &images).map_err(failed)?;
+        if store.leases().map_err(failed)?.get(uid).is_some_and(|images| images.contains(image)) {
+            return Ok(true);
+        }
+        let here = store.lease_more(uid, image).map_err(failed)?;
+        if here {
             store.touch(image);
         }
-        Ok(())
+        Ok(here)
     }
 
     /// What a status says of an image that is here: its name in full, and its content.
@@ -236,8 +256,11 @@ impl Pulls {
         Some((name.to_string(), id))
     }
 
-    /// A pod is gone: nothing of it is remembered, and its images may go.
+    /// A pod is gone: nothing is pulled for it any more or remembered of it, and its images may go.
     pub(super) fn forget(&self, uid: &str) {
+        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.extract_if(.., |key, _| key.uid == uid).for_each(|(_, pull)| pull.abort());
+        drop(running);
         self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| key.uid != uid);
         if let Err(error) = self.inner.store.release(uid) {
             warn!(uid, %error, "Lease not released");
@@ -251,18 +274,27 @@ impl Pulls {
         loop {
             tick.tick().await;
             let (pulls, pods_dir) = (self.clone(), pods_dir.clone());
-            let collected = tokio::task::spawn_blocking(move || {
-                for uid in pulls.inner.store.leases()?.into_keys().filter(|uid| !pods_dir.join(uid).exists()) {
-                    pulls.inner.store.release(&uid)?;
-                }
-                pulls.inner.store.collect(Policy::default(), Timestamp::now())
+            let released = tokio::task::spawn_blocking(move || {
+                let store = &pulls.inner.store;
+                let mut gone = store.leases()?.into_keys().filter(|uid| !pods_dir.join(uid).exists());
+                gone.try_for_each(|uid| store.release(&uid))
             });
-            match collected.await {
-                Ok(Ok(collected)) if collected.removed.is_empty() => {}
-                Ok(Ok(collected)) => info!(images = collected.removed.len(), "Unused images removed"),
-                Ok(Err(error)) => warn!(%error, "Unused images not removed"),
-                Err(error) => warn!(%error, "Unused images not removed"),
+            match released.await {
+                Ok(Ok(())) => self.make_room().await,
+                Ok(Err(error)) => warn!(%error, "Leases not released"),
+                Err(error) => warn!(%error, "Leases not released"),
             }
+        }
+    }
+
+    async fn make_room(&self) {
+        let store = self.inner.store.clone();
+        let collected = tokio::task::spawn_blocking(move || store.collect(Policy::default(), Timestamp::now()));
+        match collected.await {
+            Ok(Ok(collected)) if collected.removed.is_empty() => {}
+            Ok(Ok(collected)) => info!(images = collected.removed.len(), "Unused images removed"),
+            Ok(Err(error)) => warn!(%error, "Unused images not removed"),
+            Err(error) => warn!(%error, "Unused images not removed"),
         }
     }
 

@@ -11,7 +11,7 @@ use sluice_image::{Digest, Hosts, Image, Keyring, Platform, Progress, Pull, Reco
 
 use crate::connect::{Failed, default_data_dir};
 use crate::exit::Exit;
-use crate::flags::{ImageInspect, ImageLoad, ImagePull, ImageRm, ImageStore};
+use crate::flags::{ImageComing, ImageInspect, ImageLoad, ImagePull, ImageRm, ImageStore};
 use crate::printer;
 
 /// How often a line of progress is drawn.
@@ -26,13 +26,14 @@ pub(super) fn open(flags: &ImageStore) -> anyhow::Result<Store> {
 }
 
 pub(super) async fn pull(flags: ImagePull) -> anyhow::Result<Exit> {
-    let store = open(&flags.store)?;
+    let ImageComing { platform, output, store } = flags.coming;
+    let store = open(&store)?;
     let path = store.root().join("registries.json");
     let hosts = Hosts::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let credentials = Keyring::of_user().context("cannot read Docker's configuration")?.credentials(&flags.name).await;
-    let drawing = Arc::new(Drawing::new(std::io::stderr().is_terminal() && flags.output.is_none()));
+    let drawing = Arc::new(Drawing::new(std::io::stderr().is_terminal() && output.is_none()));
     let pull = Pull {
-        platform: flags.platform.unwrap_or_else(Platform::host),
+        platform: platform.unwrap_or_else(Platform::host),
         credentials,
         progress: Arc::new({
             let drawing = drawing.clone();
@@ -51,7 +52,7 @@ pub(super) async fn pull(flags: ImagePull) -> anyhow::Result<Exit> {
     };
     drawing.clear();
     let image = result.with_context(|| format!("cannot pull `{}`", flags.name))?;
-    if flags.output.is_some() {
+    if output.is_some() {
         printer::json(&to_json(&image.record));
         return Ok(Exit::Ok);
     }
@@ -67,11 +68,12 @@ pub(super) async fn pull(flags: ImagePull) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn load(flags: &ImageLoad) -> anyhow::Result<Exit> {
-    let platform = flags.platform.clone().unwrap_or_else(Platform::host);
-    let images = open(&flags.store)?
+    let ImageComing { platform, output, store } = &flags.coming;
+    let platform = platform.clone().unwrap_or_else(Platform::host);
+    let images = open(store)?
         .load(&flags.file, &platform, flags.name.as_ref())
         .with_context(|| format!("cannot load `{}`", flags.file.display()))?;
-    if flags.output.is_some() {
+    if output.is_some() {
         printer::json(&json!(images.iter().map(|image| to_json(&image.record)).collect::<Vec<_>>()));
         return Ok(Exit::Ok);
     }
@@ -105,10 +107,6 @@ pub(super) fn rm(flags: &ImageRm) -> anyhow::Result<bool> {
         }
         Ok((_, false)) => printer::line(&format!("name `{}` removed", flags.name)),
         Err(StoreError::Unknown(_)) => return Ok(false),
-        Err(error @ StoreError::InUse { .. }) => {
-            let hint = Some("delete the pod first, or pass `--force`".to_owned());
-            return Err(Failed { exit: Exit::Failure, message: error.to_string(), hint }.into());
-        }
         Err(error) => return Err(error.into()),
     }
     Ok(true)
