@@ -17,7 +17,8 @@ use crate::{
 /// Whole conversations, a line each: `{"agent": Call}` or `{"supervisor": Message}`.
 pub(crate) const CONVERSATIONS: [(u32, &str); 2] =
     [(1, include_str!("../tests/golden/wire-1.jsonl")), (2, include_str!("../tests/golden/wire-2.jsonl"))];
-const PLANS: [(u32, &str); 1] = [(1, include_str!("../tests/golden/plan-1.json"))];
+const PLANS: [(u32, &str); 2] =
+    [(1, include_str!("../tests/golden/plan-1.json")), (1, include_str!("../tests/golden/plan-1-process.json"))];
 const STATES: [&str; 2] = [include_str!("../tests/golden/state-1.json"), include_str!("../tests/golden/state-2.json")];
 
 /// Reads a recording and says what of it is not there when it is written again.

@@ -5,6 +5,7 @@
 //! through the API, prepares what they need, drives their supervisors, probes them and reports.
 
 mod agent;
+mod bounds;
 mod confinement;
 #[cfg(test)]
 mod golden;

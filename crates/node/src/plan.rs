@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::confinement::{Confinement, Sandbox};
+use crate::{
+    bounds::Bounds,
+    confinement::{Confinement, Resources, Sandbox},
+};
 
 /// The newest plan this binary writes and reads.
 pub(crate) const PLAN_VERSION: u32 = 1;
@@ -29,6 +32,9 @@ pub(crate) struct PodPlan {
     /// Present when the pod's containers are confined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<Sandbox>,
+    /// What all processes of a pod without a sandbox may use; `None`: they are in no control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<Resources>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +139,8 @@ pub(crate) struct Command {
     pub(crate) gid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) confinement: Option<Box<Confinement>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bounds: Option<Box<Bounds>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -90,6 +90,11 @@ impl PodDir {
         self.container(container).join("work")
     }
 
+    /// What a container keeps for a while, where it may not write to the machine's own place for that.
+    pub(crate) fn temporary(&self, container: &str) -> PathBuf {
+        self.container(container).join("tmp")
+    }
+
     pub(crate) fn termination_file(&self, container: &str) -> PathBuf {
         self.container(container).join("termination-log")
     }

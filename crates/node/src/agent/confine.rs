@@ -213,7 +213,7 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 /// The usual ones, less what is dropped, and what is added.
-fn capabilities(own: Option<&SecurityContext>) -> Result<Vec<String>, String> {
+pub(super) fn capabilities(own: Option<&SecurityContext>) -> Result<Vec<String>, String> {
     let wish = own.and_then(|own| own.capabilities.as_ref());
     let short = |list: &Option<Vec<String>>| -> Vec<String> {
         let names = list.iter().flatten().map(|name| name.to_uppercase());

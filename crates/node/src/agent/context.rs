@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::{
     addresses::AddressPool,
+    bounds::Means,
     drain::Gateways,
     driver_choice::Containers,
     events::{Happening, Recorder, reference},
@@ -32,6 +33,8 @@ pub(super) struct Context {
     pub(super) addresses: AddressPool,
     pub(super) net: PodNet,
     pub(super) containers: Containers,
+    /// What processes can be held to here.
+    pub(super) means: Means,
     /// Where containers ask for names, if not where the machine asks.
     pub(super) cluster_dns: Option<Ipv4Addr>,
     pub(super) recorder: Recorder,

@@ -1,31 +1,60 @@
 //! What a manifest asks for and a driver does not do. Nothing is left out in silence: each such field is named in an event.
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Container, LifecycleHandler, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, LifecycleHandler, Pod, PodSpec, SecurityContext};
+
+use super::bounds::{self, Files, Means, RLIMITS_WISH};
 
 /// Where last words are left unless a container says otherwise; a process is told by its environment.
 const TERMINATION_PATH: &str = "/dev/termination-log";
 /// Mounted read-only into every pod without asking.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-const FS_GROUP: &str = "securityContext.fsGroup (volumes have it where the node is root, processes do not)";
-
-/// The fields of a pod that have no effect, as a sentence; `None` when all have.
-pub(super) fn told(spec: &PodSpec, confined: bool) -> Option<String> {
-    let fields = fields(spec, confined);
-    let runs = if confined { "in containers of this node" } else { "as processes of this machine" };
-    let plural = if fields.len() == 1 { "this field has" } else { "these fields have" };
-    (!fields.is_empty()).then(|| format!("The pod runs {runs}, where {plural} no effect: {}", fields.join(", ")))
+/// How a pod's processes run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Runs<'a> {
+    /// In containers of this node.
+    Contained,
+    /// As processes of this machine, which can be held to some things.
+    Free(&'a Means),
 }
 
-fn fields(spec: &PodSpec, confined: bool) -> Vec<String> {
-    let of_pod = if confined { of_confined_pod(spec) } else { of_processes(spec) };
+/// The fields of a pod that have no effect, as a sentence; `None` when all have.
+pub(super) fn told(pod: &Pod, runs: Runs<'_>) -> Option<String> {
+    let fields = fields(pod, runs);
+    let place = match runs {
+        Runs::Contained => "in containers of this node",
+        Runs::Free(_) => "as processes of this machine",
+    };
+    let plural = if fields.len() == 1 { "this field has" } else { "these fields have" };
+    let limits = fields.iter().any(|field| field.contains(".resources.limits."));
+    let hint = if limits { " (limits take control groups, which this engine may not make here)" } else { "" };
+    (!fields.is_empty()).then(|| format!("The pod runs {place}, where {plural} no effect: {}{hint}", fields.join(", ")))
+}
+
+fn fields(pod: &Pod, runs: Runs<'_>) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let of_pod = match runs {
+        Runs::Contained => of_confined_pod(spec),
+        Runs::Free(means) => of_processes(spec, means),
+    };
     let mut found: Vec<String> = chosen(&of_pod).map(|name| format!("spec.{name}")).collect();
     let lists = [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
     for (list, containers) in lists {
         for container in containers.into_iter().flatten() {
-            let of_container = if confined { of_confined(container) } else { of_process(spec, container) };
+            let of_container = match runs {
+                Runs::Contained => of_confined(container),
+                Runs::Free(means) => {
+                    // What cannot be understood is refused, which is said elsewhere.
+                    let files = bounds::files(pod, container, means).unwrap_or(Files::All);
+                    of_process(spec, container, (means, files))
+                }
+            };
             found.extend(chosen(&of_container).map(|name| format!("spec.{list}{{{}}}.{name}", container.name)));
         }
+    }
+    if let Runs::Contained = runs {
+        let annotations = [RLIMITS_WISH].into_iter().filter_map(|wish| bounds::wished(pod, wish));
+        found.extend(annotations.map(|name| format!("metadata.annotations{{{name}}}")));
     }
     found
 }
@@ -49,8 +78,8 @@ fn by_default(profile: &AppArmorProfile) -> bool {
     profile.type_ == "RuntimeDefault"
 }
 
-/// A process has the machine's names, groups and settings.
-fn of_processes(spec: &PodSpec) -> Vec<Wish> {
+/// A process has the machine's names and settings.
+fn of_processes(spec: &PodSpec, means: &Means) -> Vec<Wish> {
     let context = spec.security_context.clone().unwrap_or_default();
     vec![
         ("hostAliases", filled(spec.host_aliases.as_ref())),
@@ -59,8 +88,8 @@ fn of_processes(spec: &PodSpec) -> Vec<Wish> {
         ("dnsPolicy", spec.dns_policy.as_deref() == Some("None")),
         ("dnsConfig", spec.dns_config.is_some()),
         ("hostUsers", spec.host_users == Some(false)),
-        (FS_GROUP, context.fs_group.is_some()),
-        ("securityContext.supplementalGroups", filled(context.supplemental_groups.as_ref())),
+        ("securityContext.fsGroup", context.fs_group.is_some() && !means.root),
+        ("securityContext.supplementalGroups", filled(context.supplemental_groups.as_ref()) && !means.root),
         ("securityContext.sysctls", filled(context.sysctls.as_ref())),
         ("securityContext.seccompProfile", context.seccomp_profile.is_some()),
         ("securityContext.appArmorProfile", context.app_armor_profile.as_ref().is_some_and(by_default)),
@@ -68,24 +97,27 @@ fn of_processes(spec: &PodSpec) -> Vec<Wish> {
     ]
 }
 
-fn of_process(spec: &PodSpec, container: &Container) -> Vec<Wish> {
+fn of_process(spec: &PodSpec, container: &Container, (means, files): (&Means, Files)) -> Vec<Wish> {
     let context = container.security_context.clone().unwrap_or_default();
     let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let limited = |name: &str| limits.is_some_and(|limits| limits.contains_key(name));
+    let kept = means.limits.unwrap_or_default();
     let on_the_host = spec.host_network == Some(true);
     let host_port = container.ports.iter().flatten().any(|port| port.host_port.is_some_and(|port| port > 0));
     let mut wishes = vec![
-        ("resources.limits.cpu", limited("cpu")),
-        ("resources.limits.memory", limited("memory")),
+        ("resources.limits.cpu", limited("cpu") && !kept.cpu),
+        ("resources.limits.memory", limited("memory") && !kept.memory),
         ("ports.hostPort", host_port && !on_the_host),
-        ("securityContext.capabilities", context.capabilities.is_some()),
-        ("securityContext.readOnlyRootFilesystem", context.read_only_root_filesystem == Some(true)),
-        ("securityContext.allowPrivilegeEscalation", context.allow_privilege_escalation == Some(false)),
+        ("securityContext.capabilities", context.capabilities.is_some() && files != Files::Own),
+        (
+            "securityContext.readOnlyRootFilesystem",
+            context.read_only_root_filesystem == Some(true) && files == Files::All,
+        ),
     ];
     let mounts = || container.volume_mounts.iter().flatten().filter(|mount| mount.mount_path != SERVICE_ACCOUNT);
     let words = container.termination_message_path.as_deref().unwrap_or_default();
     wishes.extend([
-        ("volumeMounts.readOnly", mounts().any(|mount| mount.read_only == Some(true))),
+        ("volumeMounts.readOnly", mounts().any(|mount| mount.read_only == Some(true)) && files == Files::All),
         ("volumeMounts.mountPropagation", mounts().any(|mount| named(mount.mount_propagation.as_ref()))),
         ("terminationMessagePath", !matches!(words, "" | TERMINATION_PATH)),
     ]);
@@ -127,9 +159,14 @@ fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
 mod tests {
     use super::*;
 
-    fn check(spec: serde_json::Value, confined: bool, expected: &str) {
-        let spec: PodSpec = serde_json::from_value(spec).expect("a spec");
-        assert_eq!(fields(&spec, confined).join(" "), expected);
+    const NO_MEANS: Runs<'_> = Runs::Free(&Means { limits: None, root: false, landlock: None });
+
+    fn pod(spec: &serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).expect("a pod")
+    }
+
+    fn check(spec: &serde_json::Value, runs: Runs<'_>, expected: &str) {
+        assert_eq!(fields(&pod(spec), runs).join(" "), expected);
     }
 
     #[test]
@@ -138,8 +175,8 @@ mod tests {
             "dnsPolicy": "ClusterFirst", "securityContext": {}, "shareProcessNamespace": true, "subdomain": "web",
             "containers": [{"name": "web", "resources": {"requests": {"cpu": "1"}}, "securityContext": {"runAsUser": 7}}],
         });
-        check(spec.clone(), false, "");
-        assert_eq!(told(&serde_json::from_value(spec).expect("a spec"), false), None);
+        check(&spec, NO_MEANS, "");
+        assert_eq!(told(&pod(&spec), NO_MEANS), None);
     }
 
     #[test]
@@ -162,19 +199,56 @@ mod tests {
             }],
         });
         check(
-            spec,
-            false,
+            &spec,
+            NO_MEANS,
             "spec.hostAliases spec.hostname spec.setHostnameAsFQDN spec.dnsPolicy spec.dnsConfig \
-             spec.securityContext.fsGroup (volumes have it where the node is root, processes do not) \
-             spec.securityContext.supplementalGroups spec.securityContext.sysctls \
+             spec.securityContext.fsGroup spec.securityContext.supplementalGroups spec.securityContext.sysctls \
              spec.initContainers{prepare}.securityContext.capabilities \
              spec.containers{web}.resources.limits.cpu spec.containers{web}.resources.limits.memory \
              spec.containers{web}.ports.hostPort spec.containers{web}.securityContext.readOnlyRootFilesystem \
-             spec.containers{web}.securityContext.allowPrivilegeEscalation \
              spec.containers{web}.volumeMounts.readOnly spec.containers{web}.volumeMounts.mountPropagation \
              spec.containers{web}.terminationMessagePath \
              spec.containers{web}.securityContext.procMount",
         );
+    }
+
+    #[test]
+    fn what_this_machine_keeps_is_not_named() {
+        let limits = Some(crate::supervisor::cgroup::Limits { cpu: false, memory: true });
+        let spec = serde_json::json!({
+            "securityContext": {"fsGroup": 5, "supplementalGroups": [6]},
+            "containers": [{"name": "web", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}],
+        });
+        let means = Means { limits, root: true, landlock: None };
+        check(&spec, Runs::Free(&means), "spec.containers{web}.resources.limits.cpu");
+        let told = told(&pod(&spec), Runs::Free(&means)).expect("a sentence");
+        assert!(
+            told.ends_with("limits.cpu (limits take control groups, which this engine may not make here)"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_a_confined_process_is_kept_to_is_not_named() {
+        let read_only = serde_json::json!({
+            "containers": [{
+                "name": "web", "securityContext": {"readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}],
+            }],
+        });
+        let means = Means { landlock: Some(3), ..Means::default() };
+        check(&read_only, Runs::Free(&means), "spec.containers{web}.securityContext.capabilities");
+        let mut pod = pod(&read_only);
+        pod.metadata.annotations = Some([("sluice.dev/confine".to_owned(), "true".to_owned())].into());
+        assert!(fields(&pod, Runs::Free(&means)).is_empty());
+    }
+
+    #[test]
+    fn an_annotation_for_processes_is_named_in_a_container() {
+        let mut pod = pod(&serde_json::json!({"containers": [{"name": "web"}]}));
+        pod.metadata.annotations = Some([("rlimits.sluice.dev/web".to_owned(), "core=0".to_owned())].into());
+        assert_eq!(fields(&pod, Runs::Contained), ["metadata.annotations{rlimits.sluice.dev/web}"]);
+        assert!(fields(&pod, NO_MEANS).is_empty());
     }
 
     #[test]
@@ -190,12 +264,12 @@ mod tests {
             }],
         });
         check(
-            spec.clone(),
-            true,
+            &spec,
+            Runs::Contained,
             "spec.containers{web}.lifecycle.postStart.httpGet.scheme \
              spec.containers{web}.lifecycle.preStop.httpGet.scheme spec.containers{web}.volumeDevices",
         );
-        let sentence = told(&serde_json::from_value(spec).expect("a spec"), true).expect("a sentence");
+        let sentence = told(&pod(&spec), Runs::Contained).expect("a sentence");
         assert!(
             sentence.starts_with("The pod runs in containers of this node, where these fields have no effect: spec.")
         );

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod admission;
+mod bounds;
 mod confine;
 mod context;
 mod downward;
@@ -134,6 +135,7 @@ impl Agent {
             addresses,
             net,
             containers,
+            means: bounds::Means::find_out(),
             cluster_dns,
             host_ip: node::host_ip(),
             allocatable: node::capacity(&options),

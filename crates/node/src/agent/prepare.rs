@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Po
 use kube::ResourceExt as _;
 
 use super::{
+    bounds::{self, Files, Means},
     confine::{DEFAULT_PATH, Wish},
     downward::Facts,
     env,
@@ -19,12 +20,14 @@ use super::{
     options::{NodeOptions, pod_log_dir},
     probes::port,
     pulls::{self, Found, Pulls, Withheld},
+    resources::pod_resources,
     service_env, signals,
     sources::Sources,
     status::init_role,
     volumes,
 };
 use crate::{
+    bounds::Bounds,
     confinement::{Confinement, Sandbox},
     plan::{Command, ContainerPlan, ExitCodes, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
     pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
@@ -45,6 +48,7 @@ pub(super) struct Preparation<'a> {
     pub(super) images: &'a Images,
     pub(super) pulls: &'a Pulls,
     pub(super) options: &'a NodeOptions,
+    pub(super) means: &'a Means,
     /// Present when the pod runs in containers.
     pub(super) sandbox: Option<Sandbox>,
 }
@@ -65,6 +69,7 @@ impl Preparation<'_> {
             name,
             uid,
             sandbox: self.sandbox.clone(),
+            resources: (self.sandbox.is_none() && self.means.limits.is_some()).then(|| pod_resources(self.spec)),
         }
     }
 
@@ -161,12 +166,14 @@ impl Preparation<'_> {
             .confinement(container, &image, &env)
             .map_err(|error| ("CreateContainerConfigError", error))?
             .map(Box::new);
+        let bounds = self.sandbox.is_none().then(|| self.bounds(container, &image)).transpose();
+        let bounds = bounds.map_err(|error| ("CreateContainerConfigError", error))?;
         // Under all that the manifest says, and nothing of it is to be seen in `$(NAME)`.
         let of_image = self.of_image(&image).into_iter().collect::<BTreeMap<_, _>>();
         let env = of_image.into_iter().filter(|(name, _)| !env.contains_key(name)).chain(env.clone()).collect();
         let stop_signal = signals::number(&image.stop_signal);
         let dir = container.working_dir.clone().filter(|dir| !dir.is_empty()).or(image.dir).map_or(own, PathBuf::from);
-        Ok(Command { argv, env, dir, pulled, stop_signal, uid: user.0, gid: user.1, confinement })
+        Ok(Command { argv, env, dir, pulled, stop_signal, uid: user.0, gid: user.1, confinement, bounds })
     }
 
     fn confinement(
@@ -189,6 +196,12 @@ impl Preparation<'_> {
             facts: self.facts,
         };
         wish.confinement().map(Some)
+    }
+
+    fn bounds(&self, container: &Container, image: &Image) -> Result<Box<Bounds>, String> {
+        let (pod, spec, dir, means) = (self.pod, self.spec, self.dir, self.means);
+        let wish = bounds::Wish { pod, spec, container, image, dir, means };
+        wish.bounds().map(Box::new)
     }
 
     /// What an image with files of its own has in its environment, and what is told to any of these.
@@ -228,6 +241,12 @@ impl Preparation<'_> {
             let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
             env.push(("PATH".to_owned(), path));
         }
+        // What it cannot write to is no home, and no place for what it will not keep.
+        if self.sandbox.is_none() && !matches!(bounds::files(self.pod, container, self.means), Ok(Files::All)) {
+            let (home, temporary) = (self.dir.work(&container.name), self.dir.temporary(&container.name));
+            env.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
+            env.push(("TMPDIR".to_owned(), temporary.to_string_lossy().into_owned()));
+        }
         env.extend(volumes::places(self.pod, self.dir, container, self.sandbox.is_some()));
         env
     }
@@ -237,10 +256,12 @@ impl Preparation<'_> {
         let (own, dir) = (self.dir.container(&container.name), self.dir.work(&container.name));
         own.parent().map_or(Ok(()), |all| make_dir(all, PASSAGE_DIR))?;
         make_dir(&own, PRIVATE_DIR)?;
-        fs::create_dir_all(&dir)?;
+        let temporary = self.dir.temporary(&container.name);
+        for made in [&dir, &temporary] {
+            fs::create_dir_all(made)?;
+        }
         if uid.is_some() || gid.is_some() {
-            chown(&own, uid, gid)?;
-            chown(&dir, uid, gid)?;
+            [&own, &dir, &temporary].into_iter().try_for_each(|own| chown(own, uid, gid))?;
         }
         match uid.map(|uid| (uid, closed_to(&dir, uid))) {
             Some((uid, Some(closed))) => Err(std::io::Error::other(format!(

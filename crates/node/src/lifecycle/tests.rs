@@ -168,6 +168,7 @@ fn plan(containers: &str, restart_policy: RestartPolicy) -> PodPlan {
         log_dir: "/tmp".into(),
         containers: containers.collect(),
         sandbox: None,
+        resources: None,
     }
 }
 
@@ -181,6 +182,7 @@ fn ready() -> Launch {
         uid: None,
         gid: None,
         confinement: None,
+        bounds: None,
     })
 }
 

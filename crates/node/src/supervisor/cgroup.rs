@@ -15,6 +15,10 @@ const ROOT: &str = "sluice";
 /// Files of version 2: what a group may control, and what it lets those below control.
 const CONTROLLERS: &str = "cgroup.controllers";
 const HANDED_ON: &str = "cgroup.subtree_control";
+/// Of a group, or of a processor among groups.
+const USUAL_SHARES: u64 = 1024;
+/// Who is in a group, and the way into it.
+const MEMBERS: &str = "cgroup.procs";
 /// Rounds of killing; each can uncover what was forked during the one before.
 const MAX_SWEEPS: usize = 64;
 
@@ -33,27 +37,62 @@ impl Group {
 
     /// Makes the group of a pod and limits it, wherever we may. Its containers' groups will lie in it.
     pub(super) fn make(&self, resources: &Resources) -> io::Result<()> {
-        for hierarchy in hierarchies() {
+        self.make_in(hierarchies(), resources)
+    }
+
+    /// The same for a pod of processes, which need no hierarchy that neither limits nor counts.
+    pub(super) fn make_for_processes(&self, resources: &Resources) -> io::Result<()> {
+        self.make_in(of_processes(&mountinfo()), resources)
+    }
+
+    fn make_in(&self, hierarchies: Vec<PathBuf>, resources: &Resources) -> io::Result<()> {
+        for hierarchy in hierarchies {
             let directory = hierarchy.join(&self.0);
             if !make_group(&directory)? {
                 continue;
             }
+            // As below a kubelet, all pods together weigh what the machine's processors do: by default, what one process does.
+            let _best_effort = limit(&hierarchy.join(ROOT), &whole_machine());
             if hierarchy.join(CONTROLLERS).exists() {
                 // Level by level: a group has those controllers that the one above hands on.
                 for above in [hierarchy.clone(), hierarchy.join(ROOT), directory.clone()] {
                     ["+cpu", "+memory", "+pids"].iter().for_each(|name| drop(fs::write(above.join(HANDED_ON), name)));
                 }
             }
-            for (file, value) in limits(resources) {
-                let file = directory.join(file);
-                if file.exists() {
-                    fs::write(&file, value).map_err(|error| {
-                        io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display()))
-                    })?;
-                }
-            }
+            limit(&directory, resources)?;
         }
         Ok(())
+    }
+
+    /// Makes the group of a process in that of its pod.
+    pub(super) fn make_inside(&self, resources: &Resources) -> io::Result<()> {
+        for directory in self.beside() {
+            make_group(&directory)?;
+            limit(&directory, resources)?;
+        }
+        Ok(())
+    }
+
+    /// What a process that has yet to begin writes `0` to, to be in the group.
+    pub(super) fn doors(&self) -> io::Result<Vec<fs::File>> {
+        let doors = self.beside().into_iter().map(|directory| {
+            let door = directory.join(MEMBERS);
+            fs::File::options()
+                .write(true)
+                .open(&door)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot open `{}`: {error}", door.display())))
+        });
+        let doors: Vec<fs::File> = doors.collect::<io::Result<_>>()?;
+        match doors.is_empty() {
+            true => Err(io::Error::other("the pod's control groups are gone")),
+            false => Ok(doors),
+        }
+    }
+
+    /// Where the group is, or would be: wherever that of its pod is.
+    fn beside(&self) -> Vec<PathBuf> {
+        let all = of_processes(&mountinfo()).into_iter().map(|hierarchy| hierarchy.join(&self.0));
+        all.filter(|directory| directory.parent().is_some_and(Path::is_dir)).collect()
     }
 
     /// Puts a process into the group, wherever there are groups: without any it could not be ended with the others.
@@ -62,7 +101,7 @@ impl Group {
         for hierarchy in hierarchies() {
             let directory = hierarchy.join(&self.0);
             let number = process.as_raw_nonzero().to_string();
-            match make_group(&directory)? && fs::write(directory.join("cgroup.procs"), number).is_ok() {
+            match make_group(&directory)? && fs::write(directory.join(MEMBERS), number).is_ok() {
                 true => taken = Ok(()),
                 // A hierarchy that wants more settings first.
                 false => drop(fs::remove_dir(&directory)),
@@ -74,8 +113,7 @@ impl Group {
     /// Where a container finds what is counted for it, by name below `/sys/fs/cgroup`; empty where there is one hierarchy alone,
     /// which is mounted as it is.
     pub(super) fn views(&self) -> Vec<(String, PathBuf)> {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let views = controllers(&text).into_iter().filter_map(|hierarchy| {
+        let views = controllers(&mountinfo()).into_iter().filter_map(|hierarchy| {
             let name = hierarchy.file_name()?.to_string_lossy().into_owned();
             Some((name, hierarchy.join(&self.0)))
         });
@@ -129,8 +167,63 @@ impl Group {
 
 /// Whether the machine has nothing but cgroup v2.
 pub(super) fn unified_only() -> bool {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let text = mountinfo();
     !text.lines().any(|line| line.contains(" - cgroup ")) && text.lines().any(|line| line.contains(" - cgroup2 "))
+}
+
+/// Which limits are kept here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) cpu: bool,
+    pub(crate) memory: bool,
+}
+
+/// Tries what this machine lets us do with groups; `None`: nothing.
+pub(crate) fn try_out() -> Option<Limits> {
+    let pod = Group::pod(&format!("-try-{}", std::process::id()));
+    let made = pod.make_for_processes(&Resources::default()).is_ok();
+    let process = pod.container("process");
+    let found = process.make_inside(&Resources::default()).ok().filter(|()| made).and_then(|()| {
+        let places = process.beside();
+        let any = |files: [&str; 2]| places.iter().any(|place| files.iter().any(|file| place.join(file).exists()));
+        let limits =
+            Limits { cpu: any(["cpu.cfs_quota_us", "cpu.max"]), memory: any(["memory.limit_in_bytes", "memory.max"]) };
+        (!places.is_empty()).then_some(limits)
+    });
+    pod.remove();
+    found
+}
+
+/// Has the kernel make ready for a process that is to move into a group: the first who moves waits, some ten milliseconds, until
+/// every processor has seen that somebody does, and whoever comes soon after does not. So we move to where we are.
+pub(crate) fn announce_move() {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2)?.strip_prefix('/'));
+    let places =
+        paths.flat_map(|path| hierarchies().into_iter().map(move |hierarchy| hierarchy.join(path).join(MEMBERS)));
+    let id = std::process::id().to_string();
+    // Only where we really are: the path may be another group's in another hierarchy.
+    let ours =
+        |place: &PathBuf| fs::read_to_string(place).is_ok_and(|members| members.lines().any(|member| member == id));
+    if let Some(place) = places.into_iter().find(ours) {
+        let _slower_then = fs::write(place, "0");
+    }
+}
+
+fn whole_machine() -> Resources {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Resources { cpu_shares: Some(processors as u64 * USUAL_SHARES), ..Resources::default() }
+}
+
+fn limit(group: &Path, resources: &Resources) -> io::Result<()> {
+    for (file, value) in limits(resources) {
+        let file = group.join(file);
+        if file.exists() {
+            fs::write(&file, value)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display())))?;
+        }
+    }
+    Ok(())
 }
 
 /// The files that limit a group, of both versions; each hierarchy has some of them.
@@ -193,9 +286,27 @@ fn controllers(mountinfo: &str) -> Vec<PathBuf> {
     controls.filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
 }
 
+/// The hierarchies that limit or count what processes use.
+fn of_processes(mountinfo: &str) -> Vec<PathBuf> {
+    let matters = |line: &&str| {
+        line.split_once(" - ").is_some_and(|(_, mount)| match mount.split_once(' ') {
+            Some(("cgroup2", _)) => true,
+            Some(("cgroup", options)) => {
+                options.split([' ', ',']).any(|option| matches!(option, "cpu" | "cpuacct" | "memory" | "pids"))
+            }
+            _ => false,
+        })
+    };
+    mountinfo.lines().filter(matters).filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
+}
+
+fn mountinfo() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
 /// Where control groups are mounted.
 pub(crate) fn hierarchies() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let text = mountinfo();
     let of_cgroups = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
     text.lines().filter(of_cgroups).filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
 }
@@ -223,7 +334,7 @@ fn kill_below(directory: &Path) {
 }
 
 fn processes(directory: &Path) -> Vec<Pid> {
-    let own = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let own = fs::read_to_string(directory.join(MEMBERS)).unwrap_or_default();
     let mut all: Vec<Pid> = own.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect();
     subgroups(directory).iter().for_each(|group| all.extend(processes(group)));
     all
@@ -285,6 +396,17 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         assert_eq!(controllers(mountinfo), [PathBuf::from("/sys/fs/cgroup/cpu")]);
+    }
+
+    #[test]
+    fn processes_are_where_something_limits_or_counts_them() {
+        let mountinfo = "32 31 0:29 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+            33 31 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+            40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=memory\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+            42 31 0:39 / /tmp rw - tmpfs memory rw\n";
+        let expected = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        assert_eq!(of_processes(mountinfo), expected);
     }
 
     #[test]

@@ -1,17 +1,10 @@
 //! What makes a container out of a command. The supervisor's loop knows nothing else of it.
 
-use std::{
-    io,
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
-    process,
-};
+use std::{io, os::fd::OwnedFd};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 
-use super::{
-    kernel,
-    stdio::{self, Stdio},
-};
+use super::stdio::{self, Stdio};
 use crate::{plan::Command, wire::Family};
 
 /// What a process on a terminal is told it is, unless its container says.
@@ -73,80 +66,4 @@ pub(crate) struct Remains {
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     pub(crate) ticks: u64,
-}
-
-/// A container is a process group of the machine: no isolation, no privilege, no image.
-#[derive(Debug)]
-pub(crate) struct ProcessDriver;
-
-impl Driver for ProcessDriver {
-    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
-        spawn(command, &command.argv, stdio)
-    }
-
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
-        spawn(command, argv, stdio)
-    }
-
-    fn signal(&mut self, pid: Pid, signal: Signal) {
-        // The only failure is that nobody is left, which is what a signal is for.
-        let _gone = kill_process_group(pid, signal);
-    }
-}
-
-fn spawn(command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
-    let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
-    let mut process = process::Command::new(program);
-    process
-        .args(arguments)
-        .env_clear()
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&command.dir);
-    match stdio {
-        Stdio::Pipes { stdin, stdout, stderr } => {
-            process.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)).process_group(0);
-        }
-        Stdio::Terminal(far) => on_terminal(&mut process, far, command)?,
-    }
-    if let Some(gid) = command.gid {
-        process.gid(gid);
-    }
-    if let Some(uid) = command.uid {
-        process.uid(uid);
-    }
-    let child = process.spawn().map_err(|error| explain(&error, program, command))?;
-    let pid = Pid::from_child(&child);
-    Ok(Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) })
-}
-
-fn stream(end: Option<OwnedFd>) -> process::Stdio {
-    end.map_or_else(process::Stdio::null, process::Stdio::from)
-}
-
-/// All three streams are the terminal, which belongs to the process's user and controls its session.
-fn on_terminal(process: &mut process::Command, far: OwnedFd, command: &Command) -> io::Result<()> {
-    if let Some(uid) = command.uid {
-        rustix::fs::fchown(&far, Some(rustix::process::Uid::from_raw(uid)), None)?;
-    }
-    if !command.env.iter().any(|(name, _)| name == "TERM") {
-        process.env("TERM", DEFAULT_TERM);
-    }
-    process.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far);
-    kernel::lead_session_on_stdin(process);
-    Ok(())
-}
-
-/// The kernel says "no such file" for a missing program and a missing directory alike.
-fn explain(error: &io::Error, program: &str, command: &Command) -> io::Error {
-    let text = match error.kind() {
-        io::ErrorKind::NotFound if !command.dir.is_dir() => {
-            format!("cannot start `{program}`: its working directory `{}` does not exist", command.dir.display())
-        }
-        io::ErrorKind::NotFound => {
-            format!("cannot start `{program}`: no such program; give its full path or check $PATH")
-        }
-        io::ErrorKind::PermissionDenied => format!("cannot start `{program}`: it may not be executed ({error})"),
-        _ => format!("cannot start `{program}`: {error}"),
-    };
-    io::Error::new(error.kind(), text)
 }

@@ -8,7 +8,7 @@ use super::{
     kernel,
     run::Supervisor,
     side::{Purpose, Side, Work},
-    spool::{fifo, open_far, open_fifo},
+    spool::{HOOK, fifo, open_far, open_fifo},
     stdio::{Ends, Stdio},
 };
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
     plan::Hook,
     wire::{HookRun, Identity},
 };
-
-/// The FIFO that a hook writes to: without a supervisor it gets no SIGPIPE, and is known by it.
-const HOOK: &str = "hook";
 
 impl Supervisor {
     pub(super) fn run_hook(&mut self, index: usize, moment: Moment) -> io::Result<()> {

@@ -229,17 +229,14 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
 }
 
-/// Makes the process the leader of a session of its own, on the terminal that is its stdin.
+/// Does something in a process between fork and exec.
+///
+/// There, only system calls are allowed: another thread may have held the allocator's lock when it was forked.
 #[expect(unsafe_code, reason = "no safe way between fork and exec")]
-pub(super) fn lead_session_on_stdin(process: &mut std::process::Command) {
+pub(super) fn before_exec(process: &mut std::process::Command, steps: super::process::Steps) {
     use std::os::unix::process::CommandExt as _;
-    let lead = || {
-        rustix::process::setsid()?;
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-        Ok(())
-    };
-    // SAFETY: the closure makes two system calls and allocates nothing.
-    unsafe { process.pre_exec(lead) };
+    // SAFETY: the steps are system calls on what was made ready for them, and allocate nothing.
+    unsafe { process.pre_exec(move || steps.take()) };
 }
 
 /// Drops pages of a file that were read in from the process's memory; the kernel brings back what is needed again.

@@ -20,6 +20,7 @@ pub(crate) mod keeper;
 pub(crate) mod kernel;
 pub(crate) mod log_file;
 mod output;
+pub(crate) mod process;
 mod rest;
 mod run;
 mod sessions;
@@ -45,8 +46,9 @@ use rustix::{
 
 use self::{
     container::{ContainerDriver, Survivor},
-    driver::{Driver, ProcessDriver},
+    driver::Driver,
     keeper::{Keepers, Kept},
+    process::ProcessDriver,
     run::Outcome,
 };
 use crate::{
@@ -236,7 +238,10 @@ fn survivors(saved: Option<&PodState>) -> Vec<Survivor> {
 
 fn driver(dir: &PodDir, plan: &PodPlan, survivors: &[Survivor]) -> Result<Box<dyn Driver>, SetupError> {
     Ok(match &plan.sandbox {
-        None => Box::new(ProcessDriver),
+        None => {
+            let driver = ProcessDriver::new(plan, survivors);
+            Box::new(driver.map_err(system("make the pod's control groups"))?)
+        }
         Some(sandbox) => {
             let driver = ContainerDriver::new(dir.path(), plan, sandbox, survivors);
             Box::new(driver.map_err(file("make the pod's sandbox in", dir.path()))?)

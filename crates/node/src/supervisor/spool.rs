@@ -29,6 +29,8 @@ use crate::{
 
 /// stdout and stderr.
 pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+/// What a hook writes to: without a supervisor it gets no SIGPIPE, and is known by it.
+pub(crate) const HOOK: &str = "hook";
 /// A file all of whose bytes are in the log is emptied when it is longer than this.
 const EMPTY_AT_BYTES: u64 = 256 << 10;
 /// One that never gets there gives its oldest bytes back to the disk whenever this many are in the log.

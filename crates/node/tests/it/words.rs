@@ -122,12 +122,12 @@ async fn what_has_no_effect_is_named() {
     let cluster = Cluster::start().await;
     let more = json!({
         "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["db"]}],
-        "containers": [{"resources": {"limits": {"memory": "64Mi"}}}],
+        "containers": [{"terminationMessagePath": "/words"}],
     });
     cluster.run("web", "exec sleep 1000", more).await;
     let event = cluster.until_event("web", "FieldsIgnored").await;
     let expected = "FieldsIgnored: The pod runs as processes of this machine, where these fields have no effect: \
-                    spec.hostAliases, spec.containers{web}.resources.limits.memory (1)";
+                    spec.hostAliases, spec.containers{web}.terminationMessagePath (1)";
     assert_eq!(event, expected);
     cluster.end().await;
 }

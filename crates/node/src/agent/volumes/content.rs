@@ -32,6 +32,12 @@ pub(super) enum ContentError {
     Projection,
 }
 
+/// Whether a volume is made of files from the API, which nobody but us writes.
+pub(super) fn is_content(volume: &Volume) -> bool {
+    let Volume { config_map, secret, downward_api, projected, .. } = volume;
+    config_map.is_some() || secret.is_some() || downward_api.is_some() || projected.is_some()
+}
+
 /// `None`: the volume is not made of files from the API.
 pub(super) fn payload(
     pod: &Pod,

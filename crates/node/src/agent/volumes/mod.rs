@@ -21,7 +21,10 @@ use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 
 pub(super) use self::ownership::Ownership;
 use super::{downward::Facts, prepare::other_users, sources::Sources, tokens::Tokens};
-use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir};
+use crate::{
+    bounds::Place,
+    pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
+};
 
 /// Anyone in the pod may write to it, whoever they run as.
 const EMPTY_DIR_MODE: u32 = 0o777;
@@ -193,6 +196,20 @@ pub(super) fn placements(pod: &Pod, dir: &PodDir, container: &Container) -> (Vec
         env.push((variable, path));
     }
     (env, elsewhere)
+}
+
+/// What a confined process reaches of the volumes that it mounts.
+pub(super) fn reached(pod: &Pod, dir: &PodDir, container: &Container) -> Vec<Place> {
+    let all: Vec<&Volume> = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).collect();
+    let mounts = container.volume_mounts.iter().flatten();
+    let places = mounts.filter_map(|mount| {
+        let volume = all.iter().find(|volume| volume.name == mount.name)?;
+        let claimed = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only) == Some(true);
+        let read_only = content::is_content(volume) || claimed || mount.read_only == Some(true);
+        let sub_path = mount.sub_path.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        Some(Place { path: root(dir, volume), sub_path, writable: !read_only })
+    });
+    places.collect()
 }
 
 /// Where a volume of processes lies.

@@ -24,6 +24,7 @@ use crate::{
     confinement::Sandbox,
     plan::{Launch, PodPlan},
     pod_dir::{PASSAGE_DIR, Recovered, make_dir, read_json, recover_json, write_json},
+    supervisor::cgroup,
     wire::PodState,
 };
 
@@ -179,6 +180,10 @@ impl Worker {
     }
 
     async fn launch(&mut self) -> Result<(), SyncError> {
+        if !self.memory.confined && self.context.means.limits.is_some() {
+            // Nobody waits for it, only the pod's first process would.
+            drop(tokio::task::spawn_blocking(cgroup::announce_move));
+        }
         match Link::start(self.context.options.exe.clone(), self.dir.clone(), self.network.take()).await {
             Ok(link) => {
                 info!(pod = self.pod.name_any(), "Started");
@@ -244,6 +249,7 @@ impl Worker {
             images: &self.context.images,
             pulls: &self.context.pulls,
             options: &self.context.options,
+            means: &self.context.means,
             sandbox: self.sandbox(),
         };
         Some(preparation.plan())
@@ -287,9 +293,14 @@ impl Worker {
 
     /// What the manifest asks for and this pod does not get.
     fn tell_ignored(&self) {
-        let told = self.pod.spec.as_ref().and_then(|spec| ignored::told(spec, self.memory.confined));
+        let runs =
+            if self.memory.confined { ignored::Runs::Contained } else { ignored::Runs::Free(&self.context.means) };
+        let told = ignored::told(&self.pod, runs);
         if let Some(message) = told {
             self.context.warning(&self.pod, None, "FieldsIgnored", &message);
+        }
+        if let Some(message) = self.context.means.gap(&self.pod).filter(|_| !self.memory.confined) {
+            self.context.warning(&self.pod, None, "ConfinementIncomplete", &message);
         }
     }
 

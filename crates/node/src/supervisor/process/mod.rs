@@ -1,0 +1,197 @@
+//! A container as a process group of the machine: no files, no network and no users of its own, but the control groups and limits
+//! that its manifest wants, as far as this machine keeps them.
+//!
+//! `steps` is what a process goes through between fork and exec, `landlock` is about the files that are left to it.
+
+pub(crate) mod landlock;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    process,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+pub(crate) use self::steps::RLIMITS;
+pub(super) use self::steps::Steps;
+use super::{
+    cgroup::Group,
+    container::Survivor,
+    driver::{DEFAULT_TERM, Driver, Remains, Spawned},
+    kernel,
+    stdio::Stdio,
+};
+use crate::{
+    bounds::Bounds,
+    plan::{Command, PodPlan},
+};
+
+/// The processes of one pod.
+#[derive(Debug)]
+pub(crate) struct ProcessDriver {
+    /// `None`: they are in no control group.
+    group: Option<Group>,
+    /// Those with groups of their own, by name.
+    running: BTreeMap<String, Pid>,
+    /// Ended, and their groups still to be taken away.
+    leftovers: BTreeSet<String>,
+}
+
+impl ProcessDriver {
+    /// Makes the pod's group, or takes it from `survivors`, what runs of a pod whose supervisor and keeper were killed together.
+    pub(crate) fn new(plan: &PodPlan, survivors: &[Survivor]) -> io::Result<Self> {
+        let group = plan.resources.as_ref().map(|_| Group::pod(&plan.uid));
+        if let (Some(group), Some(resources), []) = (&group, &plan.resources, survivors) {
+            group.kill();
+            group.remove();
+            group.make_for_processes(resources)?;
+        }
+        Ok(Self { group, running: BTreeMap::new(), leftovers: BTreeSet::new() })
+    }
+
+    /// The group of a container, and what it is held to.
+    fn group<'a>(&self, command: &'a Command) -> Option<(Group, &'a Bounds)> {
+        let bounds = command.bounds.as_deref()?;
+        Some((self.group.as_ref()?.container(&bounds.container), bounds))
+    }
+
+    fn of(&self, container: &str) -> Option<Group> {
+        self.group.as_ref().map(|group| group.container(container))
+    }
+
+    fn name_of(&self, pid: Pid) -> Option<String> {
+        self.running.iter().find(|(_, running)| **running == pid).map(|(name, _)| name.clone())
+    }
+
+    fn spawn(&self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+        let doors = self.group(command).map(|(group, _)| group.doors()).transpose()?;
+        spawn(command, argv, stdio, doors.unwrap_or_default())
+    }
+}
+
+impl Driver for ProcessDriver {
+    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
+        let Some((group, bounds)) = self.group(command) else { return self.spawn(command, &command.argv, stdio) };
+        if self.leftovers.contains(&bounds.container) {
+            self.tidy();
+        }
+        let started = group.make_inside(&bounds.resources).and_then(|()| self.spawn(command, &command.argv, stdio));
+        match &started {
+            Ok(spawned) => drop(self.running.insert(bounds.container.clone(), spawned.pid)),
+            Err(_) => group.remove(),
+        }
+        started
+    }
+
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+        self.spawn(command, argv, stdio)
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal) {
+        // The only failure is that nobody is left, which is what a signal is for.
+        let _gone = kill_process_group(pid, signal);
+        // What cannot be refused is for those, too, who have left the process group.
+        if signal == Signal::KILL
+            && let Some(group) = self.name_of(pid).and_then(|name| self.of(&name))
+        {
+            group.kill();
+        }
+    }
+
+    fn adopt(&mut self, command: &Command, pid: Pid) {
+        if let Some((_, bounds)) = self.group(command) {
+            self.running.insert(bounds.container.clone(), pid);
+        }
+    }
+
+    fn abandon(&mut self, command: &Command) {
+        if let Some((group, _)) = self.group(command) {
+            group.kill();
+            group.remove();
+        }
+    }
+
+    fn ended(&mut self, pid: Pid) -> Remains {
+        self.signal(pid, Signal::KILL);
+        let Some(name) = self.name_of(pid) else { return Remains::default() };
+        self.running.remove(&name);
+        let out_of_memory = self.of(&name).is_some_and(|group| group.oom_kills() > 0);
+        self.leftovers.insert(name);
+        Remains { out_of_memory }
+    }
+
+    /// The next container does not wait for this, unless it has the same name.
+    fn tidy(&mut self) {
+        for name in std::mem::take(&mut self.leftovers) {
+            if let Some(group) = self.of(&name) {
+                group.remove();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(group) = &self.group {
+            group.kill();
+            group.remove();
+        }
+    }
+}
+
+fn spawn(command: &Command, argv: &[String], stdio: Stdio, doors: Vec<std::fs::File>) -> io::Result<Spawned> {
+    let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
+    let mut process = process::Command::new(program);
+    process
+        .args(arguments)
+        .env_clear()
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&command.dir);
+    let terminal = matches!(stdio, Stdio::Terminal(_));
+    match stdio {
+        Stdio::Pipes { stdin, stdout, stderr } => {
+            process.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)).process_group(0);
+        }
+        Stdio::Terminal(far) => on_terminal(&mut process, far, command)?,
+    }
+    let (steps, stumble) = Steps::new(command, doors, terminal)?;
+    kernel::before_exec(&mut process, steps);
+    let child = process.spawn().map_err(|error| match stumble.step() {
+        Some(step) => io::Error::new(error.kind(), format!("cannot start `{program}`: {step}: {error}")),
+        None => explain(&error, program, command),
+    })?;
+    let pid = Pid::from_child(&child);
+    Ok(Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) })
+}
+
+fn stream(end: Option<OwnedFd>) -> process::Stdio {
+    end.map_or_else(process::Stdio::null, process::Stdio::from)
+}
+
+/// All three streams are the terminal, which belongs to the process's user and controls its session.
+fn on_terminal(process: &mut process::Command, far: OwnedFd, command: &Command) -> io::Result<()> {
+    if let Some(uid) = command.uid {
+        rustix::fs::fchown(&far, Some(rustix::process::Uid::from_raw(uid)), None)?;
+    }
+    if !command.env.iter().any(|(name, _)| name == "TERM") {
+        process.env("TERM", DEFAULT_TERM);
+    }
+    process.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far);
+    Ok(())
+}
+
+/// The kernel says "no such file" for a missing program and a missing directory alike.
+fn explain(error: &io::Error, program: &str, command: &Command) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::NotFound if !command.dir.is_dir() => {
+            format!("cannot start `{program}`: its working directory `{}` does not exist", command.dir.display())
+        }
+        io::ErrorKind::NotFound => {
+            format!("cannot start `{program}`: no such program; give its full path or check $PATH")
+        }
+        io::ErrorKind::PermissionDenied => format!("cannot start `{program}`: it may not be executed ({error})"),
+        _ => format!("cannot start `{program}`: {error}"),
+    };
+    io::Error::new(error.kind(), text)
+}

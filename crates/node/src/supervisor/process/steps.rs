@@ -1,0 +1,211 @@
+//! What a process goes through between fork and exec, and which of it went wrong.
+
+use std::{
+    ffi::CString,
+    fmt, fs, io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+};
+
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{Gid, Resource, Rlimit, Uid, setrlimit},
+    thread::{
+        CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_gid, set_thread_groups,
+        set_thread_uid,
+    },
+};
+
+use super::landlock::Fence;
+use crate::plan::Command;
+
+/// Everything is made ready before the fork: after it, there are only system calls.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    /// Its stdin is a terminal, which is to control a session of its own.
+    terminal: bool,
+    /// The ways into its control group.
+    doors: Vec<fs::File>,
+    rlimits: Vec<(Resource, Rlimit)>,
+    user: Option<User>,
+    directory: CString,
+    /// Capabilities that root is not left with.
+    given_up: CapabilitySet,
+    no_new_privileges: bool,
+    fence: Option<Fence>,
+    /// Takes the number of the step that went wrong.
+    confession: OwnedFd,
+}
+
+#[derive(Debug)]
+struct User {
+    groups: Vec<Gid>,
+    gid: Option<Gid>,
+    uid: Option<Uid>,
+}
+
+/// Where a process has stumbled before it was the program that it was to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Session,
+    Group,
+    Limits,
+    Capabilities,
+    User,
+    Directory,
+    Privileges,
+    Fence,
+}
+
+const STEPS: [(Step, &str); 8] = [
+    (Step::Session, "its terminal cannot control it"),
+    (Step::Group, "it cannot be put into its control group"),
+    (Step::Limits, "its rlimits cannot be set, which takes CAP_SYS_RESOURCE where they are above the node's own"),
+    (Step::Capabilities, "its capabilities cannot be given up, which takes CAP_SETPCAP"),
+    (Step::User, "its user and groups cannot be set"),
+    (Step::Directory, "its user cannot enter its working directory"),
+    (Step::Privileges, "it cannot be kept from new privileges"),
+    (Step::Fence, "it cannot be confined by Landlock"),
+];
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STEPS[*self as usize].1)
+    }
+}
+
+/// Hears from the process which step went wrong.
+#[derive(Debug)]
+pub(super) struct Stumble(OwnedFd);
+
+impl Stumble {
+    pub(super) fn step(&self) -> Option<Step> {
+        let mut number = [0u8];
+        let heard = rustix::io::read(&self.0, &mut number).is_ok_and(|length| length == 1);
+        heard.then(|| STEPS.get(usize::from(number[0])).map(|(step, _)| *step))?
+    }
+}
+
+impl Steps {
+    pub(super) fn new(command: &Command, doors: Vec<fs::File>, terminal: bool) -> io::Result<(Self, Stumble)> {
+        let (hear, confession) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let bounds = command.bounds.as_deref();
+        let rlimits = bounds.into_iter().flat_map(|bounds| &bounds.rlimits).map(rlimit);
+        let reach = bounds.and_then(|bounds| bounds.reach.as_ref());
+        let fence = reach.map(|reach| Fence::build(reach, command)).transpose()?;
+        let groups: Vec<Gid> =
+            bounds.into_iter().flat_map(|bounds| &bounds.groups).map(|gid| Gid::from_raw(*gid)).collect();
+        let another = command.uid.is_some() || command.gid.is_some() || !groups.is_empty();
+        let user = User { groups, gid: command.gid.map(Gid::from_raw), uid: command.uid.map(Uid::from_raw) };
+        let steps = Self {
+            terminal,
+            doors,
+            rlimits: rlimits.collect::<io::Result<_>>()?,
+            user: another.then_some(user),
+            directory: CString::new(command.dir.as_os_str().as_bytes())?,
+            given_up: given_up(bounds.and_then(|bounds| bounds.capabilities.as_deref())),
+            no_new_privileges: fence.is_some() || bounds.is_some_and(|bounds| bounds.no_new_privileges),
+            fence,
+            confession,
+        };
+        Ok((steps, Stumble(hear)))
+    }
+
+    /// Groups and limits come before the user, who may not set them.
+    pub(crate) fn take(&self) -> io::Result<()> {
+        self.step(Step::Session, Self::lead_session)?;
+        self.step(Step::Group, |own| own.doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)))?;
+        self.step(Step::Limits, |own| own.rlimits.iter().try_for_each(|(what, limit)| setrlimit(*what, *limit)))?;
+        self.step(Step::Capabilities, Self::give_up)?;
+        self.step(Step::User, |own| own.user.as_ref().map_or(Ok(()), User::become_it))?;
+        self.step(Step::Directory, Self::enter_directory)?;
+        self.step(Step::Privileges, |own| if own.no_new_privileges { set_no_new_privs(true) } else { Ok(()) })?;
+        self.step(Step::Fence, |own| own.fence.as_ref().map_or(Ok(()), Fence::close))
+    }
+
+    fn step(&self, step: Step, take: impl FnOnce(&Self) -> rustix::io::Result<()>) -> io::Result<()> {
+        take(self).map_err(|error| {
+            let _unheard = rustix::io::write(&self.confession, &[step as u8]);
+            error.into()
+        })
+    }
+
+    fn lead_session(&self) -> rustix::io::Result<()> {
+        if self.terminal {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        Ok(())
+    }
+
+    /// A program that runs as root gets what is left in this set, any other gets none.
+    fn give_up(&self) -> rustix::io::Result<()> {
+        self.given_up.iter_names().try_for_each(|(_, capability)| {
+            match remove_capability_from_bounding_set(capability) {
+                // Of a later kernel.
+                Err(rustix::io::Errno::INVAL) => Ok(()),
+                other => other,
+            }
+        })
+    }
+
+    /// We are there already, but perhaps as somebody who may go further.
+    fn enter_directory(&self) -> rustix::io::Result<()> {
+        self.user.as_ref().map_or(Ok(()), |_| rustix::process::chdir(&*self.directory))
+    }
+}
+
+impl User {
+    fn become_it(&self) -> rustix::io::Result<()> {
+        if rustix::process::geteuid().is_root() {
+            set_thread_groups(&self.groups)?;
+        }
+        self.gid.map_or(Ok(()), set_thread_gid)?;
+        self.uid.map_or(Ok(()), set_thread_uid)
+    }
+}
+
+/// All but those that are kept, where there is somebody who has any.
+fn given_up(kept: Option<&[String]>) -> CapabilitySet {
+    let Some(kept) = kept.filter(|_| rustix::process::geteuid().is_root()) else { return CapabilitySet::empty() };
+    let names = kept.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name));
+    let kept = names.filter_map(CapabilitySet::from_name).fold(CapabilitySet::empty(), CapabilitySet::union);
+    CapabilitySet::all().difference(kept)
+}
+
+/// What shells call the limits of a process.
+pub(crate) const RLIMITS: [(&str, Resource); 16] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
+
+fn rlimit(wanted: &crate::bounds::Rlimit) -> io::Result<(Resource, Rlimit)> {
+    let known = RLIMITS.iter().find(|(name, _)| *name == wanted.name);
+    let (_, resource) = known.ok_or_else(|| io::Error::other(format!("rlimit `{}` is not known here", wanted.name)))?;
+    Ok((*resource, Rlimit { current: wanted.soft, maximum: wanted.hard }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stumble_names_its_step() {
+        for (number, (step, text)) in STEPS.into_iter().enumerate() {
+            assert_eq!((step as usize, step.to_string().as_str()), (number, text));
+        }
+    }
+}
