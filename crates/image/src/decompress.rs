@@ -159,6 +159,25 @@ mod tests {
         read(cut, limits).expect_err("a cut stream is no layer");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(text in ".{0,300}", at in 0usize..400, byte: u8, packing in 0..3) {
+            let mut bytes = match packing {
+                0 => gzip(text.as_bytes()),
+                1 => zstd::encode_all(text.as_bytes(), 1).expect("encoded"),
+                _ => text.into_bytes(),
+            };
+            let at = at % bytes.len().max(1);
+            bytes.get_mut(at).into_iter().for_each(|damaged| *damaged = byte);
+            let limits = Limits { layer_bytes: 1 << 20, ratio_free_bytes: 1 << 20, ..Limits::default() };
+            let mut out = Vec::new();
+            if let Ok(reader) = Decompressor::new(&bytes[..], &Budget::new(limits)) {
+                let _wrong = reader.take(2 << 20).read_to_end(&mut out);
+            }
+            proptest::prop_assert!(out.len() <= (1 << 20) + 1000);
+        }
+    }
+
     #[test]
     fn bombs_end_at_a_named_limit() {
         let zeros = vec![0; 4 << 20];

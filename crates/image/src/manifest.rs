@@ -264,6 +264,48 @@ mod tests {
         json!({"mediaType": kind, "digest": Digest::of(b"x"), "size": 1})
     }
 
+    const PLACES: [&str; 16] = [
+        "",
+        "/schemaVersion",
+        "/mediaType",
+        "/config",
+        "/config/digest",
+        "/config/size",
+        "/layers",
+        "/layers/0",
+        "/layers/0/urls",
+        "/manifests",
+        "/manifests/0",
+        "/manifests/0/platform",
+        "/manifests/0/data",
+        "/rootfs",
+        "/rootfs/diff_ids/0",
+        "/config/Env/0",
+    ];
+
+    fn values() -> Vec<serde_json::Value> {
+        let deep = (0..100).fold(json!(null), |inner, _| json!([inner]));
+        let platform = json!({"os": "", "architecture": "", "variant": "v"});
+        vec![
+            json!(null),
+            json!(0),
+            json!(-1),
+            json!(1e300),
+            json!(u64::MAX),
+            json!(""),
+            json!("sha256:"),
+            json!("e30="),
+            json!([]),
+            json!({}),
+            json!([null]),
+            json!({"digest": "sha256:x"}),
+            json!("\u{0}"),
+            platform,
+            deep,
+            json!(true),
+        ]
+    }
+
     fn check(value: &serde_json::Value, said: Option<&str>, expected: &str) {
         let shown = match parse(value.to_string().as_bytes(), said) {
             Ok(Document::Manifest(manifest)) => format!("manifest of {}", manifest.layers.len()),
@@ -327,6 +369,30 @@ mod tests {
             let _ = ImageConfig::parse(text.as_bytes());
             let _ = text.parse::<crate::Reference>();
             let _ = text.parse::<Digest>();
+        }
+
+        /// Documents that are almost right: one value in them is another one.
+        #[test]
+        fn no_bent_document_makes_it_panic(
+            kind in 0usize..3, place in prop::sample::select(PLACES.to_vec()), value in prop::sample::select(values()),
+        ) {
+            let documents: [serde_json::Value; 3] = [
+                json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor(CONFIGS[0]), "layers": [descriptor("x.tar")]}),
+                json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST)]}),
+                json!({"os": "linux", "architecture": "amd64", "config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": [Digest::of(b"x")]}}),
+            ];
+            let mut document = documents[kind].clone();
+            if let Some(bent) = document.pointer_mut(place) {
+                *bent = value;
+            }
+            let text = document.to_string();
+            if let Ok(Document::Index(index)) = parse(text.as_bytes(), None) {
+                let _choice = index.choose(&Platform::host());
+                index.manifests.iter().for_each(|entry| drop(entry.inline()));
+            }
+            if let Ok(config) = ImageConfig::parse(text.as_bytes()) {
+                let _checked = config.check(&Platform::host(), 1);
+            }
         }
 
         #[test]

@@ -248,6 +248,46 @@ mod tests {
         check("localhost:5000", "localhost:5001/a", false);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_configuration_makes_it_panic(
+            any in ".{0,100}", key in "(https?://)?[*a-z.:/]{0,20}(/v[12])?/?", name in "[a-z.:]{1,10}/[a-z/]{1,10}", auth in "[a-zA-Z0-9+/=\\\\ ]{0,30}",
+        ) {
+            let _refused = (Keyring::of_secret(any.as_bytes()).is_ok(), Keyring::of_old_secret(any.as_bytes()).is_ok());
+            covers(&key, &name);
+            let text = serde_json::json!({"auths": {key: {"auth": auth}}}).to_string();
+            let keyring = Keyring::of_secret(text.as_bytes()).expect("a secret");
+            keyring.auths.values().for_each(|auth| drop(auth.credential()));
+        }
+    }
+
+    /// A helper that is a script of the test's own.
+    async fn helped(script: &str, patience: Duration) -> Option<Credential> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("docker-credential-test");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        ask_helper(&program, "test", "a.test", patience).await
+    }
+
+    #[tokio::test]
+    async fn helpers_are_asked_and_are_not_waited_for_without_end() {
+        let long = Duration::from_secs(30);
+        let found =
+            helped(r#"[ "$1" = get ] && [ "$(cat)" = a.test ] && echo '{"Username": "u", "Secret": "p"}'"#, long).await;
+        assert_eq!(found, Some(Credential::Password { user: "u".to_owned(), password: "p".to_owned() }));
+        let token = helped(r#"cat > /dev/null; echo '{"Username": "<token>", "Secret": "t"}'"#, long).await;
+        assert_eq!(token, Some(Credential::Identity("t".to_owned())));
+        for script in
+            ["cat > /dev/null; echo nothing; exit 1", "cat > /dev/null; echo no JSON", "cat > /dev/null; yes", "exit 0"]
+        {
+            assert_eq!(helped(script, long).await, None, "{script}");
+        }
+        assert_eq!(helped("exec sleep 600", Duration::from_millis(200)).await, None);
+        assert_eq!(ask_helper(Path::new("/no/such/helper"), "test", "a.test", long).await, None);
+    }
+
     #[tokio::test]
     async fn a_secret_opens_what_it_names_and_runs_nothing() {
         let text = r#"{"auths": {"a.test": {"auth": "dXNlcjpwYXNz"}, "a.test/team": {"username": "u", "password": "p"}},

@@ -160,6 +160,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_address_makes_it_panic(url in "[a-z]{0,6}:?/{0,3}[a-z0-9.:@%\\[\\]-]{0,20}/?[ -~]{0,10}", any in ".{0,60}") {
+            let registry = Endpoint { scheme: "https", authority: "ghcr.io".to_owned(), is_mirror: false };
+            for url in [url, any] {
+                if let Ok((endpoint, _)) = foreign(&url, &registry) {
+                    proptest::prop_assert!(endpoint.scheme == "https" && !is_inner(&endpoint.authority), "{url}");
+                }
+                Hosts::default().may_lead(&url, "127.0.0.1");
+                let _refused = serde_json::from_str::<Hosts>(&url);
+            }
+        }
+    }
+
     #[test]
     fn nobody_from_outside_leads_to_this_machine() {
         let hosts = Hosts { insecure: vec!["169.254.0.9:5000".to_owned()], ..Hosts::default() };

@@ -213,6 +213,26 @@ fn error_message(body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(text in "[ -~]{0,60}", range in "(bytes )?[0-9]{0,22}-?[0-9*]{0,22}/?[0-9*]{0,22}", to in ".{0,60}") {
+            let of = |name, text: &str| {
+                HeaderMap::from_iter(HeaderValue::from_str(text).ok().map(|value: HeaderValue| (name, value)))
+            };
+            retry_after(&of(header::RETRY_AFTER, &text), Timestamp::now());
+            for range in [&text, &range] {
+                super::super::content_range(&of(header::CONTENT_RANGE, range));
+                super::super::number(&of(header::CONTENT_LENGTH, range), &header::CONTENT_LENGTH);
+            }
+            let from = Uri::from_static("https://registry.test/v2/");
+            for to in [&text, &to] {
+                let led = redirected(&from, Some(to));
+                proptest::prop_assert!(led.is_err() || led.is_ok_and(|to| to.scheme_str() == Some("https") || is_loopback(&authority(&to))));
+            }
+            error_message(to.as_bytes());
+        }
+    }
+
     #[test]
     fn registries_say_how_long_to_wait_in_seconds_or_by_a_date() {
         let now = "2026-03-01T12:00:00Z".parse().expect("a time");

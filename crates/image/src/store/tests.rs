@@ -177,6 +177,22 @@ fn lies_and_gaps_are_refused_and_leave_nothing() {
     assert!(world.load(b"not an archive, but long enough to have a header".repeat(20).as_slice()).is_err());
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_damaged_archive_makes_it_panic_or_leaves_anything(docker: bool, packed: bool, at in 0usize..20_000, byte: u8) {
+        let layers = [layer("a", "one")];
+        let mut bytes = if docker { docker_archive("saved:1", &layers) } else { pack(&oci_files(&layers, |_| ())) };
+        let damaged = at % bytes.len();
+        bytes[damaged] = byte;
+        let world = World::new();
+        if world.load(&if packed { gzip(&bytes) } else { bytes }).is_err() {
+            proptest::prop_assert_eq!((world.count("layers"), world.count("blobs/sha256"), world.count("locks")), (0, 0, 0));
+        }
+    }
+}
+
 #[test]
 fn what_is_shared_stays_until_its_last_image_goes() {
     let world = World::new();

@@ -343,6 +343,38 @@ fn hard_links_find_files_of_lower_layers() {
     check_settled(&["l out /outside"], "h link out", "link->/outside out->/outside");
 }
 
+/// Entries of few names, so that they meet: links, whiteouts and ways up among them.
+fn entries() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let name = prop::sample::select(vec!["a", "b", "..", ".wh.a", ".wh.b", ".wh..wh..opq", "outside", ".", ".wh.."]);
+    let path = prop::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
+    let kind = prop::sample::select(vec!["d", "f", "f", "l", "h", "p"]);
+    let target =
+        (prop::sample::select(vec!["", "/", "../"]), path.clone()).prop_map(|(lead, path)| format!("{lead}{path}"));
+    let line = (kind, path, target).prop_map(|(kind, path, target)| format!("{kind} {path} {target}"));
+    prop::collection::vec(line, 1..10).prop_map(|lines| lines.join("; "))
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    /// Whatever they say: nothing beside the layers is made or changed, and what is made can be removed.
+    #[test]
+    fn no_entries_lead_out(lower in entries(), upper in entries()) {
+        let (below, above) = (Tree::new(), Tree::new());
+        let lower = below.unpack(&archive(&lower), Limits::default());
+        if let (Ok(_), Ok(mut unpacked)) = (lower, above.unpack(&archive(&upper), Limits::default())) {
+            let _settled = settle(&above.path(), &mut unpacked, &[&below.path()], &Budget::new(Limits::default()), RIGHTS());
+        }
+        for tree in [below, above] {
+            let outside = fs::read_to_string(tree.base.path().join("outside")).expect("there");
+            proptest::prop_assert_eq!(outside, "untouched");
+            proptest::prop_assert_eq!(fs::read_dir(tree.base.path()).expect("readable").count(), 2);
+            tree.base.close().expect("removed");
+        }
+    }
+}
+
 #[test]
 fn paths_that_are_no_text_are_kept_as_they_are() {
     let mut bytes = archive("f xx text");

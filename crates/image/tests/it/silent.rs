@@ -14,7 +14,7 @@ use crate::registry::{Answer, Contents, Hook, Registry, answer, endless, layer, 
 
 const IMPATIENT: Patience = Patience {
     connect: Duration::from_secs(10),
-    idle: Duration::from_millis(500),
+    idle: Duration::from_millis(900),
     idle_bytes: 1 << 10,
     document: Duration::from_secs(2),
     pause: Duration::from_millis(10),
@@ -97,7 +97,7 @@ async fn a_registry_that_accepts_and_never_answers_is_given_up() {
     let world = World::new(|_, _| None).await;
     let (address, connections) = listener(b"", b"").await;
     let error = world.pull_from(&format!("{address}/team/app:1"), Hosts::default()).await.expect_err("silent");
-    assert_eq!(error, format!("{address} sent no answer within 500 milliseconds"));
+    assert_eq!(error, format!("{address} sent no answer within 900 milliseconds"));
     assert_eq!(connections.load(Ordering::SeqCst), 2, "asked twice");
 }
 
@@ -126,7 +126,7 @@ async fn a_token_server_that_hangs_is_given_up() {
     let challenge = format!(r#"Bearer realm="http://{address}/token",service="test""#);
     let world =
         World::new(move |_, _| Some(answer(StatusCode::UNAUTHORIZED, &[("www-authenticate", &challenge)], b"")));
-    world.await.refused("sent no answer within 500 milliseconds").await;
+    world.await.refused("sent no answer within 900 milliseconds").await;
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_download_that_stands_still_for_ever_is_given_up() {
         Some(part(&bytes, start, if start == 0 { 70_000 } else { 0 }, None))
     })
     .await;
-    let error = world.refused("then 3 times too little within 500 milliseconds").await;
+    let error = world.refused("then 3 times too little within 900 milliseconds").await;
     assert!(error.contains("stopped in the middle of sha256:") && error.contains(": 70000 of 3"), "{error}");
 }
 
@@ -170,7 +170,7 @@ async fn a_byte_now_and_then_is_no_progress() {
         Some(part(&bytes, start, 0, Some((Duration::from_millis(50), 1))))
     })
     .await;
-    world.refused("then 3 times too little within 500 milliseconds").await;
+    world.refused("then 3 times too little within 900 milliseconds").await;
 }
 
 #[tokio::test]
