@@ -203,9 +203,7 @@ fn end_holders(matters: impl Fn(&str, &Path) -> bool) -> Vec<i32> {
     let ours = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let mut ended = Vec::new();
     for Identity { pid, .. } in processes_since(0) {
-        let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let holds =
-            fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|open| matters(&fd.file_name().to_string_lossy(), &open)));
+        let holds = kernel::open_files(pid).iter().any(|(fd, open)| matters(fd, open));
         if let Some(pid) = Pid::from_raw(pid).filter(|pid| holds && !ours.contains(&Some(*pid))) {
             let _gone = kill_process(pid, Signal::KILL);
             ended.push(pid.as_raw_nonzero().get());
@@ -215,9 +213,8 @@ fn end_holders(matters: impl Fn(&str, &Path) -> bool) -> Vec<i32> {
 }
 
 fn processes_since(ticks: u64) -> impl Iterator<Item = Identity> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let all = pids.filter_map(|pid| Some(Identity { pid, ticks: kernel::start_ticks(pid)? }));
+    let all =
+        kernel::processes().into_iter().filter_map(|pid| Some(Identity { pid, ticks: kernel::start_ticks(pid)? }));
     all.filter(move |process| process.ticks >= ticks)
 }
 

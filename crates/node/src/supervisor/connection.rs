@@ -9,8 +9,9 @@ use std::{
     },
 };
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 
+use super::kernel;
 use crate::wire::{Call, MAX_LINE_BYTES, Message, Outcome, PodState};
 
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Connection {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ENDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fits = self.outgoing.is_empty() && control.push(SendAncillaryMessage::ScmRights(&borrowed));
-        let sent = fits.then(|| sendmsg(&self.stream, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL));
+        let sent = fits.then(|| sendmsg(&self.stream, &[IoSlice::new(&line)], &mut control, kernel::NO_SIGNAL));
         match sent {
             Some(Ok(length)) => self.outgoing.extend_from_slice(&line[length..]),
             _ => self.broken = true,

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::process::{Pid, Signal};
 
-use super::stdio::{self, Stdio};
+use super::{kernel, stdio::Stdio};
 use crate::{plan::Command, wire::Family};
 
 /// What a process on a terminal is told it is, unless its container says.
@@ -18,7 +18,7 @@ pub(crate) trait Driver {
     /// A new terminal for a container that is about to start, or for a command beside one that runs: our side of it. It must
     /// be one of the container's own, or programs there neither find it by name nor can be interrupted on it.
     fn terminal(&mut self, _command: &Command) -> io::Result<OwnedFd> {
-        stdio::machine_terminal()
+        kernel::machine_terminal()
     }
     /// A TCP socket in the network of the pod, when that is not the machine's.
     fn socket(&self, _family: Family) -> io::Result<Option<OwnedFd>> {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io, os::fd::OwnedFd, process::ExitCode};
 
 use rustix::{
     event::Timespec,
-    process::{Pid, PidfdFlags, getpid, pidfd_open},
+    process::{Pid, getpid},
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,7 @@ pub(super) enum Kept {
 pub(super) fn keep(dir: &PodDir, plan: &PodPlan) -> io::Result<Kept> {
     let _held = spool::hold(dir, plan)?;
     kernel::be_deaf();
-    let myself = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let myself = kernel::hold_ourselves()?;
     let mut reaped: VecDeque<Reaped> = read_json(&dir.reaped())?.unwrap_or_default();
     loop {
         let born_ms = kernel::now().mono_ms;
@@ -68,7 +68,7 @@ pub(super) fn keep(dir: &PodDir, plan: &PodPlan) -> io::Result<Kept> {
             Fork::Child => return Ok(Kept::Supervisor(myself)),
             Fork::Parent(supervisor) => supervisor,
         };
-        let _nameless = rustix::thread::set_name(PROCESS_NAME);
+        kernel::be_called(PROCESS_NAME);
         let keepers = Keepers { keeper: kernel::identity(getpid()), supervisor: kernel::identity(supervisor) };
         let _unknown = write_json(&dir.keepers(), &keepers);
         rest::give_back();

@@ -1,8 +1,15 @@
 //! The few things that only the kernel can do for us and no safe wrapper offers.
+//!
+//! What differs from one system to another has the same names and promises in `kernel/linux.rs` and `kernel/macos.rs`. The
+//! latter says what is lost.
+
+#[cfg_attr(target_os = "linux", path = "kernel/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "kernel/macos.rs")]
+mod system;
 
 use std::{
-    fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
+    io,
+    os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd},
     sync::atomic::{AtomicI32, Ordering},
 };
 
@@ -10,10 +17,12 @@ use jiff::Timestamp;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process},
-    time::{ClockId, clock_gettime},
+    process::{Pid, Signal, WaitOptions, kill_process},
+    time::clock_gettime,
 };
 
+pub(crate) use self::system::*;
+use self::system::{CLOCK, children, errno_place};
 use crate::{lifecycle::Now, wire::Identity};
 
 /// Where the signal handler leaves a byte.
@@ -47,19 +56,6 @@ pub(crate) fn fork() -> io::Result<Fork> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::Error::other("a child without an id")),
-    }
-}
-
-/// Goes on as a process that holds nothing and does nothing: the kernel itself takes in what others leave behind to it.
-#[expect(unsafe_code, reason = "no safe close_range and signal")]
-pub(super) fn rest_for_good() -> ! {
-    // SAFETY: this process uses no descriptor from here on, and ignoring a signal runs no code of ours.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-    }
-    loop {
-        let _interrupted = rustix::event::poll(&mut [], None);
     }
 }
 
@@ -138,54 +134,9 @@ pub(super) fn end_children() {
     }
 }
 
-/// How a process that is not our child has ended, as `wait` has it: from what its parent has not taken yet, or from what
-/// newer kernels keep with a pidfd.
-pub(crate) fn end_of_stranger(pid: i32, ticks: u64, pidfd: &OwnedFd) -> Option<i32> {
-    zombie_status(pid, ticks).or_else(|| pidfd_status(pidfd))
-}
-
-fn zombie_status(pid: i32, ticks: u64) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let same = fields.get(19)?.parse() == Ok(ticks);
-    if same && matches!(*fields.first()?, "Z" | "X") { fields.get(49)?.parse().ok() } else { None }
-}
-
-/// `PIDFD_GET_INFO` of Linux 6.15 and newer.
-#[expect(unsafe_code, reason = "no safe wrapper for the ioctl")]
-fn pidfd_status(pidfd: &OwnedFd) -> Option<i32> {
-    const PIDFD_INFO_EXIT: u64 = 1 << 3;
-    #[repr(C)]
-    #[derive(Default)]
-    struct PidfdInfo {
-        mask: u64,
-        cgroup: u64,
-        ids: [u32; 11],
-        exit_code: i32,
-    }
-    // _IOWR(0xFF, 11, 64 bytes)
-    const PIDFD_GET_INFO: u32 = (3 << 30) | (64 << 16) | (0xFF << 8) | 11;
-    const { assert!(size_of::<PidfdInfo>() == 64) };
-    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the request names the size of the structure that the pointer leads to, and the kernel writes no more.
-    let outcome = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO.into(), &raw mut info) };
-    (outcome == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
-}
-
-/// Holds on to a process that was started at `ticks`, so that its id cannot come to mean another one.
-pub(crate) fn hold_process(pid: i32, ticks: u64) -> Option<OwnedFd> {
-    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-    (start_ticks(pid) == Some(ticks)).then_some(pidfd)
-}
-
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
-}
-
-/// Clock ticks since boot at a time of the monotonic clock.
-pub(super) fn ticks_at(mono_ms: u64) -> u64 {
-    mono_ms * rustix::param::clock_ticks_per_second() / 1000
 }
 
 /// Turns SIGCHLD into a readable pipe, and keeps the signals that end a terminal's processes from ending us.
@@ -193,7 +144,9 @@ pub(super) fn ticks_at(mono_ms: u64) -> u64 {
 /// Handlers, not a blocked mask: a mask would be inherited by every process that the pod starts.
 #[expect(unsafe_code, reason = "no safe sigaction")]
 pub(super) fn child_signals() -> io::Result<OwnedFd> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
+    let (read, write) = pipe()?;
+    set_nonblocking(&read)?;
+    set_nonblocking(&write)?;
     // The handler needs the write end for as long as the process lives, and of an earlier supervisor's none is needed.
     let before = WAKE.swap(write.into_raw_fd(), Ordering::Relaxed);
     if before >= 0 {
@@ -222,9 +175,9 @@ extern "C" fn on_signal(signal: libc::c_int) {
         // SAFETY: write(2) is async-signal-safe; a full pipe is as good as one more byte in it. errno is put back, so the
         // interrupted code does not see ours.
         unsafe {
-            let errno = *libc::__errno_location();
+            let errno = *errno_place();
             libc::write(WAKE.load(Ordering::Relaxed), [0u8].as_ptr().cast(), 1);
-            *libc::__errno_location() = errno;
+            *errno_place() = errno;
         }
     }
 }
@@ -259,62 +212,15 @@ pub(super) fn trim_heap() {
 
 /// Both clocks.
 pub(crate) fn now() -> Now {
-    let mono = clock_gettime(ClockId::Boottime);
+    let mono = clock_gettime(CLOCK);
     let mono_ms = mono.tv_sec.unsigned_abs() * 1000 + mono.tv_nsec.unsigned_abs() / 1_000_000;
     Now { mono_ms, wall: Timestamp::now() }
-}
-
-/// Tells one run of the machine from the next.
-pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
-}
-
-/// The process group that a process is in. The system call has no answer for the kernel's own, which are in none.
-pub(super) fn group(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
-}
-
-/// When a process was started, in clock ticks since boot: with its id, this names it for good.
-pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name stands in parentheses and may hold anything, so fields are counted from the last one.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// A process that cannot vanish just now: our own, or a child that was not waited for.
 pub(super) fn identity(process: Pid) -> Identity {
     let pid = process.as_raw_nonzero().get();
     Identity { pid, ticks: start_ticks(pid).unwrap_or_default() }
-}
-
-/// The processes whose parent we are, orphans among them.
-fn children() -> Vec<Pid> {
-    read_children("thread-self")
-}
-
-/// The processes whose parent another one is that has one thread.
-pub(crate) fn children_of(process: Pid) -> Vec<Pid> {
-    let pid = process.as_raw_nonzero();
-    read_children(&format!("{pid}/task/{pid}"))
-}
-
-fn read_children(thread: &str) -> Vec<Pid> {
-    let text = fs::read_to_string(format!("/proc/{thread}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
-}
-
-/// A signal by its number: those for real-time programs have no names.
-#[expect(unsafe_code, reason = "no safe way to a signal without a name")]
-pub(super) fn signal(number: i32) -> Signal {
-    match Signal::from_named_raw(number) {
-        Some(signal) => signal,
-        None if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number) => {
-            // SAFETY: in this range lie the signals that the C library leaves to programs.
-            unsafe { Signal::from_raw_unchecked(number) }
-        }
-        None => Signal::TERM,
-    }
 }
 
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {

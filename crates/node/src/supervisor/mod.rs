@@ -11,6 +11,7 @@ mod adopt;
 mod calls;
 pub(crate) mod cgroup;
 mod connection;
+#[cfg_attr(not(target_os = "linux"), path = "no_containers.rs")]
 pub(crate) mod container;
 pub(crate) mod driver;
 mod ends;
@@ -120,6 +121,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
     let dir = PodDir::new(directory);
     let plan = read_plan(&dir)?;
+    #[cfg(target_os = "linux")]
     if let Some(sandbox) = &plan.sandbox {
         if let Some(holder) = &sandbox.holder {
             enter(&dir, holder, sandbox.network.is_some()).map_err(system("enter the pods' namespaces"))?;
@@ -179,6 +181,7 @@ fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
 }
 
 /// Goes where the pods of an engine without root run, unless we are there already.
+#[cfg(target_os = "linux")]
 fn enter(dir: &PodDir, holder: &Path, network: bool) -> io::Result<()> {
     let mut namespaces = sluice_reach::Holder::connect(holder)?.ask(sluice_reach::Thing::Namespaces)?;
     let there = namespaces.first().map(rustix::fs::fstat).transpose()?.map(|there| there.st_ino);
@@ -216,10 +219,9 @@ fn read_state(dir: &PodDir) -> Result<Option<PodState>, SetupError> {
     })
 }
 
-/// Names and orphans are niceties: a kernel that refuses them still runs pods.
 fn be_a_parent() {
-    let _nameless = rustix::thread::set_name(PROCESS_NAME);
-    let _orphans_go_to_init = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    kernel::be_called(PROCESS_NAME);
+    kernel::take_in_orphans();
 }
 
 /// What runs of a pod that has lost both its supervisor and its keeper.

@@ -61,7 +61,7 @@ impl Supervisor {
         let (mut sinks, mut readers) = ([None, None], [None, None]);
         for (which, wanted) in [outputs.stdout, outputs.stderr].into_iter().enumerate() {
             if wanted {
-                let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+                let (read, write) = kernel::pipe()?;
                 kernel::set_nonblocking(&read)?;
                 kernel::set_nonblocking(&write)?;
                 (sinks[which], readers[which]) = (Some(Sink::new(write)), Some(read));

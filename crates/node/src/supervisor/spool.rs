@@ -16,12 +16,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fchown, mknodat},
+    fs::{Mode, OFlags, fchown},
     io::Errno,
-    pipe::{SpliceFlags, splice},
     process::Uid,
 };
 
+use super::kernel;
 use crate::{
     plan::PodPlan,
     pod_dir::{PRIVATE_DIR, PodDir, make_dir},
@@ -50,7 +50,7 @@ pub(crate) fn fifo(dir: &PodDir, container: &str, stream: &str) -> PathBuf {
 
 /// Open for both directions, a FIFO has neither to wait for the other side nor ever ends.
 pub(crate) fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
-    match mknodat(CWD, path, FileType::Fifo, PRIVATE, 0) {
+    match kernel::make_fifo(path, PRIVATE) {
         Err(error) if error != Errno::EXIST => return Err(error.into()),
         _ => {}
     }
@@ -101,8 +101,7 @@ impl Spool {
 
     /// Takes what the container has written, as far as the buffer goes.
     pub(super) fn take(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let mut at = self.length;
-        match splice(&self.fifo, None, &self.file, Some(&mut at), buffer.len(), SpliceFlags::NONBLOCK) {
+        match kernel::move_bytes(&self.fifo, &self.file, self.length, buffer.len()) {
             Ok(moved) => {
                 self.file.read_exact_at(&mut buffer[..moved], self.length).map_err(|_| Errno::IO)?;
                 self.length += moved as u64;
@@ -121,9 +120,7 @@ impl Spool {
             return Ok(true);
         }
         if taken.saturating_sub(self.punched) >= PUNCH_AT_BYTES {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // A file system that cannot do this waits for the file to be emptied.
-            let _kept = fallocate(&self.file, flags, self.punched, taken - self.punched);
+            kernel::give_back(&self.file, self.punched, taken - self.punched);
             self.punched = taken;
         }
         Ok(false)

@@ -2,11 +2,6 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use rustix::{
-    pipe::{PipeFlags, pipe_with},
-    pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
-};
-
 use super::kernel;
 
 /// The streams that a process is born with.
@@ -42,7 +37,7 @@ impl Wanted {
 /// Pipes for the streams that are wanted.
 pub(crate) fn pipes(wanted: Wanted) -> io::Result<(Ends, Stdio)> {
     let make = |wanted: bool| -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-        Ok(if wanted { Some(pipe_with(PipeFlags::CLOEXEC)?) } else { None })
+        Ok(if wanted { Some(kernel::pipe()?) } else { None })
     };
     let (far_in, near_in) = make(wanted.stdin)?.unzip();
     let (near_out, far_out) = make(wanted.stdout)?.unzip();
@@ -54,19 +49,9 @@ pub(crate) fn pipes(wanted: Wanted) -> io::Result<(Ends, Stdio)> {
     Ok((near, Stdio::Pipes { stdin: far_in, stdout: far_out, stderr: far_err }))
 }
 
-const TERMINAL: OpenptFlags = OpenptFlags::RDWR.union(OpenptFlags::NOCTTY).union(OpenptFlags::CLOEXEC);
-
-/// Our side of a terminal of the machine.
-pub(crate) fn machine_terminal() -> io::Result<OwnedFd> {
-    let near = openpt(TERMINAL)?;
-    grantpt(&near)?;
-    Ok(near)
-}
-
 /// The far side of a new terminal, and ours again.
 pub(crate) fn terminal(near: OwnedFd) -> io::Result<(OwnedFd, Stdio)> {
-    unlockpt(&near)?;
-    let far = ioctl_tiocgptpeer(&near, TERMINAL)?;
+    let far = kernel::far_side(&near)?;
     kernel::set_nonblocking(&near)?;
     Ok((near, Stdio::Terminal(far)))
 }

@@ -3,6 +3,7 @@
 //!
 //! `steps` is what a process goes through between fork and exec, `landlock` is about the files that are left to it.
 
+#[cfg_attr(not(target_os = "linux"), path = "no_landlock.rs")]
 pub(crate) mod landlock;
 mod steps;
 

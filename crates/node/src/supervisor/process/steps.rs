@@ -6,16 +6,12 @@ use std::{
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
 };
 
-use rustix::{
-    pipe::{PipeFlags, pipe_with},
-    process::{Gid, Resource, Rlimit, Uid, setrlimit},
-    thread::{
-        CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_gid, set_thread_groups,
-        set_thread_uid,
-    },
-};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 
-use super::landlock::Fence;
+use super::{
+    super::kernel::{self, Capabilities},
+    landlock::Fence,
+};
 use crate::plan::Command;
 
 /// Everything is made ready before the fork: after it, there are only system calls.
@@ -29,7 +25,7 @@ pub(crate) struct Steps {
     user: Option<User>,
     directory: CString,
     /// Capabilities that root is not left with.
-    given_up: CapabilitySet,
+    given_up: Capabilities,
     no_new_privileges: bool,
     fence: Option<Fence>,
     /// Takes the number of the step that went wrong.
@@ -87,7 +83,8 @@ impl Stumble {
 
 impl Steps {
     pub(super) fn new(command: &Command, doors: Vec<fs::File>, terminal: bool) -> io::Result<(Self, Stumble)> {
-        let (hear, confession) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (hear, confession) = kernel::pipe()?;
+        kernel::set_nonblocking(&hear)?;
         let bounds = command.bounds.as_deref();
         let rlimits = bounds.into_iter().flat_map(|bounds| &bounds.rlimits).map(rlimit);
         let reach = bounds.and_then(|bounds| bounds.reach.as_ref());
@@ -115,10 +112,13 @@ impl Steps {
         self.step(Step::Session, Self::lead_session)?;
         self.step(Step::Group, |own| own.doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)))?;
         self.step(Step::Limits, |own| own.rlimits.iter().try_for_each(|(what, limit)| setrlimit(*what, *limit)))?;
-        self.step(Step::Capabilities, Self::give_up)?;
+        self.step(Step::Capabilities, |own| kernel::give_up(own.given_up))?;
         self.step(Step::User, |own| own.user.as_ref().map_or(Ok(()), User::become_it))?;
         self.step(Step::Directory, Self::enter_directory)?;
-        self.step(Step::Privileges, |own| if own.no_new_privileges { set_no_new_privs(true) } else { Ok(()) })?;
+        self.step(
+            Step::Privileges,
+            |own| if own.no_new_privileges { kernel::refuse_new_privileges() } else { Ok(()) },
+        )?;
         self.step(Step::Fence, |own| own.fence.as_ref().map_or(Ok(()), Fence::close))
     }
 
@@ -137,17 +137,6 @@ impl Steps {
         Ok(())
     }
 
-    /// A program that runs as root gets what is left in this set, any other gets none.
-    fn give_up(&self) -> rustix::io::Result<()> {
-        self.given_up.iter_names().try_for_each(|(_, capability)| {
-            match remove_capability_from_bounding_set(capability) {
-                // Of a later kernel.
-                Err(rustix::io::Errno::INVAL) => Ok(()),
-                other => other,
-            }
-        })
-    }
-
     /// We are there already, but perhaps as somebody who may go further.
     fn enter_directory(&self) -> rustix::io::Result<()> {
         self.user.as_ref().map_or(Ok(()), |_| rustix::process::chdir(&*self.directory))
@@ -157,37 +146,41 @@ impl Steps {
 impl User {
     fn become_it(&self) -> rustix::io::Result<()> {
         if rustix::process::geteuid().is_root() {
-            set_thread_groups(&self.groups)?;
+            kernel::set_groups(&self.groups)?;
         }
-        self.gid.map_or(Ok(()), set_thread_gid)?;
-        self.uid.map_or(Ok(()), set_thread_uid)
+        self.gid.map_or(Ok(()), kernel::set_group)?;
+        self.uid.map_or(Ok(()), kernel::set_user)
     }
 }
 
 /// All but those that are kept, where there is somebody who has any.
-fn given_up(kept: Option<&[String]>) -> CapabilitySet {
-    let Some(kept) = kept.filter(|_| rustix::process::geteuid().is_root()) else { return CapabilitySet::empty() };
-    let names = kept.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name));
-    let kept = names.filter_map(CapabilitySet::from_name).fold(CapabilitySet::empty(), CapabilitySet::union);
-    CapabilitySet::all().difference(kept)
+fn given_up(kept: Option<&[String]>) -> Capabilities {
+    let kept = kept.filter(|_| rustix::process::geteuid().is_root());
+    kept.map_or(Capabilities::empty(), kernel::capabilities_without)
 }
 
 /// What shells call the limits of a process.
-pub(crate) const RLIMITS: [(&str, Resource); 16] = [
+pub(crate) const RLIMITS: &[(&str, Resource)] = &[
     ("as", Resource::As),
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),
     ("data", Resource::Data),
     ("fsize", Resource::Fsize),
+    #[cfg(target_os = "linux")]
     ("locks", Resource::Locks),
     ("memlock", Resource::Memlock),
+    #[cfg(target_os = "linux")]
     ("msgqueue", Resource::Msgqueue),
+    #[cfg(target_os = "linux")]
     ("nice", Resource::Nice),
     ("nofile", Resource::Nofile),
     ("nproc", Resource::Nproc),
     ("rss", Resource::Rss),
+    #[cfg(target_os = "linux")]
     ("rtprio", Resource::Rtprio),
+    #[cfg(target_os = "linux")]
     ("rttime", Resource::Rttime),
+    #[cfg(target_os = "linux")]
     ("sigpending", Resource::Sigpending),
     ("stack", Resource::Stack),
 ];

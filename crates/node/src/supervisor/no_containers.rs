@@ -1,0 +1,44 @@
+//! What stands in for containers on systems that have no such thing: a reason not to start.
+
+use std::{io, path::Path};
+
+use rustix::process::{Pid, Signal};
+
+use super::{
+    driver::{Driver, Spawned},
+    stdio::Stdio,
+};
+use crate::{
+    confinement::Sandbox,
+    plan::{Command, PodPlan},
+};
+
+/// A process that runs without a supervisor.
+#[derive(Debug, Clone)]
+pub(crate) struct Survivor {
+    pub(crate) container: String,
+    pub(crate) pid: Pid,
+}
+
+/// There is none.
+pub(crate) enum ContainerDriver {}
+
+impl ContainerDriver {
+    pub(crate) fn new(_pod: &Path, _plan: &PodPlan, _sandbox: &Sandbox, _survivors: &[Survivor]) -> io::Result<Self> {
+        Err(io::Error::other("containers take Linux: run the pod with runtimeClassName process"))
+    }
+}
+
+impl Driver for ContainerDriver {
+    fn start(&mut self, _command: &Command, _stdio: Stdio) -> io::Result<Spawned> {
+        match *self {}
+    }
+
+    fn exec(&mut self, _command: &Command, _argv: &[String], _stdio: Stdio) -> io::Result<Spawned> {
+        match *self {}
+    }
+
+    fn signal(&mut self, _pid: Pid, _signal: Signal) {
+        match *self {}
+    }
+}
