@@ -7,6 +7,7 @@
 mod agent;
 mod bounds;
 mod confinement;
+mod features;
 #[cfg(test)]
 mod golden;
 pub mod holder;

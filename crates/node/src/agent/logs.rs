@@ -100,18 +100,29 @@ impl LogReader {
     fn start(&self, target: &LogTarget, previous: bool) -> Result<u32, LogError> {
         let (container, pod) = (target.container.clone(), target.pod.clone());
         let state = saved(&self.pods_dir, &target.uid);
+        let never = |reason: &str| match previous {
+            true => LogError::NoPrevious { container: container.clone(), pod: pod.clone() },
+            false => LogError::NotStarted { container: container.clone(), pod: pod.clone(), reason: plainly(reason) },
+        };
         let Some(state) = state.as_ref().and_then(|state| state.container(&target.container)) else {
-            return Err(LogError::NotStarted { container, pod, reason: "ContainerCreating".to_owned() });
+            return Err(never("ContainerCreating"));
         };
         match &state.condition {
-            Condition::Waiting { reason, .. } if state.last.is_none() => {
-                Err(LogError::NotStarted { container, pod, reason: reason.clone() })
-            }
+            Condition::Waiting { reason, .. } if state.last.is_none() => Err(never(reason)),
             // Between two starts the last one is the previous one and the present one alike.
             Condition::Waiting { .. } => Ok(state.restart_count),
             _ if !previous => Ok(state.restart_count),
-            _ => state.restart_count.checked_sub(1).ok_or(LogError::NoPrevious { container, pod }),
+            _ => state.restart_count.checked_sub(1).ok_or_else(|| never("")),
         }
+    }
+}
+
+/// A kubelet has words for the reasons that are met most.
+fn plainly(reason: &str) -> String {
+    match reason {
+        "ErrImagePull" => "image can't be pulled".to_owned(),
+        "ImagePullBackOff" => "trying and failing to pull image".to_owned(),
+        other => other.to_owned(),
     }
 }
 

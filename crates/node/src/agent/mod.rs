@@ -57,8 +57,14 @@ use tokio::{
 use tracing::warn;
 
 use self::{
-    addresses::AddressPool, context::Context, driver_choice::Containers, events::Recorder, images::Images,
-    memory::Memory, network::PodNet, pulls::Pulls,
+    addresses::AddressPool,
+    context::Context,
+    driver_choice::{Containers, Obstacle},
+    events::Recorder,
+    images::Images,
+    memory::Memory,
+    network::PodNet,
+    pulls::Pulls,
 };
 use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
@@ -209,7 +215,7 @@ const PROCESS_PREFIX_LENGTH: u32 = 10;
 async fn containers(options: &NodeOptions) -> Containers {
     let exe = options.exe.clone();
     let found = tokio::task::spawn_blocking(move || Containers::find_out(&exe)).await;
-    found.unwrap_or(Containers::Impossible)
+    found.unwrap_or(Containers::Impossible(Obstacle::Privilege))
 }
 
 /// Where pods get their addresses from, knowing those that pods have already.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     confinement::PodNetwork,
+    features::Feature,
     pod_dir::{read_json, write_json},
 };
 
@@ -225,7 +226,9 @@ impl PodNet {
         let mut links = self.links().map_err(failed("configure the network"))?;
         // A bridge that takes its address from a pod's cable would change it with every pod.
         let [a, b, c, d] = fnv1a(name.as_bytes()).to_be_bytes();
-        links.add_bridge(name, [2, 0, a, b, c, d]).map_err(failed("make the pods' bridge"))?;
+        links
+            .add_bridge(name, [2, 0, a, b, c, d])
+            .map_err(|error| failed("make the pods' bridge")(Feature::Bridge.explain(error)))?;
         let index = links.find(name).map_err(failed("find the pods' bridge"))?;
         links.add_address(index, self.gateway(), PREFIX_LENGTH).map_err(failed("give the pods' bridge an address"))?;
         if self.holding.is_some() {
@@ -249,8 +252,10 @@ impl PodNet {
             prefix_length: PREFIX_LENGTH,
             host_ports: host_ports.collect(),
         };
-        let filter = &mut self.packet_filter().map_err(failed("open the packet filter"))?;
-        replace(filter, &self.chosen.name, Some(&table)).map_err(failed("replace the pods' packet filter table"))
+        let lacking = |error| Feature::PacketFilter.explain(error);
+        let filter = &mut self.packet_filter().map_err(lacking).map_err(failed("open the packet filter"))?;
+        let replaced = replace(filter, &self.chosen.name, Some(&table)).map_err(lacking);
+        replaced.map_err(failed("replace the pods' packet filter table"))
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::{
+    io::Errno,
     mount::{MountFlags, mount},
     process::{getegid, geteuid},
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
@@ -42,7 +43,22 @@ const LOOPBACK: u32 = 1;
 
 /// Goes on in a user namespace of its own, in which nobody has an id yet.
 pub(super) fn unshare_users() -> io::Result<()> {
-    unshare(UnshareFlags::NEWUSER).map_err(|error| told("make a user namespace", &error))
+    unshare(UnshareFlags::NEWUSER).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}{}", told("make a user namespace", &error), what_allows(&error)))
+    })
+}
+
+/// The settings of a machine that keep users from having namespaces, by what the kernel answers.
+fn what_allows(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC) => ": the sysctl user.max_user_namespaces allows no more of them",
+        Some(Errno::PERM | Errno::ACCESS) => {
+            ": allow it with the sysctl kernel.unprivileged_userns_clone=1, or \
+             kernel.apparmor_restrict_unprivileged_userns=0, where the machine has one of these"
+        }
+        Some(Errno::INVAL | Errno::NOSYS) => ": the kernel lacks CONFIG_USER_NS",
+        _ => "",
+    }
 }
 
 /// Makes everything else. This process is root in its user namespace by now.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm
 use kube::ResourceExt;
 use sluice_model::quantity::Quantity;
 
+use super::super::claim;
 use super::company::{self, NamespaceLabels, Unwelcome};
 use super::requests;
 
@@ -40,8 +41,8 @@ pub(super) fn check(
     if !crowding.is_empty() {
         return Err(crowding);
     }
-    if let Some(reason) = topology_misfit(pod, node) {
-        return hard(reason.to_owned());
+    if let Some(misfit) = uneven(pod, node, neighbours) {
+        return Err(vec![misfit]);
     }
     company::check(pod, node, neighbours, labels).map_err(|unwelcome| {
         // Whom it misses would not come if others went.
@@ -176,12 +177,26 @@ fn host_ports(pod: &Pod) -> Vec<(i32, String)> {
     named.filter(|(port, _)| *port != 0).collect()
 }
 
-/// On one machine every spread is even, but a label that the node lacks still holds a pod back.
-fn topology_misfit(pod: &Pod, node: &Node) -> Option<&'static str> {
+/// On one machine every spread is even, unless there are to be more domains: those that are not there are empty. A label that
+/// the node lacks holds a pod back in any case. Which nodes count as domains is no question where there is one.
+fn uneven(pod: &Pod, node: &Node, neighbours: &[Arc<Pod>]) -> Option<Misfit> {
     let constraints = pod.spec.iter().flat_map(|spec| spec.topology_spread_constraints.iter().flatten());
-    let mut hard = constraints.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
-    hard.any(|constraint| !node.labels().contains_key(&constraint.topology_key))
-        .then_some("node(s) didn't match pod topology spread constraints (missing required label)")
+    let hard: Vec<_> = constraints.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule").collect();
+    let uneven = "node(s) didn't match pod topology spread constraints";
+    if hard.iter().any(|constraint| !node.labels().contains_key(&constraint.topology_key)) {
+        return Some(Misfit { reason: format!("{uneven} (missing required label)"), is_crowded: false });
+    }
+    let mut lonely = hard.iter().filter(|constraint| constraint.min_domains.is_some_and(|domains| domains > 1));
+    let crowded = lonely.any(|constraint| {
+        let selector = constraint.label_selector.as_ref().map(claim::selector);
+        let counts = |other: &Pod| {
+            let chosen = selector.as_ref().is_some_and(|it| claim::matches(it, other.metadata.labels.as_ref()));
+            chosen && other.metadata.namespace == pod.metadata.namespace && other.metadata.deletion_timestamp.is_none()
+        };
+        let here = neighbours.iter().filter(|other| counts(other)).count() + usize::from(counts(pod));
+        here > usize::try_from(constraint.max_skew).unwrap_or(0)
+    });
+    crowded.then(|| Misfit { reason: uneven.to_owned(), is_crowded: true })
 }
 
 #[cfg(test)]
@@ -291,6 +306,17 @@ mod tests {
             &[],
             "1 node(s) didn't match pod topology spread constraints (missing required label)",
         );
+        let spread = |domains: u32, skew: u32, app: &str| {
+            let selector = json!({"matchLabels": {"app": app}});
+            json!({"topologySpreadConstraints": [{"maxSkew": skew, "minDomains": domains, "labelSelector": selector,
+                "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}]})
+        };
+        let uneven = "crowded: 1 node(s) didn't match pod topology spread constraints";
+        check_on(&node, &spread(1, 1, "p"), &[json!({}), json!({})], "fits");
+        check_on(&node, &spread(2, 1, "p"), &[], "fits");
+        check_on(&node, &spread(2, 1, "p"), &[json!({})], uneven);
+        check_on(&node, &spread(2, 2, "p"), &[json!({})], "fits");
+        check_on(&node, &spread(2, 1, "other"), &[json!({})], "fits");
         let beside = |app: &str| {
             let term = json!({"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": "kubernetes.io/hostname"});
             json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}})

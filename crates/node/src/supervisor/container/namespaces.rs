@@ -25,6 +25,7 @@ use super::super::{
 };
 use crate::{
     confinement::{PodNetwork, Sandbox},
+    features::Feature,
     wire::Family,
 };
 
@@ -234,7 +235,7 @@ fn connect(network: &PodNetwork, namespace: &File, here: &mut Links, there: &mut
     let _none = here.remove(&network.port);
     let cable =
         Cable { bridge: &network.bridge, port: &network.port, far_name: INSIDE, far_namespace: namespace.as_fd() };
-    here.add_cable(&cable).map_err(|error| {
+    here.add_cable(&cable).map_err(|error| Feature::Veth.explain(error)).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot connect the pod to `{}`: {error}", network.bridge))
     })?;
     // A pod reaches itself by the address of its service.
