@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::{
-    driver::Begun,
+    driver::{Begun, Rank},
     keeper::Reaped,
     kernel,
     output::{Inlet, Output},
@@ -65,13 +65,12 @@ impl Supervisor {
         }
         for (index, since_ms) in self.machine.announced() {
             match self.find_started(index, since_ms) {
-                Some((pid, ticks)) => {
+                Some(Identity { pid, ticks }) => {
                     self.take_over(index, pid, ticks);
                     self.feed(Input::Spawned { index, pid, ticks });
                     running.push((index, pid, ticks));
                 }
                 None => {
-                    end_half_made(&self.dir);
                     if let Ok(command) = self.command(index) {
                         self.driver.abandon(&command);
                     }
@@ -136,29 +135,38 @@ impl Supervisor {
     }
 
     /// The process of a start that was announced. It may have ended already.
-    fn find_started(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
+    fn find_started(&self, index: usize, since_ms: u64) -> Option<Identity> {
+        let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
+        self.find_announced(index, Rank::First, &fifos, since_ms)
+    }
+
+    /// What has come of something that was announced: the process that the driver names, or if the driver cannot know, whoever
+    /// was started since and writes where that would. What is half-made is ended.
+    pub(super) fn find_announced(
+        &self,
+        index: usize,
+        rank: Rank,
+        fifos: &[PathBuf],
+        since_ms: u64,
+    ) -> Option<Identity> {
         let command = self.command(index).ok()?;
-        if self.driver.begun(&command) == Begun::Unknown {
-            return self.find_writer(index, since_ms);
+        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+        if self.driver.begun(&command, rank) == Begun::Unknown {
+            return self.find_writer(fifos, since_ticks).or_else(|| {
+                end_half_made(&self.dir);
+                None
+            });
         }
         let ended = end_half_made(&self.dir);
-        let Begun::Process(pid) = self.driver.begun(&command) else { return None };
-        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+        let Begun::Process(pid) = self.driver.begun(&command, rank) else { return None };
         let reaped = || self.all_reaped().into_iter().find(|it| it.pid == pid && it.ticks >= since_ticks);
         let lives = kernel::start_ticks(pid).filter(|ticks| *ticks >= since_ticks);
         let ticks = lives.or_else(|| reaped().map(|reaped| reaped.ticks));
-        ticks.filter(|_| !ended.contains(&pid)).map(|ticks| (pid, ticks))
-    }
-
-    /// The one that was started since and writes to the container's FIFOs.
-    fn find_writer(&self, index: usize, since_ms: u64) -> Option<(i32, u64)> {
-        let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
-        self.find_announced(&fifos, since_ms).map(|Identity { pid, ticks }| (pid, ticks))
+        ticks.filter(|_| !ended.contains(&pid)).map(|ticks| Identity { pid, ticks })
     }
 
     /// Whoever leads a group, was started since and writes to one of these, or has ended.
-    pub(super) fn find_announced(&self, fifos: &[PathBuf], since_ms: u64) -> Option<Identity> {
-        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+    fn find_writer(&self, fifos: &[PathBuf], since_ticks: u64) -> Option<Identity> {
         let find = || processes_since(since_ticks).find(|process| leads_and_writes(process.pid, fifos));
         find()
             .or_else(|| {

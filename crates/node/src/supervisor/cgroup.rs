@@ -1,12 +1,16 @@
-//! Control groups of pods and their containers: making and limiting them, ending everything in one, seeing that memory ran out,
-//! tidying up.
+//! Control groups of both versions: limits, who is in a group, ending everything in one, seeing that memory ran out, tidying up.
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::confinement::{CPU_PERIOD_US, Resources};
 
@@ -17,8 +21,9 @@ const CONTROLLERS: &str = "cgroup.controllers";
 const HANDED_ON: &str = "cgroup.subtree_control";
 /// Of a group, or of a processor among groups.
 const USUAL_SHARES: u64 = 1024;
-/// Who is in a group, and the way into it.
+/// Who is in a group, and the way into it: by whole processes, and in version 1 by single threads.
 const MEMBERS: &str = "cgroup.procs";
+const THREADS: &str = "tasks";
 /// Rounds of killing; each can uncover what was forked during the one before.
 const MAX_SWEEPS: usize = 64;
 
@@ -37,46 +42,47 @@ impl Group {
 
     /// Makes the group of a pod and limits it, wherever we may. Its containers' groups will lie in it.
     pub(super) fn make(&self, resources: &Resources) -> io::Result<()> {
-        self.make_in(hierarchies(), resources)
+        self.make_in(controlling(), resources)
     }
 
     /// The same for a pod of processes, which need no hierarchy that neither limits nor counts.
     pub(super) fn make_for_processes(&self, resources: &Resources) -> io::Result<()> {
-        self.make_in(of_processes(&mountinfo()), resources)
+        self.make_in(of_processes(), resources)
     }
 
-    fn make_in(&self, hierarchies: Vec<PathBuf>, resources: &Resources) -> io::Result<()> {
+    fn make_in(&self, hierarchies: impl Iterator<Item = &'static Hierarchy>, resources: &Resources) -> io::Result<()> {
         for hierarchy in hierarchies {
-            let directory = hierarchy.join(&self.0);
-            if !make_group(&directory)? {
+            if !make_group(hierarchy, &self.0)? {
                 continue;
             }
+            let (ours, directory) = (hierarchy.place.join(ROOT), hierarchy.place.join(&self.0));
             // As below a kubelet, all pods together weigh what the machine's processors do: by default, what one process does.
-            let _best_effort = limit(&hierarchy.join(ROOT), &whole_machine());
-            if hierarchy.join(CONTROLLERS).exists() {
+            let _best_effort = limit(&ours, &limits(&whole_machine()));
+            if hierarchy.unified && directory.join(CONTROLLERS).exists() {
                 // Level by level: a group has those controllers that the one above hands on.
-                for above in [hierarchy.clone(), hierarchy.join(ROOT), directory.clone()] {
+                for above in [&hierarchy.place, &ours, &directory] {
                     ["+cpu", "+memory", "+pids"].iter().for_each(|name| drop(fs::write(above.join(HANDED_ON), name)));
                 }
             }
-            limit(&directory, resources)?;
+            limit(&directory, &limits(resources))?;
         }
         Ok(())
     }
 
     /// Makes the group of a process in that of its pod.
     pub(super) fn make_inside(&self, resources: &Resources) -> io::Result<()> {
-        for directory in self.beside() {
-            make_group(&directory)?;
-            limit(&directory, resources)?;
+        for hierarchy in self.beside() {
+            make_group(hierarchy, &self.0)?;
+            limit(&hierarchy.place.join(&self.0), &limits(resources))?;
         }
         Ok(())
     }
 
-    /// What a process that has yet to begin writes `0` to, to be in the group.
+    /// What a process that has yet to begin writes `0` to, to be in the group: see [`Group::join`].
     pub(super) fn doors(&self) -> io::Result<Vec<fs::File>> {
-        let doors = self.beside().into_iter().map(|directory| {
-            let door = directory.join(MEMBERS);
+        let doors = self.beside().map(|hierarchy| {
+            let name = if hierarchy.unified { MEMBERS } else { THREADS };
+            let door = hierarchy.place.join(&self.0).join(name);
             fs::File::options()
                 .write(true)
                 .open(&door)
@@ -89,19 +95,49 @@ impl Group {
         }
     }
 
-    /// Where the group is, or would be: wherever that of its pod is.
-    fn beside(&self) -> Vec<PathBuf> {
-        let all = of_processes(&mountinfo()).into_iter().map(|hierarchy| hierarchy.join(&self.0));
-        all.filter(|directory| directory.parent().is_some_and(Path::is_dir)).collect()
+    /// Where the group of a process is, or would be: wherever that of its pod is.
+    fn beside(&self) -> impl Iterator<Item = &'static Hierarchy> {
+        of_processes().filter(|hierarchy| hierarchy.place.join(&self.0).parent().is_some_and(Path::is_dir))
+    }
+
+    /// Makes the group of a container in its pod's, and limits it.
+    pub(super) fn make_for_container(&self, resources: &Resources) -> io::Result<()> {
+        let mut limits = limits(resources);
+        // A container that lost one of its processes for want of memory is worth no more than one that ended.
+        limits.push(("memory.oom.group", "1".to_owned()));
+        for hierarchy in controlling() {
+            if make_group(hierarchy, &self.0)? {
+                limit(&hierarchy.place.join(&self.0), &limits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the calling process, which has one thread, into the group in all hierarchies of version 1.
+    ///
+    /// To `tasks`, not to `cgroup.procs`: for a thread that moves itself the kernel does not stop everybody's forks, for which
+    /// it would wait for many milliseconds.
+    pub(super) fn join(&self) -> io::Result<()> {
+        let groups = controlling().filter(|hierarchy| !hierarchy.unified).map(|it| it.place.join(&self.0));
+        groups.filter(|group| group.is_dir()).try_for_each(|group| {
+            let file = group.join(THREADS);
+            fs::write(&file, "0").map_err(|error| cannot_write(&file, &error))
+        })
+    }
+
+    /// The group in the hierarchy of version 2, where there is one: a process is born into it.
+    pub(super) fn unified(&self) -> Option<OwnedFd> {
+        let hierarchy = controlling().find(|hierarchy| hierarchy.unified)?;
+        directory_at(&hierarchy.place.join(&self.0)).ok()
     }
 
     /// Puts a process into the group, wherever there are groups: without any it could not be ended with the others.
     pub(super) fn take(&self, process: Pid) -> io::Result<()> {
         let mut taken = Err(io::Error::other("there is no control group to put a process into"));
-        for hierarchy in hierarchies() {
-            let directory = hierarchy.join(&self.0);
+        for hierarchy in controlling() {
+            let directory = hierarchy.place.join(&self.0);
             let number = process.as_raw_nonzero().to_string();
-            match make_group(&directory)? && fs::write(directory.join(MEMBERS), number).is_ok() {
+            match make_group(hierarchy, &self.0)? && fs::write(directory.join(MEMBERS), number).is_ok() {
                 true => taken = Ok(()),
                 // A hierarchy that wants more settings first.
                 false => drop(fs::remove_dir(&directory)),
@@ -113,9 +149,10 @@ impl Group {
     /// Where a container finds what is counted for it, by name below `/sys/fs/cgroup`; empty where there is one hierarchy alone,
     /// which is mounted as it is.
     pub(super) fn views(&self) -> Vec<(String, PathBuf)> {
-        let views = controllers(&mountinfo()).into_iter().filter_map(|hierarchy| {
-            let name = hierarchy.file_name()?.to_string_lossy().into_owned();
-            Some((name, hierarchy.join(&self.0)))
+        let version_1 = controlling().filter(|hierarchy| !hierarchy.unified);
+        let views = version_1.filter_map(|hierarchy| {
+            let name = hierarchy.place.file_name()?.to_string_lossy().into_owned();
+            Some((name, hierarchy.place.join(&self.0))).filter(|(_, group)| group.is_dir())
         });
         views.collect()
     }
@@ -125,16 +162,10 @@ impl Group {
         &self.0
     }
 
-    /// As the OCI specification writes it.
-    pub(super) fn absolute(&self) -> String {
-        Path::new("/").join(&self.0).to_string_lossy().into_owned()
-    }
-
     /// How often the kernel has ended something in this group for want of memory.
     pub(super) fn oom_kills(&self) -> u64 {
         let files = ["memory.events", "memory.oom_control"];
-        let texts =
-            hierarchies().into_iter().flat_map(|hierarchy| files.map(|file| hierarchy.join(&self.0).join(file)));
+        let texts = controlling().flat_map(|hierarchy| files.map(|file| hierarchy.place.join(&self.0).join(file)));
         texts.filter_map(|path| oom_kills(&fs::read_to_string(path).ok()?)).max().unwrap_or(0)
     }
 
@@ -156,19 +187,56 @@ impl Group {
         }
     }
 
-    fn directories(&self) -> Vec<PathBuf> {
-        hierarchies()
-            .into_iter()
-            .map(|hierarchy| hierarchy.join(&self.0))
-            .filter(|directory| directory.is_dir())
-            .collect()
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        controlling().map(|hierarchy| hierarchy.place.join(&self.0)).filter(|directory| directory.is_dir()).collect()
     }
+}
+
+/// Where control groups are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    place: PathBuf,
+    /// Of version 2.
+    unified: bool,
+    /// It has but a name, and controls nothing.
+    named: bool,
+    /// It limits or counts what processes use.
+    of_processes: bool,
+}
+
+/// They are mounted once, when a machine starts.
+static HIERARCHIES: LazyLock<Vec<Hierarchy>> =
+    LazyLock::new(|| find_hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()));
+
+fn find_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    let found = mountinfo.lines().filter_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let unified = kind.starts_with("cgroup2 ");
+        let place = mount.split(' ').nth(4).filter(|_| unified || kind.starts_with("cgroup "))?;
+        let mut options = kind.split([' ', ',']).skip(1);
+        let of_processes = unified || options.any(|option| matches!(option, "cpu" | "cpuacct" | "memory" | "pids"));
+        Some(Hierarchy { place: place.into(), unified, named: kind.contains("name="), of_processes })
+    });
+    found.collect()
+}
+
+/// Those in which our groups lie.
+fn controlling() -> impl Iterator<Item = &'static Hierarchy> {
+    HIERARCHIES.iter().filter(|hierarchy| !hierarchy.named)
+}
+
+fn of_processes() -> impl Iterator<Item = &'static Hierarchy> {
+    controlling().filter(|hierarchy| hierarchy.of_processes)
+}
+
+/// Where control groups are mounted.
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
+    HIERARCHIES.iter().map(|hierarchy| hierarchy.place.clone()).collect()
 }
 
 /// Whether the machine has nothing but cgroup v2.
 pub(super) fn unified_only() -> bool {
-    let text = mountinfo();
-    !text.lines().any(|line| line.contains(" - cgroup ")) && text.lines().any(|line| line.contains(" - cgroup2 "))
+    !HIERARCHIES.is_empty() && HIERARCHIES.iter().all(|hierarchy| hierarchy.unified)
 }
 
 /// Which limits are kept here.
@@ -184,7 +252,7 @@ pub(crate) fn try_out() -> Option<Limits> {
     let made = pod.make_for_processes(&Resources::default()).is_ok();
     let process = pod.container("process");
     let found = process.make_inside(&Resources::default()).ok().filter(|()| made).and_then(|()| {
-        let places = process.beside();
+        let places: Vec<PathBuf> = process.beside().map(|hierarchy| hierarchy.place.join(&process.0)).collect();
         let any = |files: [&str; 2]| places.iter().any(|place| files.iter().any(|file| place.join(file).exists()));
         let limits =
             Limits { cpu: any(["cpu.cfs_quota_us", "cpu.max"]), memory: any(["memory.limit_in_bytes", "memory.max"]) };
@@ -199,8 +267,7 @@ pub(crate) fn try_out() -> Option<Limits> {
 pub(crate) fn announce_move() {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2)?.strip_prefix('/'));
-    let places =
-        paths.flat_map(|path| hierarchies().into_iter().map(move |hierarchy| hierarchy.join(path).join(MEMBERS)));
+    let places = paths.flat_map(|path| controlling().map(move |hierarchy| hierarchy.place.join(path).join(MEMBERS)));
     let id = std::process::id().to_string();
     // Only where we really are: the path may be another group's in another hierarchy.
     let ours =
@@ -215,12 +282,24 @@ fn whole_machine() -> Resources {
     Resources { cpu_shares: Some(processors as u64 * USUAL_SHARES), ..Resources::default() }
 }
 
-fn limit(group: &Path, resources: &Resources) -> io::Result<()> {
-    for (file, value) in limits(resources) {
+fn directory_at(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn cannot_write(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display()))
+}
+
+/// Each hierarchy has some of the files.
+fn limit(group: &Path, limits: &[(&'static str, String)]) -> io::Result<()> {
+    for (file, value) in limits {
         let file = group.join(file);
-        if file.exists() {
-            fs::write(&file, value)
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display())))?;
+        match fs::OpenOptions::new().write(true).open(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot_write(&file, &error)),
+            Ok(mut open) => {
+                io::Write::write_all(&mut open, value.as_bytes()).map_err(|error| cannot_write(&file, &error))?;
+            }
         }
     }
     Ok(())
@@ -259,10 +338,14 @@ pub(super) fn cpu_weight(shares: u64) -> u64 {
 }
 
 /// Whether there is such a group now. Another engine may take the one above away just now, when its last pod ends.
-fn make_group(directory: &Path) -> io::Result<bool> {
+fn make_group(hierarchy: &Hierarchy, group: &Path) -> io::Result<bool> {
+    let directory = hierarchy.place.join(group);
     for _ in 0..MAX_SWEEPS {
-        match fs::create_dir_all(directory) {
-            Ok(()) => return Ok(true),
+        match fs::create_dir_all(&directory) {
+            Ok(()) => {
+                inherit_processors(&hierarchy.place, group);
+                return Ok(true);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Somebody else's machine: containers go without.
             Err(error)
@@ -278,37 +361,24 @@ fn make_group(directory: &Path) -> io::Result<bool> {
     Err(io::Error::other(format!("cannot make `{}`: it is taken away again and again", directory.display())))
 }
 
-/// The hierarchies of version 1 that control something; the others only have names.
-fn controllers(mountinfo: &str) -> Vec<PathBuf> {
-    let controls = mountinfo.lines().filter(|line| {
-        line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup ") && !kind.contains("name="))
-    });
-    controls.filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
-}
-
-/// The hierarchies that limit or count what processes use.
-fn of_processes(mountinfo: &str) -> Vec<PathBuf> {
-    let matters = |line: &&str| {
-        line.split_once(" - ").is_some_and(|(_, mount)| match mount.split_once(' ') {
-            Some(("cgroup2", _)) => true,
-            Some(("cgroup", options)) => {
-                options.split([' ', ',']).any(|option| matches!(option, "cpu" | "cpuacct" | "memory" | "pids"))
+/// In version 1 a new group has no processors and no memory to run on until somebody gives it some.
+fn inherit_processors(place: &Path, group: &Path) {
+    for file in ["cpuset.cpus", "cpuset.mems"]
+        .into_iter()
+        .filter(|file| place.join(THREADS).exists() && place.join(file).exists())
+    {
+        let mut above = place.to_owned();
+        for part in group.components() {
+            let here = above.join(part);
+            if let Ok(all) = fs::read_to_string(above.join(file))
+                && fs::read_to_string(here.join(file)).is_ok_and(|own| own.trim().is_empty())
+            {
+                // Who cannot have them is refused when a process is to join.
+                let _refused = fs::write(here.join(file), all.trim());
             }
-            _ => false,
-        })
-    };
-    mountinfo.lines().filter(matters).filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
-}
-
-fn mountinfo() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-}
-
-/// Where control groups are mounted.
-pub(crate) fn hierarchies() -> Vec<PathBuf> {
-    let text = mountinfo();
-    let of_cgroups = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
-    text.lines().filter(of_cgroups).filter_map(|line| line.split(' ').nth(4).map(PathBuf::from)).collect()
+            above = here;
+        }
+    }
 }
 
 /// Both versions write the count in a line of its own.
@@ -391,11 +461,17 @@ mod tests {
     }
 
     #[test]
-    fn a_container_sees_the_controllers_of_version_1_by_name() {
-        let mountinfo = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+    fn hierarchies_that_have_but_a_name_control_nothing() {
+        let mountinfo = "30 23 0:27 / /sys rw - sysfs sysfs rw\n32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(controllers(mountinfo), [PathBuf::from("/sys/fs/cgroup/cpu")]);
+        let found: Vec<_> = find_hierarchies(mountinfo)
+            .into_iter()
+            .map(|hierarchy| (hierarchy.place.to_string_lossy().into_owned(), hierarchy.unified, hierarchy.named))
+            .collect();
+        let expected = [("cpu", false, false), ("systemd", false, true), ("unified", true, false)];
+        let expected = expected.map(|(name, unified, named)| (format!("/sys/fs/cgroup/{name}"), unified, named));
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -405,12 +481,13 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=memory\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
             42 31 0:39 / /tmp rw - tmpfs memory rw\n";
-        let expected = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        assert_eq!(of_processes(mountinfo), expected);
+        let found = find_hierarchies(mountinfo).into_iter().filter(|hierarchy| hierarchy.of_processes);
+        let found: Vec<PathBuf> = found.map(|hierarchy| hierarchy.place).collect();
+        assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from));
     }
 
     #[test]
     fn groups_lie_below_ours() {
-        assert_eq!(Group::pod("1-2").container("web").absolute(), "/sluice/pod1-2/web");
+        assert_eq!(Group::pod("1-2").container("web").path(), Path::new("sluice/pod1-2/web"));
     }
 }

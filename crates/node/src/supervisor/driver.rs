@@ -13,8 +13,8 @@ pub(super) const DEFAULT_TERM: &str = "xterm";
 pub(crate) trait Driver {
     /// Starts a container. Its end is seen by waiting for its process, which must be our child.
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned>;
-    /// Starts a second process inside a running container.
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned>;
+    /// Starts another process inside a running container.
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, rank: Rank) -> io::Result<Spawned>;
     /// A new terminal for a container that is about to start, or for a command beside one that runs: our side of it. It must
     /// be one of the container's own, or programs there neither find it by name nor can be interrupted on it.
     fn terminal(&mut self, _command: &Command) -> io::Result<OwnedFd> {
@@ -29,7 +29,7 @@ pub(crate) trait Driver {
     /// Takes a container over that a lost supervisor has started.
     fn adopt(&mut self, _command: &Command, _pid: Pid) {}
     /// What a start came to that a lost supervisor had announced. Asked when everything half-made has been ended.
-    fn begun(&self, _command: &Command) -> Begun {
+    fn begun(&self, _command: &Command, _rank: Rank) -> Begun {
         Begun::Unknown
     }
     /// A lost supervisor was about to start this one, and has not come to its end: takes away what there is of it.
@@ -43,6 +43,15 @@ pub(crate) trait Driver {
     fn tidy(&mut self) {}
     /// The pod is over.
     fn close(&mut self) {}
+}
+
+/// What a process is to its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    First,
+    Hook,
+    /// A probe or somebody's command: nobody asks for it after its supervisor.
+    Visitor,
 }
 
 /// What a driver knows of a start that it did not see the end of.

@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{
     adopt::Adopted,
+    driver::Rank,
     ends::{exit_code, verdict},
     kernel,
     run::Supervisor,
@@ -101,7 +102,7 @@ impl Supervisor {
         let far = Stdio::Pipes { stdin: None, stdout: Some(far.try_clone()?), stderr: Some(far) };
         // From here on there may be a process: whoever comes after us has to know.
         self.save_state(&self.next_state());
-        let spawned = self.driver.exec(&command, argv, far)?;
+        let spawned = self.driver.exec(&command, argv, far, Rank::Hook)?;
         let process = Identity { pid: spawned.pid.as_raw_nonzero().get(), ticks: spawned.ticks };
         self.feed_later(Input::HookBegan { index, process });
         Ok(Work::process(spawned.pid, Ends { stdin: None, stdout: Some(near), stderr: None }))
@@ -109,7 +110,7 @@ impl Supervisor {
 
     /// A hook that was announced: it is there, or has ended since.
     fn find_hook(&self, index: usize, since_ms: u64) -> Option<Identity> {
-        self.find_announced(&[self.hook_fifo(index)], since_ms)
+        self.find_announced(index, Rank::Hook, &[self.hook_fifo(index)], since_ms)
     }
 
     fn hook_fifo(&self, index: usize) -> PathBuf {

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use rustix::process::{Pid, Signal};
 
 use super::{
-    driver::{Driver, Spawned},
+    driver::{Driver, Rank, Spawned},
     stdio::Stdio,
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Driver for ContainerDriver {
         match *self {}
     }
 
-    fn exec(&mut self, _command: &Command, _argv: &[String], _stdio: Stdio) -> io::Result<Spawned> {
+    fn exec(&mut self, _command: &Command, _argv: &[String], _stdio: Stdio, _rank: Rank) -> io::Result<Spawned> {
         match *self {}
     }
 

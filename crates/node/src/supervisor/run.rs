@@ -19,7 +19,7 @@ use super::{
     Belongings,
     adopt::Adopted,
     connection::Connection,
-    driver::Driver,
+    driver::{Driver, Rank},
     ends::taps_of,
     kernel,
     output::{Inlet, Output, Place},
@@ -282,7 +282,7 @@ impl Supervisor {
     /// Starts a command whose output is kept for whoever waits for its end.
     pub(super) fn beside(&mut self, index: usize, argv: &[String]) -> io::Result<Work> {
         let (near, far) = pipes(Wanted::OUTPUT)?;
-        let spawned = self.driver.exec(&self.command(index)?, argv, far)?;
+        let spawned = self.driver.exec(&self.command(index)?, argv, far, Rank::Visitor)?;
         Ok(Work::process(spawned.pid, near))
     }
 

@@ -1,15 +1,18 @@
-//! Containers: a command in namespaces, files and control groups of its own, by libcontainer.
+//! Containers: a command in namespaces, files and control groups of its own.
 //!
-//! `namespaces` makes what a pod's containers share, `rootfs` lays out their files, `spec` says it all in OCI's words,
-//! `executor` takes the last steps inside with the filter of `seccomp`. libcontainer allocates
-//! between clone and exec, which only a process with one thread may do: the supervisor is one.
+//! `namespaces` makes what a pod's containers share, `rootfs` and `volumes` put their files together, `layout` says what they
+//! find there, `birth` makes a process, which goes in by `inside` and gives up what it may not keep by `privileges`. All of
+//! that happens between fork and exec and allocates, which only a process with one thread may do: the supervisor is one.
 
-mod executor;
+mod birth;
+mod devices;
+mod inside;
+mod layout;
 pub(crate) mod namespaces;
+mod privileges;
 pub(crate) mod profile;
 mod rootfs;
 mod seccomp;
-mod spec;
 mod users;
 mod volumes;
 
@@ -18,29 +21,28 @@ pub(super) use rootfs::seclude;
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use libcontainer::{
-    container::{Container, builder::ContainerBuilder},
-    syscall::syscall::SyscallType,
-};
 use rustix::{
-    process::{Pid, Signal, Uid, kill_process, kill_process_group},
-    thread::CapabilitySet,
+    process::{
+        DumpableBehavior, Pid, PidfdFlags, Signal, dumpable_behavior, kill_process, kill_process_group, pidfd_open,
+        set_dumpable_behavior,
+    },
+    thread::{CapabilitySet, UnshareFlags, move_into_thread_name_spaces},
 };
 
 use self::{
-    executor::{Launcher, capability_set},
+    birth::{Birth, Mark, Streams, read_mark},
+    layout::{Cgroups, Layout, Place},
     namespaces::Shared,
+    privileges::{Privileges, User},
     rootfs::Files,
-    spec::{Cgroups, Place, User},
 };
 use super::{
     cgroup::{self, Group},
-    driver::{Begun, DEFAULT_TERM, Driver, Remains, Spawned},
+    driver::{Begun, DEFAULT_TERM, Driver, Rank, Remains, Spawned},
     kernel,
     stdio::Stdio,
 };
@@ -56,20 +58,14 @@ pub(crate) struct ContainerDriver {
     group: Group,
     files: Files,
     shared: Shared,
-    /// Where libcontainer keeps its own records.
-    records: PathBuf,
+    /// Where it stands written who has begun.
+    marks: PathBuf,
     /// What a container can be given, as we have it ourselves.
     possible: CapabilitySet,
     /// By name.
     running: BTreeMap<String, Running>,
-    /// Ended, and still to be taken away.
-    leftovers: Vec<Leftover>,
-}
-
-/// What a container leaves behind that nobody waits for.
-struct Leftover {
-    name: String,
-    container: Container,
+    /// Ended, and still to be taken away, by name.
+    leftovers: Vec<String>,
 }
 
 /// A container that runs without a supervisor.
@@ -83,7 +79,6 @@ pub(crate) struct Survivor {
 struct Running {
     pid: Pid,
     user: User,
-    container: Container,
 }
 
 impl ContainerDriver {
@@ -97,7 +92,7 @@ impl ContainerDriver {
             group: Group::pod(&plan.uid),
             files,
             shared,
-            records: pod.join("run/oci"),
+            marks: pod.join("run/begun"),
             running: BTreeMap::new(),
             leftovers: Vec::new(),
         };
@@ -111,19 +106,24 @@ impl ContainerDriver {
         group.kill();
         group.remove();
         group.make(&sandbox.resources)?;
-        let records = pod.join("run/oci");
-        let _none = fs::remove_dir_all(&records);
-        fs::create_dir_all(&records)?;
+        let marks = pod.join("run/begun");
+        let _none = fs::remove_dir_all(&marks);
+        fs::create_dir_all(&marks)?;
         let files = Files::new(pod, shares(plan))?;
         Ok(driver(files, Shared::make(sandbox, &group)?))
     }
 
     fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
-        self.check_capabilities(confinement)?;
         let (root, binds) = self.files.build(confinement)?;
         let group = self.group.container(&confinement.container);
+        if !users::in_namespace() {
+            group.make_for_container(&confinement.resources)?;
+            if !confinement.privileged {
+                devices::restrict(&group)
+                    .map_err(|error| io::Error::new(error.kind(), format!("cannot restrict devices: {error}")))?;
+            }
+        }
         let user = users::resolve(command, confinement, &root)?;
-        let bundle = self.files.bundle(&confinement.container);
         let shared_memory = self.files.shared_memory();
         let terminals = self.files.terminals(&confinement.container);
         let place = Place {
@@ -131,92 +131,65 @@ impl ContainerDriver {
             binds,
             shared_memory: Some(&shared_memory).filter(|_| !self.sandbox.host_ipc).map(PathBuf::as_path),
             terminals: matches!(stdio, Stdio::Terminal(_)).then_some(&terminals),
-            namespaces: self.namespaces(),
-            cgroup: &group.absolute(),
             cgroups: self.cgroups(&group)?,
-            limits: !users::in_namespace(),
+            in_namespace: users::in_namespace(),
             terminal_group: users::terminal_group(),
             foreign_network: users::in_namespace() && self.sandbox.network.is_none(),
-            possible: self.possible,
-            devices: if confinement.privileged { machine_devices() } else { Vec::new() },
+            devices: if confinement.privileged { inside::machine_devices() } else { Vec::new() },
+            dir: &command.dir,
         };
-        let specification = spec::container(command, confinement, &user, &place);
-        fs::write(bundle.join("config.json"), specification.to_string())?;
-        let mark = fs::File::create(self.mark(&confinement.container))?;
-        let builder =
-            self.builder(confinement, &user, stdio, Some(mark))?.as_init(&bundle).with_systemd(false).with_detach(true);
-        let mut container = builder.build().map_err(explain)?;
-        let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
-        let started = pid.ok_or_else(|| io::Error::other("the container has no process")).and_then(|pid| {
-            if let Some(adjustment) = confinement.oom_score_adj {
-                // Lowering it takes a capability that even root may lack; the container runs as well without.
-                let _best_effort =
-                    fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), adjustment.to_string());
-            }
-            container.start().map_err(explain)?;
-            Ok(pid)
-        });
-        match started {
-            Ok(pid) => Ok(Running { pid, user, container }),
-            Err(error) => {
-                let _gone = container.delete(true);
-                Err(error)
-            }
-        }
+        let layout = layout::layout(confinement, &place);
+        let birth = self.birth(command, confinement, &user, &command.argv, stdio, Rank::First)?;
+        let pid = self.start_in(&layout, birth)?;
+        Ok(Running { pid, user })
     }
 
-    /// A privileged container gets what there is; one that names what it needs gets that or nothing.
-    fn check_capabilities(&self, confinement: &Confinement) -> io::Result<()> {
-        let lacks = |name: &&String| !self.possible.contains(capability_set(std::slice::from_ref(*name)));
-        match confinement.capabilities.iter().find(lacks).filter(|_| !confinement.privileged) {
-            Some(name) => Err(io::Error::other(format!("this node does not hold {name} itself, and cannot give it"))),
-            None => Ok(()),
-        }
-    }
-
-    fn builder(
+    fn birth(
         &self,
+        command: &Command,
         confinement: &Confinement,
         user: &User,
+        argv: &[String],
         stdio: Stdio,
-        mark: Option<fs::File>,
-    ) -> io::Result<ContainerBuilder> {
-        let kept = if confinement.privileged {
-            spec::ALL_CAPABILITIES.map(str::to_owned).to_vec()
-        } else {
-            confinement.capabilities.clone()
-        };
-        let filters = match &confinement.seccomp_profile {
-            _ if confinement.privileged => Vec::new(),
-            Some(text) => profile::filters(text)
-                .map_err(|error| io::Error::other(format!("the seccomp profile cannot be used: {error}")))?,
-            None if confinement.seccomp => seccomp::programs(&kept)?,
-            None => Vec::new(),
-        };
-        let terminal = matches!(stdio, Stdio::Terminal(_));
-        if let Stdio::Terminal(far) = &stdio {
-            rustix::fs::fchown(far, Some(Uid::from_raw(user.uid)), None)?;
-        }
-        let launcher = Launcher { filters, capabilities: capability_set(&kept), terminal, mark: mark.map(Arc::new) };
-        let [stdin, stdout, stderr] = streams(stdio)?;
-        let builder = ContainerBuilder::new(confinement.container.clone(), SyscallType::default())
-            .with_root_path(self.records.clone())
-            .map_err(explain)?
-            .with_executor(launcher)
-            .with_stdin(stdin)
-            .with_stdout(stdout)
-            .with_stderr(stderr);
-        Ok(builder)
+        rank: Rank,
+    ) -> io::Result<Birth> {
+        Ok(Birth {
+            group: self.group.container(&confinement.container),
+            oom_score_adj: confinement.oom_score_adj,
+            mark: self.mark(&confinement.container, rank).map(|path| Mark::new(&path)).transpose()?,
+            privileges: Privileges::new(confinement, user, self.possible)?,
+            environment: environment(command, user, &stdio),
+            argv: argv.to_vec(),
+            streams: Streams::new(stdio, user)?,
+        })
     }
 
-    fn namespaces(&self) -> Vec<(&'static str, String)> {
-        let mut namespaces = self.shared.paths();
-        namespaces.push(("mount", String::new()));
-        namespaces.push(("cgroup", String::new()));
-        if !self.sandbox.host_pid && !self.shared.of_processes() {
-            namespaces.push(("pid", String::new()));
-        }
-        namespaces
+    fn start_in(&self, layout: &Layout, birth: Birth) -> io::Result<Pid> {
+        let mut namespaces = UnshareFlags::NEWNS;
+        namespaces.set(UnshareFlags::NEWPID, !self.sandbox.host_pid && !self.shared.of_processes());
+        self.shared.among_processes(|| {
+            birth.give(namespaces, |birth| {
+                self.shared.enter()?;
+                namespaces::own_groups()?;
+                let entered = inside::move_in(layout)?;
+                become_user(&birth.privileges, entered, &layout.dir)
+            })
+        })
+    }
+
+    fn exec_in(&self, running: &Running, dir: &Path, birth: Birth) -> io::Result<Pid> {
+        let container = pidfd_open(running.pid, PidfdFlags::empty())?;
+        let namespaces = namespaces::of_container(&self.sandbox);
+        // It is born in the sight of the container, with all that we have open.
+        closed_to_others(|| {
+            namespaces::among_processes_of(container.as_fd(), || {
+                birth.give(UnshareFlags::empty(), |birth| {
+                    move_into_thread_name_spaces(container.as_fd(), namespaces)?;
+                    rustix::process::umask(inside::UMASK);
+                    become_user(&birth.privileges, inside::enter_directory(dir)?, dir)
+                })
+            })
+        })
     }
 
     fn cgroups(&self, group: &Group) -> io::Result<Cgroups> {
@@ -228,9 +201,13 @@ impl ContainerDriver {
         Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 
-    /// A file that is empty until the container's program has taken over.
-    fn mark(&self, container: &str) -> PathBuf {
-        self.records.join(format!("{container}.begun"))
+    /// Where it is noted that a process has begun, if anybody may ask. No container has a dot in its name.
+    fn mark(&self, container: &str, rank: Rank) -> Option<PathBuf> {
+        match rank {
+            Rank::First => Some(self.marks.join(container)),
+            Rank::Hook => Some(self.marks.join(format!("{container}.hook"))),
+            Rank::Visitor => None,
+        }
     }
 
     /// What a start that failed or was cut off has left.
@@ -238,8 +215,9 @@ impl ContainerDriver {
         let group = self.group.container(container);
         group.kill();
         group.remove();
-        let _none = fs::remove_dir_all(self.records.join(container));
-        let _none = fs::remove_file(self.mark(container));
+        [Rank::First, Rank::Hook].iter().filter_map(|rank| self.mark(container, *rank)).for_each(|mark| {
+            let _none = fs::remove_file(mark);
+        });
         self.files.remove(container);
     }
 
@@ -251,7 +229,7 @@ impl ContainerDriver {
 impl Driver for ContainerDriver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
-        if self.leftovers.iter().any(|leftover| leftover.name == confinement.container) {
+        if self.leftovers.contains(&confinement.container) {
             self.tidy();
         }
         match self.create(command, confinement, stdio) {
@@ -267,25 +245,12 @@ impl Driver for ContainerDriver {
         }
     }
 
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, rank: Rank) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
         let running =
             self.running.get(&confinement.container).ok_or_else(|| io::Error::other("the container does not run"))?;
-        let mut process = spec::process(command, confinement, &running.user, argv, self.possible);
-        if let (Stdio::Terminal(_), Some(environment)) = (&stdio, process["env"].as_array_mut())
-            && !command.env.iter().any(|(name, _)| name == "TERM")
-        {
-            environment.push(format!("TERM={DEFAULT_TERM}").into());
-        }
-        let file = self.files.bundle(&confinement.container).join("exec.json");
-        fs::write(&file, process.to_string())?;
-        let builder = self
-            .builder(confinement, &running.user, stdio, None)?
-            .as_tenant()
-            .with_detach(true)
-            .with_process(Some(&file));
-        let pid = builder.build().map_err(explain)?;
-        Pid::from_raw(pid.as_raw()).map(spawned).ok_or_else(|| io::Error::other("the command has no process"))
+        let birth = self.birth(command, confinement, &running.user, argv, stdio, rank)?;
+        self.exec_in(running, &command.dir, birth).map(spawned)
     }
 
     fn terminal(&mut self, command: &Command) -> io::Result<OwnedFd> {
@@ -317,21 +282,16 @@ impl Driver for ContainerDriver {
         let Ok(confinement) = confinement(command) else { return };
         // The bundle's mount may have gone with whoever made it.
         let root = PathBuf::from(format!("/proc/{}/root", pid.as_raw_nonzero()));
-        // Without libcontainer's records its files and group are taken away all the same, by whoever starts it again.
-        if let (Ok(container), Ok(user)) =
-            (Container::load(self.records.join(&confinement.container)), users::resolve(command, confinement, &root))
-        {
-            self.running.insert(confinement.container.clone(), Running { pid, user, container });
+        // Without a user its files and group are taken away all the same, by whoever starts it again.
+        if let Ok(user) = users::resolve(command, confinement, &root) {
+            self.running.insert(confinement.container.clone(), Running { pid, user });
         }
     }
 
-    /// libcontainer forks several processes, whose ends a keeper sees like any other: its records say which one counts.
-    fn begun(&self, command: &Command) -> Begun {
+    fn begun(&self, command: &Command, rank: Rank) -> Begun {
         let Ok(confinement) = confinement(command) else { return Begun::Nothing };
-        let marked = fs::metadata(self.mark(&confinement.container)).is_ok_and(|mark| mark.len() > 0);
-        let record = marked.then(|| Container::load(self.records.join(&confinement.container)).ok()).flatten();
-        match record.and_then(|container| container.pid()) {
-            Some(pid) => Begun::Process(pid.as_raw()),
+        match self.mark(&confinement.container, rank).and_then(|mark| read_mark(&mark)) {
+            Some(pid) => Begun::Process(pid.as_raw_nonzero().get()),
             None => Begun::Nothing,
         }
     }
@@ -347,16 +307,14 @@ impl Driver for ContainerDriver {
         let group = self.group.container(&name);
         group.kill();
         let remains = Remains { out_of_memory: group.oom_kills() > 0 };
-        if let Some(Running { container, .. }) = self.running.remove(&name) {
-            self.leftovers.push(Leftover { name, container });
-        }
+        self.running.remove(&name);
+        self.leftovers.push(name);
         remains
     }
 
     /// The next container does not wait for this, unless it has the same name.
     fn tidy(&mut self) {
-        for Leftover { name, mut container } in std::mem::take(&mut self.leftovers) {
-            let _gone = container.delete(true);
+        for name in std::mem::take(&mut self.leftovers) {
             self.group.container(&name).remove();
             self.files.remove(&name);
         }
@@ -389,49 +347,35 @@ fn spawned(pid: Pid) -> Spawned {
     Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) }
 }
 
-/// stdin, stdout and stderr of a process. They are copies at high numbers: libcontainer closes them after use.
-fn streams(stdio: Stdio) -> io::Result<[OwnedFd; 3]> {
-    let null = || -> io::Result<OwnedFd> { Ok(fs::File::options().read(true).write(true).open("/dev/null")?.into()) };
-    let or_null = |stream: Option<OwnedFd>| stream.map_or_else(null, Ok);
-    match stdio {
-        Stdio::Pipes { stdin, stdout, stderr } => Ok([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?]),
-        Stdio::Terminal(far) => Ok([far.try_clone()?, far.try_clone()?, far]),
+/// What a program finds in its environment, beside what it is given.
+fn environment(command: &Command, user: &User, stdio: &Stdio) -> Vec<(String, String)> {
+    let mut environment = command.env.clone();
+    let has = |environment: &[(String, String)], name| {
+        environment.iter().any(|(known, value)| known == name && !value.is_empty())
+    };
+    if !has(&environment, "HOME") {
+        environment.push(("HOME".to_owned(), user.home.clone()));
     }
+    if matches!(stdio, Stdio::Terminal(_)) && !has(&environment, "TERM") {
+        environment.push(("TERM".to_owned(), DEFAULT_TERM.to_owned()));
+    }
+    environment
 }
 
-/// The innermost cause: the layers around it say only where in libcontainer it was met.
-fn explain(error: impl std::error::Error) -> io::Error {
-    let mut innermost: &dyn std::error::Error = &error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
+/// Becomes the container's user, who may be the only one to enter the directory.
+fn become_user(privileges: &Privileges, entered: bool, dir: &Path) -> io::Result<()> {
+    privileges.assume_user().map_err(|error| io::Error::other(format!("cannot become the user: {error}")))?;
+    if entered || inside::enter_directory(dir)? {
+        return Ok(());
     }
-    let text = innermost.to_string();
-    // What our own executor said, without the steps on which it came back.
-    let text = text.find("cannot start `").map_or(text.as_str(), |start| &text[start..]);
-    io::Error::other(text.to_owned())
+    Err(io::Error::other(format!("cannot enter the working directory `{}`: its user may not", dir.display())))
 }
 
-/// The nodes of the machine's `/dev`, for a container that may use them all.
-fn machine_devices() -> Vec<serde_json::Value> {
-    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-    let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
-    let devices = entries.filter_map(|entry| {
-        let metadata = entry.metadata().ok()?;
-        let kind = match metadata.file_type() {
-            kind if kind.is_char_device() => "c",
-            kind if kind.is_block_device() => "b",
-            _ => return None,
-        };
-        let name = entry.file_name();
-        // The container has its own terminals.
-        if name == "ptmx" || name == "console" {
-            return None;
-        }
-        let number = metadata.rdev();
-        Some(serde_json::json!({
-            "path": entry.path(), "type": kind, "major": rustix::fs::major(number), "minor": rustix::fs::minor(number),
-            "fileMode": metadata.mode() & 0o777, "uid": metadata.uid(), "gid": metadata.gid(),
-        }))
-    });
-    devices.collect()
+/// Does something while nobody else may look into this process, nor into one that it makes until that is another program.
+fn closed_to_others<T>(act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = dumpable_behavior()?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let done = act();
+    set_dumpable_behavior(before)?;
+    done
 }

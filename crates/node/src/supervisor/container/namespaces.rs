@@ -8,14 +8,16 @@ use std::{
     fs::{self, File},
     io,
     net::Ipv4Addr,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::Pid,
-    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
+    thread::{
+        LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
+    },
 };
 use sluice_netlink::{Cable, Links};
 
@@ -30,6 +32,8 @@ use crate::{
 };
 
 const NETWORK: &str = "network";
+const PROCESSES: &str = "processes";
+const PIDS: LinkNameSpaceType = LinkNameSpaceType::ProcessID;
 /// The name of the link inside a pod.
 const INSIDE: &str = "eth0";
 /// In a network of its own, a pod may use any port and send pings, as anywhere.
@@ -67,7 +71,7 @@ impl Shared {
             connect(network, namespace, here, there)?;
         }
         if shares_processes(sandbox) {
-            held.push(("pid", processes(group)?));
+            held.push((PROCESSES, processes(group)?));
         }
         Ok(Self { held })
     }
@@ -78,14 +82,14 @@ impl Shared {
             Ok((name, File::open(format!("/proc/{}/ns/{file}", pid.as_raw_nonzero()))?))
         };
         let kinds = kinds(sandbox).into_iter().map(|kind| (kind.name, kind.file));
-        let processes = shares_processes(sandbox).then_some(("pid", "pid"));
+        let processes = shares_processes(sandbox).then_some((PROCESSES, "pid"));
         let held = kinds.chain(processes).map(|(name, file)| of_container(name, file));
         Ok(Self { held: held.collect::<io::Result<_>>()? })
     }
 
     /// Whether containers see each other's processes.
     pub(super) fn of_processes(&self) -> bool {
-        self.held.iter().any(|(kind, _)| *kind == "pid")
+        self.held.iter().any(|(kind, _)| *kind == PROCESSES)
     }
 
     /// A socket belongs to the network in which it was made, wherever it goes.
@@ -103,11 +107,44 @@ impl Shared {
         Ok(Some(socket?))
     }
 
-    /// Kinds, as OCI calls them, and where libcontainer finds them.
-    pub(super) fn paths(&self) -> Vec<(&'static str, String)> {
-        let pid = std::process::id();
-        self.held.iter().map(|(kind, file)| (*kind, format!("/proc/{pid}/fd/{}", file.as_raw_fd()))).collect()
+    /// The calling process goes where the pod's containers are, but for their processes: among them it must be born.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        let others = self.held.iter().filter(|(kind, _)| *kind != PROCESSES);
+        others.into_iter().try_for_each(|(_, namespace)| Ok(move_into_link_name_space(namespace.as_fd(), None)?))
     }
+
+    /// Does something that makes children, which are born among the processes of the pod if it shares them.
+    pub(super) fn among_processes<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.held.iter().find(|(kind, _)| *kind == PROCESSES) {
+            Some((_, namespace)) => born_in(|| move_into_link_name_space(namespace.as_fd(), Some(PIDS)), act),
+            None => act(),
+        }
+    }
+}
+
+/// Does something that makes children, which are born among the processes of a container.
+pub(super) fn among_processes_of<T>(container: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    born_in(|| move_into_thread_name_spaces(container, ThreadNameSpaceType::PROCESS_ID), act)
+}
+
+fn born_in<T>(go: impl FnOnce() -> rustix::io::Result<()>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let home = own("pid")?;
+    go()?;
+    let done = act();
+    // Whoever is started from here on begins elsewhere again.
+    move_into_link_name_space(home.as_fd(), Some(PIDS))?;
+    done
+}
+
+/// What a container has of its own or of its pod, rather than of the machine. Its processes apart: among them one is born.
+pub(super) fn of_container(sandbox: &Sandbox) -> ThreadNameSpaceType {
+    let own = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
+    kinds(sandbox).iter().fold(own, |all, kind| all | ThreadNameSpaceType::from_bits_retain(kind.flag.bits()))
+}
+
+/// Sees its own control groups as the topmost from here on.
+pub(super) fn own_groups() -> io::Result<()> {
+    unshare(UnshareFlags::NEWCGROUP)
 }
 
 struct Kind {
@@ -178,7 +215,7 @@ fn processes(group: &Group) -> io::Result<File> {
         kernel::rest_for_good();
     }
     // Containers that are started from here on begin elsewhere again.
-    move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+    move_into_link_name_space(home.as_fd(), Some(PIDS))?;
     let Fork::Parent(first) = forked? else { unreachable!("the child rests for good") };
     group.container(FIRST_PROCESS).take(first)?;
     File::open(format!("/proc/{}/ns/pid", first.as_raw_nonzero()))

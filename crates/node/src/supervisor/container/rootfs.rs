@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     Survivor,
-    spec::{Bind, terminal_options},
+    layout::{Bind, terminal_options},
     users,
     volumes::{Volumes, anonymous, clear_way, memory_place},
 };
@@ -132,8 +132,9 @@ impl Files {
         let place = self.terminals(container);
         self.remove_terminals(container);
         fs::create_dir_all(&place)?;
-        let options: Vec<&str> = terminal_options(users::terminal_group()).collect();
-        let options = std::ffi::CString::new(options.join(","))?;
+        let options =
+            terminal_options(users::terminal_group()).into_iter().map(|(name, value)| format!("{name}={value}"));
+        let options = std::ffi::CString::new(options.collect::<Vec<_>>().join(","))?;
         mount("devpts", &place, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options.as_c_str())?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(place.join("ptmx"), flags, Mode::empty())?)

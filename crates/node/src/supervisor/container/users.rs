@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use super::{rootfs::read_inside, spec::User};
+use super::{privileges::User, rootfs::read_inside};
 use crate::{confinement::Confinement, plan::Command};
 
 pub(super) fn resolve(command: &Command, confinement: &Confinement, root: &Path) -> io::Result<User> {
@@ -95,7 +95,9 @@ fn choose(command: &Command, confinement: &Confinement, passwd: &str, group: &st
         memberships.filter_map(|line| number(&line, 2)).chain(confinement.groups.clone()).collect();
     groups.sort_unstable();
     groups.dedup();
-    Ok(User { uid, gid: primary, groups })
+    let same = passwd.lines().map(fields).find(|entry| number(entry, 2) == Some(uid));
+    let home = same.as_ref().and_then(|entry| entry.get(5).copied()).filter(|home| !home.is_empty()).unwrap_or("/");
+    Ok(User { uid, gid: primary, groups, home: home.to_owned() })
 }
 
 fn fields(line: &str) -> Vec<&str> {
@@ -106,17 +108,18 @@ fn fields(line: &str) -> Vec<&str> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnginx:x:101:102:web:/:/bin/false\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnginx:x:101:102:web:/web:/bin/false\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nssl:x:103:nginx,other\n";
 
-    fn check(image_user: &str, uid: Option<u32>, expected: Result<(u32, u32, &[u32]), &str>) {
+    fn check(image_user: &str, uid: Option<u32>, expected: Result<(u32, u32, &[u32], &str), &str>) {
         let command = serde_json::json!({ "argv": ["a"], "env": [], "dir": "/", "uid": uid });
         let confinement =
             serde_json::json!({ "container": "c", "root": "machine", "imageUser": image_user, "groups": [7] });
         let command = serde_json::from_value(command).expect("a command");
         let confinement = serde_json::from_value(confinement).expect("a confinement");
         let found = choose(&command, &confinement, PASSWD, GROUP);
-        let expected = expected.map(|(uid, gid, groups)| User { uid, gid, groups: groups.to_vec() });
+        let expected =
+            expected.map(|(uid, gid, groups, home)| User { uid, gid, groups: groups.to_vec(), home: home.to_owned() });
         assert_eq!(found, expected.map_err(str::to_owned), "{image_user} {uid:?}");
     }
 
@@ -129,7 +132,7 @@ mod tests {
         let command = serde_json::from_value(command).expect("a command");
         let confinement = serde_json::from_value(confinement).expect("a confinement");
         let found = choose(&command, &confinement, PASSWD, GROUP).expect("a user");
-        assert_eq!(found, User { uid: 101, gid: 102, groups: vec![7] });
+        assert_eq!(found, User { uid: 101, gid: 102, groups: vec![7], home: "/web".to_owned() });
     }
 
     #[test]
@@ -141,13 +144,13 @@ mod tests {
 
     #[test]
     fn names_are_the_images_own() {
-        check("", None, Ok((0, 0, &[7])));
-        check("nginx", None, Ok((101, 102, &[7, 103])));
-        check("nginx:ssl", None, Ok((101, 103, &[7, 103])));
-        check("1000", None, Ok((1000, 0, &[7])));
-        check("1000:5", None, Ok((1000, 5, &[7])));
-        check("101", None, Ok((101, 102, &[7, 103])));
-        check("nginx", Some(33), Ok((33, 0, &[7])));
+        check("", None, Ok((0, 0, &[7], "/root")));
+        check("nginx", None, Ok((101, 102, &[7, 103], "/web")));
+        check("nginx:ssl", None, Ok((101, 103, &[7, 103], "/web")));
+        check("1000", None, Ok((1000, 0, &[7], "/")));
+        check("1000:5", None, Ok((1000, 5, &[7], "/")));
+        check("101", None, Ok((101, 102, &[7, 103], "/web")));
+        check("nginx", Some(33), Ok((33, 0, &[7], "/")));
         check("nobody", None, Err("unable to find user nobody: no matching entries in passwd file"));
         check("nginx:none", None, Err("unable to find group none: no matching entries in group file"));
     }

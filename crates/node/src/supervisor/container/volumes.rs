@@ -17,8 +17,8 @@ use rustix::{
 };
 
 use super::{
+    layout::{Access, Bind},
     rootfs::{memory_disk, mounts_below},
-    spec::{Access, Bind},
 };
 use crate::confinement::{Confinement, MemoryDisk, Mount, Propagation};
 
@@ -111,24 +111,26 @@ pub(super) fn memory_place(pod: &Path, name: &Path) -> PathBuf {
 
 /// A volume, or what lies in it.
 fn find(base: &Path, sub_path: Option<&Path>) -> io::Result<OwnedFd> {
+    let volume = rustix::fs::open(base, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", base.display())))?;
     match sub_path {
-        Some(sub_path) => beneath(base, sub_path),
-        None => rustix::fs::open(base, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", base.display()))),
+        Some(sub_path) => beneath(&volume, sub_path, None).map_err(|error| named(sub_path, &error)),
+        None => Ok(volume),
     }
 }
 
-/// Opens `path` below `base`, made first if it is not there, without ever following a link out of `base`.
-fn beneath(base: &Path, path: &Path) -> io::Result<OwnedFd> {
+/// Opens `path` below `root`, made first if it is not there, without ever following a link out of `root`. A new directory is as
+/// open as the root unless a mode is given.
+pub(super) fn beneath(root: &OwnedFd, path: &Path, mode: Option<Mode>) -> io::Result<OwnedFd> {
     let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-    let root = rustix::fs::open(base, directory, Mode::empty())?;
-    match openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags) {
+    match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags) {
         Err(rustix::io::Errno::NOENT) => {}
-        found => return found.map_err(|error| named(path, &error.into())),
+        found => return Ok(found?),
     }
-    // A new directory is as open as its volume.
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o7777);
+    let mode = match mode {
+        Some(mode) => mode,
+        None => Mode::from_raw_mode(rustix::fs::fstat(root)?.st_mode & 0o7777),
+    };
     let mut here = root.try_clone()?;
     let mut walked = PathBuf::new();
     for part in path.components() {
@@ -137,13 +139,13 @@ fn beneath(base: &Path, path: &Path) -> io::Result<OwnedFd> {
         match rustix::fs::mkdirat(&here, part, mode) {
             // The umask has no say.
             Ok(()) => {
-                let made = openat2(&root, &walked, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), flags)?;
+                let made = openat2(root, &walked, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), flags)?;
                 rustix::fs::fchmod(made, mode)?;
             }
             Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(named(path, &error.into())),
+            Err(error) => return Err(error.into()),
         }
-        here = openat2(&root, &walked, directory, Mode::empty(), flags).map_err(|error| named(path, &error.into()))?;
+        here = openat2(root, &walked, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty(), flags)?;
     }
     Ok(here)
 }
@@ -270,7 +272,7 @@ mod tests {
         symlink("/etc", volume.path().join("etc")).expect("a link");
         symlink("../../../..", volume.path().join("up")).expect("a link");
         let lead = |path: &str| {
-            let found = beneath(volume.path(), Path::new(path))?;
+            let found = find(volume.path(), Some(Path::new(path)))?;
             fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
         };
         assert_eq!(lead("data").expect("a directory"), volume.path().join("data"));
@@ -285,7 +287,7 @@ mod tests {
     fn a_new_directory_is_as_open_as_its_volume() {
         let volume = tempfile::tempdir().expect("a directory");
         fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o2775)).expect("a mode");
-        beneath(volume.path(), Path::new("a/b")).expect("new directories");
+        find(volume.path(), Some(Path::new("a/b"))).expect("new directories");
         for made in ["a", "a/b"] {
             let mode = fs::metadata(volume.path().join(made)).expect("a directory").mode();
             assert_eq!(mode & 0o7777, 0o2775, "{made}");

@@ -21,7 +21,7 @@ pub(super) use self::steps::Steps;
 use super::{
     cgroup::Group,
     container::Survivor,
-    driver::{DEFAULT_TERM, Driver, Remains, Spawned},
+    driver::{DEFAULT_TERM, Driver, Rank, Remains, Spawned},
     kernel,
     stdio::Stdio,
 };
@@ -87,7 +87,7 @@ impl Driver for ProcessDriver {
         started
     }
 
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, _rank: Rank) -> io::Result<Spawned> {
         self.spawn(command, argv, stdio)
     }
 

@@ -1,0 +1,261 @@
+//! How a process of a container comes into being: a fork that prepares itself and becomes a program, while its parent waits for
+//! what comes of it.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, Signal, Uid, WaitOptions, kill_process, waitpid},
+    thread::UnshareFlags,
+};
+
+use super::{
+    super::{
+        cgroup::Group,
+        kernel::{self, Fork},
+        stdio::Stdio,
+    },
+    privileges::{Privileges, User},
+};
+
+/// The exit code of a process that did not become a program.
+const NOTHING_STARTED: i32 = 127;
+/// What a process may say of its failure.
+const MAX_LAST_WORDS: u64 = 4096;
+const GO: u8 = b'g';
+/// Stands in a mark after the id of a process that is becoming its program.
+const BEGUN: u8 = b'+';
+
+/// What a process takes along when it is born.
+pub(super) struct Birth {
+    pub(super) group: Group,
+    pub(super) oom_score_adj: Option<i32>,
+    pub(super) mark: Option<Mark>,
+    pub(super) privileges: Privileges,
+    pub(super) argv: Vec<String>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) streams: Streams,
+}
+
+impl Birth {
+    /// Forks a process that takes its place by `take_place` and becomes its program. Returns once it has, or with its reason why
+    /// not.
+    pub(super) fn give(
+        self,
+        namespaces: UnshareFlags,
+        take_place: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> io::Result<Pid> {
+        let ((go, mut gate), (words, mut told)) = (pipe()?, pipe()?);
+        let group = self.group.unified();
+        match kernel::fork_into(namespaces, group.as_ref().map(OwnedFd::as_fd))? {
+            Fork::Child => {
+                drop((gate, words));
+                // Nothing of the parent's may run here: neither what it would do next, nor what it would take down.
+                let error = match catch_unwind(AssertUnwindSafe(|| self.live(go, take_place))) {
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "the supervisor failed while it made the process ready".to_owned(),
+                };
+                let _unheard = told.write_all(error.as_bytes());
+                kernel::exit_at_once(NOTHING_STARTED)
+            }
+            Fork::Parent(pid) => {
+                drop((go, told));
+                self.accompany(pid, &mut gate, words).inspect_err(|_| abort(pid)).map(|()| pid)
+            }
+        }
+    }
+
+    /// The child's side.
+    fn live(self, mut go: File, take_place: impl FnOnce(&Self) -> io::Result<()>) -> io::Result<Infallible> {
+        self.group.join()?;
+        if let Some(adjustment) = self.oom_score_adj {
+            // Lowering it takes a capability that even root may lack; the container runs as well without.
+            let _best_effort = fs::write("/proc/self/oom_score_adj", adjustment.to_string());
+        }
+        take_place(&self)?;
+        // Without a parent there is nobody to become anything for, and it must know who this is.
+        go.read_exact(&mut [0]).map_err(|_| io::Error::other("whoever started this is gone"))?;
+        self.streams.take()?;
+        if let Some(mark) = &self.mark {
+            mark.begun()?;
+        }
+        let program = self.argv.first().map_or("", String::as_str);
+        self.privileges.confine().map_err(|error| io::Error::other(format!("cannot confine `{program}`: {error}")))?;
+        execute(&self.argv, &self.environment)
+    }
+
+    /// The parent's side.
+    fn accompany(&self, child: Pid, gate: &mut File, words: File) -> io::Result<()> {
+        if let Some(mark) = &self.mark {
+            mark.announce(child)?;
+        }
+        // A child that ended early has left its reason.
+        let _ended = gate.write_all(&[GO]);
+        let words = io::read_to_string(words.take(MAX_LAST_WORDS))?;
+        if !words.is_empty() {
+            return Err(io::Error::other(words));
+        }
+        match &self.mark {
+            Some(mark) if read_mark(&mark.path).is_none() => {
+                Err(io::Error::other("the container ended before its program began; is its memory limit too low?"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The reading end and the writing one.
+fn pipe() -> io::Result<(File, File)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((read.into(), write.into()))
+}
+
+/// Ends a child that shall become nothing.
+fn abort(child: Pid) {
+    let _gone = kill_process(child, Signal::KILL);
+    let _forgotten = waitpid(Some(child), WaitOptions::empty());
+}
+
+/// A file that holds the id of a process once there is one, and a sign once that is becoming its program: whoever comes after a
+/// lost supervisor learns from it who did.
+pub(super) struct Mark {
+    path: PathBuf,
+    file: File,
+}
+
+impl Mark {
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        let _none = fs::remove_file(path);
+        let file = File::options().create_new(true).append(true).open(path)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn announce(&self, child: Pid) -> io::Result<()> {
+        writeln!(&self.file, "{}", child.as_raw_nonzero())
+    }
+
+    fn begun(&self) -> io::Result<()> {
+        (&self.file).write_all(&[BEGUN])
+    }
+}
+
+/// Who has begun.
+pub(super) fn read_mark(path: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(path).ok()?;
+    Pid::from_raw(text.strip_suffix(char::from(BEGUN))?.trim_end().parse().ok()?)
+}
+
+/// What a process reads and writes: pipes, or a terminal that controls its session.
+pub(super) struct Streams {
+    ends: [OwnedFd; 3],
+    terminal: bool,
+}
+
+impl Streams {
+    /// A terminal belongs to whoever works on it.
+    pub(super) fn new(stdio: Stdio, user: &User) -> io::Result<Self> {
+        let null = || -> io::Result<OwnedFd> { Ok(File::options().read(true).write(true).open("/dev/null")?.into()) };
+        let or_null = |stream: Option<OwnedFd>| stream.map_or_else(null, Ok);
+        Ok(match stdio {
+            Stdio::Pipes { stdin, stdout, stderr } => {
+                Self { ends: [or_null(stdin)?, or_null(stdout)?, or_null(stderr)?], terminal: false }
+            }
+            Stdio::Terminal(far) => {
+                rustix::fs::fchown(&far, Some(Uid::from_raw(user.uid)), None)?;
+                Self { ends: [far.try_clone()?, far.try_clone()?, far], terminal: true }
+            }
+        })
+    }
+
+    /// Takes its place on them, in a session of its own.
+    fn take(&self) -> io::Result<()> {
+        let [stdin, stdout, stderr] = &self.ends;
+        rustix::process::setsid()?;
+        rustix::stdio::dup2_stdin(stdin)?;
+        rustix::stdio::dup2_stdout(stdout)?;
+        rustix::stdio::dup2_stderr(stderr)?;
+        if self.terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        Ok(())
+    }
+}
+
+/// Becomes a program, which is looked for in its own `$PATH`.
+fn execute(argv: &[String], environment: &[(String, String)]) -> io::Result<Infallible> {
+    let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
+    kernel::close_others_on_exec();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    let error = command.exec();
+    let path = environment.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
+    Err(io::Error::new(error.kind(), explain(program, path, &error)))
+}
+
+fn explain(program: &str, path: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound if exists(program, path) => {
+            format!("cannot start `{program}`: its interpreter or loader is missing in the container's files")
+        }
+        io::ErrorKind::NotFound => {
+            format!("cannot start `{program}`: no such program in the container's files; check $PATH")
+        }
+        io::ErrorKind::PermissionDenied => format!("cannot start `{program}`: it may not be executed"),
+        _ => format!("cannot start `{program}`: {error}"),
+    }
+}
+
+fn exists(program: &str, path: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).exists();
+    }
+    path.split(':').any(|directory| Path::new(directory).join(program).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(program: &str) -> String {
+        let path = "/nowhere:/bin";
+        let error = Command::new(program).env_clear().env("PATH", path).spawn().expect_err("no program");
+        explain(program, path, &error)
+    }
+
+    #[test]
+    fn a_mark_tells_who_has_begun_and_nobody_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("web");
+        std::fs::write(&path, "7\n+").expect("a mark of the start before");
+        let mark = Mark::new(&path).expect("a mark");
+        assert_eq!(read_mark(&path), None);
+        mark.announce(Pid::from_raw(42).expect("an id")).expect("a note");
+        assert_eq!(read_mark(&path), None);
+        mark.begun().expect("a note");
+        assert_eq!(read_mark(&path), Pid::from_raw(42));
+    }
+
+    #[test]
+    fn what_cannot_start_is_told_why() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let script = directory.path().join("script");
+        std::fs::write(&script, "#!/no/such/shell\n").expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("a mode");
+        assert!(explained("no-such-program").contains("no such program"));
+        assert!(explained(&script.to_string_lossy()).contains("its interpreter or loader is missing"));
+        assert!(explained("/etc/passwd").contains("may not be executed"));
+        assert!(explained("/bin").contains("may not be executed"));
+    }
+}

@@ -1,0 +1,183 @@
+//! Who a process of a container is and what it may do: the same for its first one and for those that come later.
+
+use std::io;
+
+use rustix::{
+    process::{Gid, Uid},
+    thread::{CapabilitySet, CapabilitySets},
+};
+use seccompiler::BpfProgram;
+
+use super::{profile, seccomp};
+use crate::confinement::Confinement;
+
+/// Who a container's processes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) home: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Privileges {
+    user: User,
+    kept: CapabilitySet,
+    no_new: bool,
+    /// Empty for a container that is not filtered.
+    filters: Vec<BpfProgram>,
+}
+
+impl Privileges {
+    /// `possible`: what this node holds itself, and can hand on.
+    pub(super) fn new(confinement: &Confinement, user: &User, possible: CapabilitySet) -> io::Result<Self> {
+        let kept = if confinement.privileged { possible } else { granted(confinement, possible)? };
+        let filters = match &confinement.seccomp_profile {
+            _ if confinement.privileged => Vec::new(),
+            Some(text) => profile::filters(text)
+                .map_err(|error| io::Error::other(format!("the seccomp profile cannot be used: {error}")))?,
+            None if confinement.seccomp => seccomp::programs(&confinement.capabilities)?,
+            None => Vec::new(),
+        };
+        Ok(Self { user: user.clone(), kept, no_new: confinement.no_new_privileges, filters })
+    }
+
+    /// Becomes the user. What capabilities a process holds it keeps, for [`Privileges::confine`].
+    pub(super) fn assume_user(&self) -> io::Result<()> {
+        let groups: Vec<Gid> = self.user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        match rustix::thread::set_thread_groups(&groups) {
+            // Where a user namespace denies it there is nothing to set.
+            Err(rustix::io::Errno::PERM) if groups.is_empty() => {}
+            other => other?,
+        }
+        rustix::thread::set_keep_capabilities(true)?;
+        let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
+    }
+
+    /// The filter first, as long as we may: without `no_new_privs` the kernel takes one only from somebody with
+    /// `CAP_SYS_ADMIN`. Then everything is given up that was held for it.
+    pub(super) fn confine(&self) -> io::Result<()> {
+        let held = rustix::thread::capabilities(None)?;
+        rustix::thread::set_capabilities(None, CapabilitySets { effective: held.permitted, ..held })?;
+        if self.no_new {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        seccomp::install(&self.filters)?;
+        for capability in (0..NAMES.len()).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
+            if !self.kept.contains(capability) {
+                // The kernel may know fewer than we do.
+                match rustix::thread::remove_capability_from_bounding_set(capability) {
+                    Err(rustix::io::Errno::INVAL) | Ok(()) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let kept = CapabilitySets {
+            effective: held.permitted & self.kept,
+            permitted: held.permitted & self.kept,
+            inheritable: CapabilitySet::empty(),
+        };
+        Ok(rustix::thread::set_capabilities(None, kept)?)
+    }
+}
+
+/// A privileged container gets what there is; one that names what it needs gets that or nothing.
+fn granted(confinement: &Confinement, possible: CapabilitySet) -> io::Result<CapabilitySet> {
+    let lacks = |name: &&String| !possible.contains(capability_set(std::slice::from_ref(*name)));
+    match confinement.capabilities.iter().find(lacks) {
+        Some(name) => Err(io::Error::other(format!("this node does not hold {name} itself, and cannot give it"))),
+        None => Ok(capability_set(&confinement.capabilities)),
+    }
+}
+
+/// Capabilities by the kernel's numbers.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The bits of capabilities by name, such as `CAP_CHOWN`.
+fn capability_set(names: &[String]) -> CapabilitySet {
+    let named = |short: &str| names.iter().any(|name| name.strip_prefix("CAP_") == Some(short));
+    let bits = NAMES.iter().enumerate().filter(|(_, short)| named(short)).map(|(number, _)| 1u64 << number);
+    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn user() -> User {
+        User { uid: 0, gid: 0, groups: Vec::new(), home: "/".to_owned() }
+    }
+
+    fn kept(privileged: bool, capabilities: &[&str]) -> Result<CapabilitySet, String> {
+        let confinement =
+            json!({ "container": "c", "root": "machine", "privileged": privileged, "capabilities": capabilities });
+        let confinement = serde_json::from_value(confinement).expect("a confinement");
+        let possible = CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
+        let found = Privileges::new(&confinement, &user(), possible);
+        found.map(|privileges| privileges.kept).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_container_keeps_what_it_names_or_gets_nothing() {
+        assert_eq!(kept(false, &[]), Ok(CapabilitySet::empty()));
+        assert_eq!(kept(false, &["CAP_CHOWN"]), Ok(CapabilitySet::CHOWN));
+        let denied = kept(false, &["CAP_CHOWN", "CAP_BPF"]);
+        assert_eq!(denied, Err("this node does not hold CAP_BPF itself, and cannot give it".to_owned()));
+        assert_eq!(kept(true, &["CAP_BPF"]), Ok(CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN));
+    }
+
+    #[test]
+    fn capabilities_have_the_kernels_numbers() {
+        let bits = |names: &[&str]| capability_set(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(bits(&["CAP_CHOWN", "CAP_SYS_ADMIN"]), CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN);
+        assert_eq!(bits(&["CAP_SETFCAP", "CAP_BPF"]), CapabilitySet::SETFCAP | CapabilitySet::BPF);
+        assert_eq!(bits(&["chown"]), CapabilitySet::empty());
+    }
+}
