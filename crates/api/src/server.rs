@@ -68,6 +68,8 @@ pub struct Options {
     pub live: Option<Live>,
     /// Services get their addresses out of this network, with this prefix length; 10.96.0.0/12 when absent.
     pub service_network: Option<(std::net::Ipv4Addr, u8)>,
+    /// Those that want IPv6 get it out of this one; without, there is IPv4 alone.
+    pub service_network_v6: Option<(std::net::Ipv6Addr, u8)>,
 }
 
 impl Server {
@@ -80,7 +82,7 @@ impl Server {
             storage: Storage::new(store),
             registry: Registry::new(crate::builtin::kinds().into_iter().chain(live).collect()),
             serving: Serving::default(),
-            addresses: Addresses::new(options.service_network),
+            addresses: Addresses::new(options.service_network, options.service_network_v6),
             quota_queues: QuotaQueues::default(),
             documents: Documents::default(),
             meter: Meter::default(),

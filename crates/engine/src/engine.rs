@@ -11,7 +11,7 @@ use sluice_api::{Live, Pki, Server};
 use sluice_control::release::{self, ReleaseOptions};
 use sluice_control::workload::{self, WorkloadOptions};
 use sluice_gateway::{Gateway, GatewayHandle, GatewayOptions};
-use sluice_node::{Agent, NodeOptions};
+use sluice_node::{Agent, Driver, NodeOptions};
 use sluice_services::{Plan, Services};
 use sluice_store::{OpenError, Store};
 use tokio::net::TcpListener;
@@ -60,7 +60,10 @@ impl Engine {
         let api = listener.local_addr().map_err(StartError::other)?;
         let store = open_store(&options.data)?;
         let data = DataWatch::over(&options.data);
-        let plan = if options.controllers { Some(services::plan(options.services, &options.data)?) } else { None };
+        // Where no pod can have such an address, no service needs one.
+        let ipv6 = options.ipv6 && options.driver != Driver::Process;
+        let plan =
+            if options.controllers { Some(services::plan(options.services, &options.data, ipv6)?) } else { None };
         let service_network = plan.as_ref().map(|plan| plan.network);
         let names: Vec<IpAddr> =
             service_network.iter().map(|network| IpAddr::V4(network.api())).chain([api.ip()]).collect();
@@ -75,6 +78,7 @@ impl Engine {
             streams: Some(streams.clone()),
             live: plan.is_some().then(measured),
             service_network: service_network.map(|network| (network.address, network.prefix_length)),
+            service_network_v6: plan.as_ref().and_then(|plan| plan.network_v6),
         };
         let server = Server::start(store, server_options).await.map_err(StartError::other)?;
         let tls = pki.server_tls().map_err(StartError::other)?;
@@ -177,6 +181,8 @@ impl Parts {
         };
         let node_options = NodeOptions {
             driver: options.driver,
+            ipv6: options.ipv6,
+            service_network_v6: plan.network_v6,
             cluster_dns: dns_service.filter(|address| plan.in_kernel() != address.is_loopback()),
             ..NodeOptions::new(&options.data, &options.program)
         };

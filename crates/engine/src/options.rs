@@ -21,6 +21,8 @@ pub struct Options {
     /// How services are reached.
     pub services: sluice_services::Wish,
     pub dns: DnsWish,
+    /// Pods in containers and services may have IPv6 where the machine has it.
+    pub ipv6: bool,
     /// Our own binary: pods' supervisors are started from it.
     pub program: PathBuf,
 }

@@ -18,8 +18,9 @@ const OTHER_DNS_PORT: u16 = 1053;
 const API_PORT: u16 = 443;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-pub(crate) fn plan(wish: Wish, data: &Path) -> Result<Plan, StartError> {
-    Plan::choose(wish, fnv1a(data.as_os_str().as_encoded_bytes())).map_err(|source| StartError::Services { source })
+pub(crate) fn plan(wish: Wish, data: &Path, ipv6: bool) -> Result<Plan, StartError> {
+    Plan::choose(wish, fnv1a(data.as_os_str().as_encoded_bytes()), ipv6)
+        .map_err(|source| StartError::Services { source })
 }
 
 /// A DNS that listens, or none.

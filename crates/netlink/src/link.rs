@@ -1,9 +1,10 @@
 //! Bridges, cables between network namespaces, addresses and routes.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
+use crate::family::{Family, octets};
 use crate::message::{CREATE, EXCLUSIVE, Message, REPLACE};
 use crate::socket::Socket;
 
@@ -26,14 +27,16 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 
 const UP: u32 = 1;
-const INTERNET: u8 = 2;
 const TABLE_MAIN: u8 = 254;
 const PROTOCOL_STATIC: u8 = 4;
 const UNICAST: u8 = 1;
+/// Nobody else can have an address of ours, so nobody is asked for a second whether he has.
+const NO_DUPLICATES: u8 = 2;
 
 /// A pair of ends: one at a bridge of ours, the other in a pod's network.
 #[derive(Debug)]
@@ -120,27 +123,42 @@ impl Links {
         self.0.ask(Message::new(DELETE_LINK, 0, &link(index, 0)))
     }
 
-    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
-        self.0.ask(at(NEW_ADDRESS, CREATE | REPLACE, index, address, prefix_length))
+    pub fn add_address(&mut self, index: u32, address: impl Into<IpAddr>, prefix_length: u8) -> io::Result<()> {
+        self.0.ask(at(NEW_ADDRESS, CREATE | REPLACE, index, address.into(), prefix_length))
     }
 
-    pub fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
-        self.0.ask(at(DELETE_ADDRESS, 0, index, address, prefix_length))
+    pub fn remove_address(&mut self, index: u32, address: impl Into<IpAddr>, prefix_length: u8) -> io::Result<()> {
+        self.0.ask(at(DELETE_ADDRESS, 0, index, address.into(), prefix_length))
     }
 
-    pub fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
-        let body = [INTERNET, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0];
-        let mut message = Message::new(NEW_ROUTE, CREATE | REPLACE, &body);
-        message.put(RTA_GATEWAY, &gateway.octets()).put(RTA_OIF, &index.to_ne_bytes());
+    pub fn add_default_route(&mut self, index: u32, gateway: impl Into<IpAddr>) -> io::Result<()> {
+        let gateway = gateway.into();
+        let mut message = route(Family::of(gateway), 0);
+        message.put(RTA_GATEWAY, &octets(gateway)).put(RTA_OIF, &index.to_ne_bytes());
+        self.0.ask(message)
+    }
+
+    /// Everything in a network is behind this link. Ends with the link.
+    pub fn add_route(&mut self, index: u32, network: impl Into<IpAddr>, prefix_length: u8) -> io::Result<()> {
+        let network = network.into();
+        let mut message = route(Family::of(network), prefix_length);
+        message.put(RTA_DST, &octets(network)).put(RTA_OIF, &index.to_ne_bytes());
         self.0.ask(message)
     }
 }
 
-fn at(kind: u16, flags: u16, index: u32, address: Ipv4Addr, prefix_length: u8) -> Message {
-    let mut body = vec![INTERNET, prefix_length, 0, 0];
+fn route(family: Family, prefix_length: u8) -> Message {
+    let body = [family.number(), prefix_length, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, 0, UNICAST, 0, 0, 0, 0];
+    Message::new(NEW_ROUTE, CREATE | REPLACE, &body)
+}
+
+fn at(kind: u16, flags: u16, index: u32, address: IpAddr, prefix_length: u8) -> Message {
+    let family = Family::of(address);
+    let of_address = if family == Family::V6 { NO_DUPLICATES } else { 0 };
+    let mut body = vec![family.number(), prefix_length, of_address, 0];
     body.extend_from_slice(&index.to_ne_bytes());
     let mut message = Message::new(kind, flags, &body);
-    message.put(IFA_LOCAL, &address.octets()).put(IFA_ADDRESS, &address.octets());
+    message.put(IFA_LOCAL, &octets(address)).put(IFA_ADDRESS, &octets(address));
     message
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A table is described whole and replaced whole, so there is never a moment with half of it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use crate::family::{Family, octets};
 use crate::message::{APPEND, CREATE, Message};
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -16,7 +17,6 @@ const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
-const INTERNET: u8 = 2;
 const VERDICT: u32 = 0xffff_ff00;
 const IS_MAP: u32 = 8;
 /// An attribute ends at 64 KiB; no element is longer than a hundred bytes.
@@ -26,8 +26,10 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const SCTP: u8 = 132;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What happens to the packets of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    pub family: Family,
     pub chains: Vec<Chain>,
     pub maps: Vec<Map>,
 }
@@ -78,7 +80,7 @@ pub enum Elements {
 /// A register of four bytes, counted from 0.
 pub type Register = u32;
 
-/// One step of a rule.
+/// One step of a rule. An address takes as many registers as its family needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Source(Register),
@@ -109,7 +111,7 @@ pub enum Step {
         map: String,
         into: Register,
     },
-    /// A new destination: the address in this register, the port in the next.
+    /// A new destination: the address from this register on, the port in the register after it.
     RewriteDestination(Register),
     Masquerade,
     /// Answers that nobody listens there.
@@ -122,8 +124,8 @@ pub const LOCAL: u32 = 2;
 pub const DESTINATION_REWRITTEN: u32 = 1 << 5;
 
 /// Part of a key or of data: an address.
-pub fn address(address: Ipv4Addr) -> [u8; 4] {
-    address.octets()
+pub fn address(address: impl Into<IpAddr>) -> Vec<u8> {
+    octets(address.into())
 }
 
 /// Part of a key: a protocol.
@@ -137,37 +139,65 @@ pub fn port(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
-/// Messages that put `table` in place of the one of this name; `None` takes it away.
-pub fn replacement(name: &str, table: Option<&Table>) -> Vec<Message> {
+/// Messages that put `tables` in place of those of this name, in one transaction; families without one lose theirs.
+pub fn replacement(name: &str, families: &[Family], tables: &[Table]) -> Vec<Message> {
+    let mut messages = vec![batch(BATCH_BEGIN)];
     // Removing what is not there fails, so it is made first.
-    let mut messages = vec![batch(BATCH_BEGIN), named(NEW_TABLE, CREATE, name), named(DELETE_TABLE, 0, name)];
-    if let Some(table) = table {
-        messages.push(named(NEW_TABLE, CREATE, name));
-        messages.extend(table.chains.iter().map(|chain| declaration(name, chain)));
-        for (number, map) in (1..).zip(&table.maps) {
-            messages.push(map_declaration(name, map, number));
-            messages.extend(elements(name, map));
-        }
-        for chain in &table.chains {
-            messages.extend(chain.rules.iter().map(|steps| rule(name, &chain.name, steps)));
-        }
-    }
+    let cleared = |family: &Family| [named(NEW_TABLE, CREATE, *family, name), named(DELETE_TABLE, 0, *family, name)];
+    messages.extend(families.iter().flat_map(cleared));
+    messages.extend(tables.iter().flat_map(|table| content(name, table)));
     messages.push(batch(BATCH_END));
     messages
+}
+
+/// Messages that the kernel takes if it would take such a table, and that leave nothing.
+pub fn trial(name: &str, table: &Table) -> Vec<Message> {
+    let mut messages = vec![batch(BATCH_BEGIN)];
+    messages.extend(content(name, table));
+    messages.push(named(DELETE_TABLE, 0, table.family, name));
+    messages.push(batch(BATCH_END));
+    messages
+}
+
+fn content(name: &str, table: &Table) -> Vec<Message> {
+    let at = Named { family: table.family, name };
+    let mut messages = vec![named(NEW_TABLE, CREATE, table.family, name)];
+    messages.extend(table.chains.iter().map(|chain| declaration(at, chain)));
+    for (number, map) in (1..).zip(&table.maps) {
+        messages.push(map_declaration(at, map, number));
+        messages.extend(elements(at, map));
+    }
+    for chain in &table.chains {
+        messages.extend(chain.rules.iter().map(|steps| rule(at, &chain.name, steps)));
+    }
+    messages
+}
+
+/// A table, as messages name it.
+#[derive(Debug, Clone, Copy)]
+struct Named<'a> {
+    family: Family,
+    name: &'a str,
+}
+
+impl Named<'_> {
+    fn message(&self, kind: u16, flags: u16) -> Message {
+        named(kind, flags, self.family, self.name)
+    }
 }
 
 fn batch(kind: u16) -> Message {
     Message::new(kind, 0, &[0, 0, 0, 10])
 }
 
-fn named(kind: u16, flags: u16, table: &str) -> Message {
-    let mut message = Message::new(kind, flags, &[INTERNET, 0, 0, 0]);
+fn named(kind: u16, flags: u16, family: Family, table: &str) -> Message {
+    let mut message = Message::new(kind, flags, &[family.number(), 0, 0, 0]);
     message.put_text(1, table);
     message
 }
 
-fn declaration(table: &str, chain: &Chain) -> Message {
-    let mut message = named(NEW_CHAIN, CREATE, table);
+fn declaration(table: Named<'_>, chain: &Chain) -> Message {
+    let mut message = table.message(NEW_CHAIN, CREATE);
     message.put_text(3, &chain.name);
     if let Some(base) = chain.base {
         let priority = base.priority.to_be_bytes();
@@ -177,8 +207,8 @@ fn declaration(table: &str, chain: &Chain) -> Message {
     message
 }
 
-fn map_declaration(table: &str, map: &Map, number: u32) -> Message {
-    let mut message = named(NEW_SET, CREATE, table);
+fn map_declaration(table: Named<'_>, map: &Map, number: u32) -> Message {
+    let mut message = table.message(NEW_SET, CREATE);
     message.put_text(2, &map.name);
     let data = match &map.elements {
         Elements::Keys(_) => None,
@@ -196,7 +226,7 @@ fn map_declaration(table: &str, map: &Map, number: u32) -> Message {
     message
 }
 
-fn elements(table: &str, map: &Map) -> Vec<Message> {
+fn elements(table: Named<'_>, map: &Map) -> Vec<Message> {
     const GOTO: i32 = -4;
     type Fill<'a> = Box<dyn Fn(&mut Message) + 'a>;
     let key = |element: &mut Message, key: &[u8]| {
@@ -222,7 +252,7 @@ fn elements(table: &str, map: &Map) -> Vec<Message> {
         }
     };
     let message = |chunk: &[Fill<'_>]| {
-        let mut message = named(NEW_ELEMENTS, CREATE, table);
+        let mut message = table.message(NEW_ELEMENTS, CREATE);
         message.put_text(2, &map.name);
         message.nest(3, |list| {
             for fill in chunk {
@@ -238,15 +268,15 @@ fn elements(table: &str, map: &Map) -> Vec<Message> {
     all.chunks(ELEMENTS_OF_A_MESSAGE).map(message).collect()
 }
 
-fn rule(table: &str, chain: &str, steps: &[Step]) -> Message {
-    let mut message = named(NEW_RULE, CREATE | APPEND, table);
+fn rule(table: Named<'_>, chain: &str, steps: &[Step]) -> Message {
+    let mut message = table.message(NEW_RULE, CREATE | APPEND);
     message.put_text(2, chain);
     message.nest(4, |list| {
         for step in steps {
             list.nest(1, |element| {
                 element.put_text(1, step.name());
                 element.nest(2, |attributes| {
-                    step.write(attributes);
+                    step.write(attributes, table.family);
                     attributes
                 })
             });
@@ -279,7 +309,11 @@ impl Step {
         }
     }
 
-    fn write(&self, to: &mut Message) {
+    fn write(&self, to: &mut Message, family: Family) {
+        let (source, destination) = match family {
+            Family::V4 => (12, 16),
+            Family::V6 => (8, 24),
+        };
         /// Reads from the network (1) or transport (2) header.
         fn load(to: &mut Message, register: Register, header: u32, offset: u32, length: u32) {
             to.put_number(1, number(register)).put_number(2, header).put_number(3, offset).put_number(4, length);
@@ -288,8 +322,8 @@ impl Step {
             to.put_number(1, number(register)).put_number(2, operator).nest(3, |value| value.put(1, data));
         }
         match self {
-            Self::Source(register) => load(to, *register, 1, 12, 4),
-            Self::Destination(register) => load(to, *register, 1, 16, 4),
+            Self::Source(register) => load(to, *register, 1, source, family.address_bytes()),
+            Self::Destination(register) => load(to, *register, 1, destination, family.address_bytes()),
             Self::DestinationPort(register) => load(to, *register, 2, 2, 2),
             Self::Protocol(register) => {
                 to.put_number(1, number(*register)).put_number(2, 16);
@@ -327,14 +361,15 @@ impl Step {
                 to.put_text(1, map).put_number(2, number(*key)).put_number(3, number(*into));
             }
             Self::RewriteDestination(register) => {
-                let (address, port) = (number(*register), number(*register + 1));
-                to.put_number(1, 1).put_number(2, u32::from(INTERNET));
+                let (address, port) = (number(*register), number(*register + family.address_bytes() / 4));
+                to.put_number(1, 1).put_number(2, u32::from(family.number()));
                 to.put_number(3, address).put_number(4, address).put_number(5, port).put_number(6, port);
             }
             Self::Masquerade => {}
             // By ICMP: port unreachable.
             Self::Refuse => {
-                to.put_number(1, 0).put(2, &[3]);
+                let code = if family == Family::V4 { 3 } else { 4 };
+                to.put_number(1, 0).put(2, &[code]);
             }
         }
     }
@@ -349,13 +384,16 @@ mod tests {
         let base = Base { kind: "nat", hook: Hook::Output, priority: -100 };
         let keys = (0..1_200u32).map(|key| key.to_be_bytes().to_vec()).collect();
         let table = Table {
+            family: Family::V6,
             chains: vec![Chain { name: "out".to_owned(), base: Some(base), rules: vec![vec![Step::Masquerade]] }],
             maps: vec![Map { name: "m".to_owned(), key_bytes: 4, elements: Elements::Keys(keys) }],
         };
-        let kinds = |table| replacement("t", table).iter().map(Message::kind).collect::<Vec<_>>();
-        assert_eq!(kinds(None), [BATCH_BEGIN, NEW_TABLE, DELETE_TABLE, BATCH_END]);
-        let (before, after) = ([BATCH_BEGIN, NEW_TABLE, DELETE_TABLE, NEW_TABLE], [NEW_RULE, BATCH_END]);
+        let both = [Family::V4, Family::V6];
+        let kinds = |tables: &[Table]| replacement("t", &both, tables).iter().map(Message::kind).collect::<Vec<_>>();
+        let cleared = [BATCH_BEGIN, NEW_TABLE, DELETE_TABLE, NEW_TABLE, DELETE_TABLE];
+        assert_eq!(kinds(&[]), [&cleared[..], &[BATCH_END]].concat());
+        let (before, after) = ([&cleared[..], &[NEW_TABLE]].concat(), [NEW_RULE, BATCH_END]);
         let content = [NEW_CHAIN, NEW_SET, NEW_ELEMENTS, NEW_ELEMENTS, NEW_ELEMENTS];
-        assert_eq!(kinds(Some(&table)), [&before[..], &content[..], &after[..]].concat());
+        assert_eq!(kinds(&[table]), [&before[..], &content[..], &after[..]].concat());
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Like all of the plan it only ever grows, and absent fields mean what the older side did.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,18 @@ pub(crate) struct PodNetwork {
     pub(crate) address: Ipv4Addr,
     pub(crate) prefix_length: u8,
     pub(crate) gateway: Ipv4Addr,
+    /// Beside it, where the machine has IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ipv6: Option<Ipv6End>,
+}
+
+/// The same end in the other internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ipv6End {
+    pub(crate) address: Ipv6Addr,
+    pub(crate) prefix_length: u8,
+    pub(crate) gateway: Ipv6Addr,
 }
 
 impl Confinement {

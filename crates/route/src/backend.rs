@@ -1,6 +1,6 @@
 //! One port of a Service: who stands behind it now, and which of its versions gets how much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -172,7 +172,9 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
             found.insert(address, (endpoint, pod));
         }
     }
-    found.into_values().collect()
+    // A pod with an address of each family is one endpoint; IPv4 comes first in the order of addresses.
+    let mut known = BTreeSet::new();
+    found.into_values().filter(|(endpoint, pod)| pod.is_none() || known.insert(endpoint.pod)).collect()
 }
 
 /// `Err` when the endpoint names a pod that must not get requests: unknown yet, another one by now, or terminating.

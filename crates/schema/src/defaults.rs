@@ -18,7 +18,6 @@ use serde_json::Value;
 
 use crate::kinds::Kind;
 
-pub use network::service_without_families;
 pub(crate) use workloads::TEMPLATE_GENERATION;
 
 /// Fills in the defaults of a built-in kind. Objects of other kinds stay as they are.

@@ -7,6 +7,7 @@ pub mod decode;
 pub mod defaults;
 pub mod discovery;
 mod edit;
+pub mod families;
 mod fault;
 mod gateway_api;
 mod go;

@@ -199,7 +199,7 @@ impl Doors {
     fn new(plan: Plan) -> Self {
         Self {
             forwarder: Forwarder::new(),
-            part: if plan.in_kernel() { Part::NodePortsOfProcesses } else { Part::Everything },
+            part: if plan.in_kernel() { Part::LeftByTheKernel } else { Part::Everything },
             #[cfg(target_os = "linux")]
             filter: plan.in_kernel().then(crate::kernel::Filter::default),
             _plan: plan,

@@ -1,4 +1,4 @@
-//! Doors opened in the kernel's packet filter: one table of ours, replaced in one transaction.
+//! Doors opened in the kernel's packet filter: one table of ours in each family, replaced in one transaction.
 //!
 //! A packet to a service's address and port is led by one map to the chain of its door; there a backend is drawn, or found by the
 //! client's address where clients stay with theirs. A door without backends refuses. The table stays when the engine goes:
@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use sluice_model::fnv1a;
-use sluice_netlink::nft::{self, Base, Chain, Elements, Hook, Map, Step, Table};
-use sluice_netlink::{Socket, conntrack};
+use sluice_netlink::nft::{self, Base, Chain, Elements, Hook, Map, Register, Step, Table};
+use sluice_netlink::{Family, Socket, conntrack, families};
 
 use crate::doors::{Door, Protocol};
 
@@ -33,9 +33,9 @@ impl Owner {
     /// Fails where another engine is the owner, and where tables may not be written. What an earlier owner left stays until
     /// the first table of this one.
     pub(crate) fn claim() -> io::Result<Self> {
-        let name = UnixListener::bind_addr(&SocketAddr::from_abstract_name(TABLE)?)?;
+        let name = UnixListener::bind_addr(&UnixAddr::from_abstract_name(TABLE)?)?;
         // Tables of another name show as well whether we may.
-        Socket::netfilter()?.ask_all(nft::replacement("sluice-try", None))?;
+        Socket::netfilter()?.ask_all(nft::replacement("sluice-try", &[Family::V4], &[]))?;
         Ok(Self { _name: name })
     }
 }
@@ -51,7 +51,7 @@ impl Filter {
         if self.doors.as_deref() == Some(doors) {
             return Ok(());
         }
-        Socket::netfilter()?.ask_all(nft::replacement(TABLE, Some(&table(doors))))?;
+        Socket::netfilter()?.ask_all(nft::replacement(TABLE, families(), &tables(doors, families())))?;
         let before = self.doors.replace(doors.to_owned());
         let left = udp_backends(before.as_deref().unwrap_or_default());
         for backend in left.difference(&udp_backends(doors)) {
@@ -63,18 +63,30 @@ impl Filter {
 
     pub(crate) fn remove(&mut self) -> io::Result<()> {
         self.doors = None;
-        Socket::netfilter()?.ask_all(nft::replacement(TABLE, None))
+        Socket::netfilter()?.ask_all(nft::replacement(TABLE, families(), &[]))
     }
 }
 
-fn udp_backends(doors: &[Door]) -> BTreeSet<SocketAddrV4> {
+fn udp_backends(doors: &[Door]) -> BTreeSet<SocketAddr> {
     let udp = doors.iter().filter(|door| door.protocol == Protocol::Udp);
     udp.flat_map(|door| door.backends.iter().chain(&door.node_backends)).copied().collect()
 }
 
+/// IPv4 always, so that a table that was left has a successor; IPv6 only where a service has it.
+fn tables(doors: &[Door], families: &[Family]) -> Vec<Table> {
+    let is_used = |family: &&Family| **family == Family::V4 || doors.iter().any(|door| door.family == **family);
+    families.iter().filter(is_used).map(|family| table(*family, doors)).collect()
+}
+
+/// How many registers an address takes.
+fn width(family: Family) -> Register {
+    family.address_bytes() / 4
+}
+
 /// Doors of the table, as they are put together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Plan {
+    family: Family,
     chains: Vec<Chain>,
     maps: Vec<Map>,
     addresses: BTreeMap<Vec<u8>, String>,
@@ -82,25 +94,39 @@ struct Plan {
     closed: BTreeSet<Vec<u8>>,
 }
 
-fn table(doors: &[Door]) -> Table {
-    let mut plan = Plan::default();
+fn table(family: Family, doors: &[Door]) -> Table {
+    let mut plan = Plan {
+        family,
+        chains: Vec::new(),
+        maps: Vec::new(),
+        addresses: BTreeMap::new(),
+        node_ports: BTreeMap::new(),
+        closed: BTreeSet::new(),
+    };
+    let doors: Vec<&Door> = doors.iter().filter(|door| door.family == family).collect();
     for (number, door) in doors.iter().enumerate() {
         plan.add(number, door);
     }
-    let Plan { chains, mut maps, addresses, node_ports, closed } = plan;
+    let Plan { chains, mut maps, addresses, node_ports, closed, .. } = plan;
+    let way_bytes = family.address_bytes() + 8;
     let map = |name: &str, key_bytes, elements| Map { name: name.to_owned(), key_bytes, elements };
-    maps.push(map(ADDRESSES, 12, Elements::Chains(addresses.into_iter().collect())));
+    maps.push(map(ADDRESSES, way_bytes, Elements::Chains(addresses.into_iter().collect())));
     maps.push(map(NODE_PORTS, 8, Elements::Chains(node_ports.into_iter().collect())));
-    maps.push(map(CLOSED, 12, Elements::Keys(closed.into_iter().collect())));
-    maps.push(hairpins(doors));
+    maps.push(map(CLOSED, way_bytes, Elements::Keys(closed.into_iter().collect())));
+    maps.push(hairpins(family, &doors));
     // Chains must be known before they are led to.
-    Table { chains: chains.into_iter().chain(entrances()).collect(), maps }
+    Table { family, chains: chains.into_iter().chain(entrances(family)).collect(), maps }
 }
 
-fn entrances() -> Vec<Chain> {
+fn entrances(family: Family) -> Vec<Chain> {
     let base = |kind, hook, priority| Some(Base { kind, hook, priority });
-    let key = [Step::Destination(0), Step::Protocol(1), Step::DestinationPort(2)];
-    let local = [Step::DestinationKind(0), Step::Equal(0, nft::LOCAL.to_ne_bytes().to_vec())];
+    let port = width(family);
+    let key = [Step::Destination(0), Step::Protocol(port), Step::DestinationPort(port + 1)];
+    let mut local = vec![Step::DestinationKind(0), Step::Equal(0, nft::LOCAL.to_ne_bytes().to_vec())];
+    if family == Family::V6 {
+        // The kernel leads nothing away from `::1`: such ports are opened in user space.
+        local.extend([Step::Destination(0), Step::Unequal(0, nft::address(Ipv6Addr::LOCALHOST))]);
+    }
     let to_address = [&key[..], &[Step::Dispatch(0, ADDRESSES.to_owned())]].concat();
     let node_port = [Step::Protocol(0), Step::DestinationPort(1), Step::Dispatch(0, NODE_PORTS.to_owned())];
     let to_node_port = [&local[..], &node_port].concat();
@@ -111,7 +137,7 @@ fn entrances() -> Vec<Chain> {
     vec![
         rewriting("prerouting", Hook::Prerouting),
         rewriting("output", Hook::Output),
-        chain("postrouting", base("nat", Hook::Postrouting, 100), vec![from_loopback(), to_itself()]),
+        chain("postrouting", base("nat", Hook::Postrouting, 100), vec![from_loopback(family), to_itself(family)]),
         refusing("refuse-forward", Hook::Forward),
         refusing("refuse-output", Hook::Output),
     ]
@@ -127,27 +153,30 @@ fn rewritten() -> [Step; 3] {
 }
 
 /// A client at a loopback address whose request leaves the loopback interface: no answer would find it.
-fn from_loopback() -> Vec<Step> {
+fn from_loopback(family: Family) -> Vec<Step> {
     let mut loopback = [0; 16];
     loopback[..2].copy_from_slice(b"lo");
     let mut steps = rewritten().to_vec();
-    steps.extend([
-        Step::Source(0),
-        Step::Mask(0, vec![255, 0, 0, 0]),
-        Step::Equal(0, vec![127, 0, 0, 0]),
-        Step::OutInterface(0),
-        Step::Unequal(0, loopback.to_vec()),
-        Step::Masquerade,
-    ]);
+    steps.push(Step::Source(0));
+    steps.extend(match family {
+        Family::V4 => vec![Step::Mask(0, vec![255, 0, 0, 0]), Step::Equal(0, vec![127, 0, 0, 0])],
+        Family::V6 => vec![Step::Equal(0, nft::address(Ipv6Addr::LOCALHOST))],
+    });
+    steps.extend([Step::OutInterface(0), Step::Unequal(0, loopback.to_vec()), Step::Masquerade]);
     steps
 }
 
 const HAIRPINS: &str = "hairpins";
 
 /// A backend that reaches itself through its service must take the answer for somebody else's.
-fn to_itself() -> Vec<Step> {
+fn to_itself(family: Family) -> Vec<Step> {
     let mut steps = rewritten().to_vec();
-    steps.extend([Step::Source(0), Step::Destination(1), Step::Known(0, HAIRPINS.to_owned()), Step::Masquerade]);
+    steps.extend([
+        Step::Source(0),
+        Step::Destination(width(family)),
+        Step::Known(0, HAIRPINS.to_owned()),
+        Step::Masquerade,
+    ]);
     steps
 }
 
@@ -161,7 +190,7 @@ impl Plan {
         let keys: Vec<Vec<u8>> = door
             .addresses
             .iter()
-            .map(|address| [nft::address(*address), way, nft::port(door.port)].concat())
+            .map(|address| [&nft::address(*address)[..], &way, &nft::port(door.port)].concat())
             // Two services may claim one external address: the first one has it.
             .filter(|key| !self.addresses.contains_key(key) && !self.closed.contains(key))
             .collect();
@@ -181,46 +210,46 @@ impl Plan {
     }
 
     /// A chain that leads to one of the backends.
-    fn lead(&mut self, name: &str, backends: &[SocketAddrV4], sticky: bool) {
+    fn lead(&mut self, name: &str, backends: &[SocketAddr], sticky: bool) {
         let count = u32::try_from(backends.len()).expect("endpoints are counted in thousands");
-        let value = |backend: &SocketAddrV4| [nft::address(*backend.ip()), nft::port(backend.port())].concat();
-        let (choice, elements) = match sticky {
+        let value = |backend: &SocketAddr| [&nft::address(backend.ip())[..], &nft::port(backend.port())].concat();
+        let last = width(self.family) - 1;
+        let (key, choice, elements) = match sticky {
             true => {
-                let last_byte = vec![Step::Source(0), Step::Mask(0, vec![0, 0, 0, 255])];
+                let last_byte = vec![Step::Source(0), Step::Mask(last, vec![0, 0, 0, 255])];
                 let groups = (0..CLIENT_GROUPS).map(|group| {
                     let [_, byte] = group.to_be_bytes();
                     (vec![0, 0, 0, byte], value(favourite(byte, backends)))
                 });
-                (last_byte, groups.collect())
+                (last, last_byte, groups.collect())
             }
             false => {
                 let numbered = (0u32..).zip(backends).map(|(turn, it)| (turn.to_ne_bytes().to_vec(), value(it)));
-                (vec![Step::Random(0, count)], numbered.collect())
+                (0, vec![Step::Random(0, count)], numbered.collect())
             }
         };
         let map = format!("{name}-backends");
-        let rule = [choice, vec![Step::Lookup { key: 0, map: map.clone(), into: 0 }, Step::RewriteDestination(0)]];
-        self.maps.push(Map { name: map, key_bytes: 4, elements: Elements::Data { bytes: 8, elements } });
+        let bytes = self.family.address_bytes() + 4;
+        let rule = [choice, vec![Step::Lookup { key, map: map.clone(), into: 0 }, Step::RewriteDestination(0)]];
+        self.maps.push(Map { name: map, key_bytes: 4, elements: Elements::Data { bytes, elements } });
         self.chains.push(Chain { name: name.to_owned(), base: None, rules: vec![rule.concat()] });
     }
 }
 
 /// The backend of a group of clients: when one backend goes, only its own clients get another one.
-fn favourite(group: u8, backends: &[SocketAddrV4]) -> &SocketAddrV4 {
-    let liking = |backend: &&SocketAddrV4| {
-        let [a, b, c, d] = backend.ip().octets();
-        let [high, low] = backend.port().to_be_bytes();
-        fnv1a(&[group, a, b, c, d, high, low, group])
+fn favourite(group: u8, backends: &[SocketAddr]) -> &SocketAddr {
+    let liking = |backend: &&SocketAddr| {
+        fnv1a(&[&[group][..], &nft::address(backend.ip()), &backend.port().to_be_bytes(), &[group]].concat())
     };
     backends.iter().max_by_key(liking).expect("a door that leads somewhere has backends")
 }
 
 /// Every address that may be its own client.
-fn hairpins(doors: &[Door]) -> Map {
+fn hairpins(family: Family, doors: &[&Door]) -> Map {
     let backends = doors.iter().flat_map(|door| door.backends.iter().chain(&door.node_backends));
-    let addresses: BTreeSet<Ipv4Addr> = backends.map(|it| *it.ip()).filter(|ip| !ip.is_loopback()).collect();
+    let addresses: BTreeSet<IpAddr> = backends.map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).collect();
     let keys = addresses.iter().map(|it| [nft::address(*it), nft::address(*it)].concat()).collect();
-    Map { name: HAIRPINS.to_owned(), key_bytes: 8, elements: Elements::Keys(keys) }
+    Map { name: HAIRPINS.to_owned(), key_bytes: 2 * family.address_bytes(), elements: Elements::Keys(keys) }
 }
 
 #[cfg(test)]

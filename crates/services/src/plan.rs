@@ -1,7 +1,7 @@
 //! How services are reached on this machine, and out of which network they get their addresses.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,10 +54,16 @@ impl fmt::Display for Network {
     }
 }
 
+/// What clusters of both families usually have.
+#[cfg(target_os = "linux")]
+const KERNEL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112);
+
 /// What was decided at the start of an engine; held for as long as it runs.
 #[derive(Debug)]
 pub struct Plan {
     pub network: Network,
+    /// A second one, for services that want IPv6: only the packet filter can catch what is sent there.
+    pub network_v6: Option<(Ipv6Addr, u8)>,
     /// A loopback address that is this engine's alone, where its DNS listens.
     pub own_address: Ipv4Addr,
     #[cfg(target_os = "linux")]
@@ -65,8 +71,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `seed` differs from engine to engine.
-    pub fn choose(wish: Wish, seed: u32) -> std::io::Result<Self> {
+    /// `seed` differs from engine to engine; `ipv6` says whether services may have it where the machine has it.
+    pub fn choose(wish: Wish, seed: u32, ipv6: bool) -> std::io::Result<Self> {
         let loopback = Network::loopback(seed);
         #[cfg(target_os = "linux")]
         {
@@ -78,12 +84,16 @@ impl Plan {
                 }
             };
             let network = if kernel.is_some() { Network::KERNEL } else { loopback };
-            Ok(Self { network, own_address: loopback.dns(), kernel })
+            let has_v6 = ipv6 && kernel.is_some() && sluice_netlink::ipv6().is_ok();
+            Ok(Self { network, network_v6: has_v6.then_some(KERNEL_V6), own_address: loopback.dns(), kernel })
         }
         #[cfg(not(target_os = "linux"))]
         match wish {
             Wish::Kernel => Err(std::io::Error::from(std::io::ErrorKind::Unsupported)),
-            Wish::Auto | Wish::User => Ok(Self { network: loopback, own_address: loopback.dns() }),
+            Wish::Auto | Wish::User => {
+                let _only_a_packet_filter_could = ipv6;
+                Ok(Self { network: loopback, network_v6: None, own_address: loopback.dns() })
+            }
         }
     }
 

@@ -90,9 +90,21 @@ pub(crate) struct Up {
     /// Where names of services are answered: an address, `auto` for one that nobody else has, or `off`
     #[arg(long, value_name = "ADDR|off", default_value = "auto")]
     pub dns: DnsWish,
+    /// Whether pods in containers, and services that ask for it, get addresses of IPv6 beside those of IPv4
+    #[arg(long, value_enum, default_value_t)]
+    pub ipv6: Ipv6Flag,
     /// Print the ready line as JSON
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Ipv6Flag {
+    /// As root, where the machine has IPv6; services need the kernel's packet filter for it
+    #[default]
+    Auto,
+    /// IPv4 alone
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -1,11 +1,11 @@
 //! Addresses and ports of services: each belongs to one service at a time.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use sluice_schema::{Fault, FaultKind, Kind, defaults};
+use sluice_schema::{Fault, FaultKind, Kind, families};
 
 use crate::call::Call;
 use crate::object::Object;
@@ -24,22 +24,68 @@ const RESERVED_PORTS: u16 = 86;
 /// What one service has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Holding {
-    addresses: BTreeSet<Ipv4Addr>,
+    addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
 }
 
 /// What all services have. Built from the store when it is first asked.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    network: Range,
+    networks: Networks,
     held: Mutex<Option<Holding>>,
+}
+
+/// Where services get addresses of each family, IPv4 being the usual one.
+#[derive(Debug, Clone, Copy)]
+struct Networks {
+    v4: Range,
+    v6: Option<Range>,
+}
+
+impl Networks {
+    fn families(&self) -> &'static [&'static str] {
+        if self.v6.is_some() { &[families::IPV4, families::IPV6] } else { &[families::IPV4] }
+    }
+
+    fn of(&self, family: &str) -> Option<Range> {
+        if family == families::IPV6 { self.v6 } else { Some(self.v4) }
+    }
 }
 
 /// The addresses of services: so many from the first on.
 #[derive(Debug, Clone, Copy)]
 struct Range {
-    first: u32,
+    first: IpAddr,
     count: u32,
+}
+
+/// Nobody needs more services than this, and nobody has to look through more.
+const MOST_ADDRESS_BITS: u32 = 20;
+
+impl Range {
+    fn new(first: IpAddr, prefix_length: u8) -> Self {
+        let all_bits: u32 = if first.is_ipv4() { 32 } else { 128 };
+        let bits = all_bits.saturating_sub(prefix_length.into()).min(MOST_ADDRESS_BITS);
+        Self { first, count: 1 << bits }
+    }
+
+    fn nth(&self, number: u32) -> IpAddr {
+        match self.first {
+            IpAddr::V4(first) => Ipv4Addr::from(u32::from(first) + number).into(),
+            IpAddr::V6(first) => Ipv6Addr::from(u128::from(first) + u128::from(number)).into(),
+        }
+    }
+
+    /// The first address is the network's own, and the last one of IPv4 means everybody.
+    fn has(&self, address: IpAddr) -> bool {
+        let offset = match (address, self.first) {
+            (IpAddr::V4(address), IpAddr::V4(first)) => u128::from(u32::from(address).wrapping_sub(first.into())),
+            (IpAddr::V6(address), IpAddr::V6(first)) => u128::from(address).wrapping_sub(first.into()),
+            _ => return false,
+        };
+        let end = if self.first.is_ipv4() { self.count - 1 } else { self.count };
+        offset != 0 && offset < end.into()
+    }
 }
 
 /// What was set aside for a service that is not stored yet; given back unless kept.
@@ -69,15 +115,16 @@ impl Drop for Claim {
 }
 
 impl Addresses {
-    pub(crate) fn new(network: Option<(Ipv4Addr, u8)>) -> Self {
+    pub(crate) fn new(network: Option<(Ipv4Addr, u8)>, network_v6: Option<(Ipv6Addr, u8)>) -> Self {
         let (address, prefix_length) = network.unwrap_or(NETWORK);
-        let network = Range { first: address.into(), count: 1 << (32 - prefix_length) };
-        Self { network, held: Mutex::new(None) }
+        let v4 = Range::new(address.into(), prefix_length);
+        let v6 = network_v6.map(|(address, prefix_length)| Range::new(address.into(), prefix_length));
+        Self { networks: Networks { v4, v6 }, held: Mutex::new(None) }
     }
 
     /// The address of the API itself.
-    pub(crate) fn of_api(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.network.first + 1)
+    pub(crate) fn of_api(&self) -> IpAddr {
+        self.networks.v4.nth(1)
     }
 
     fn with<T>(&self, server: &Server, act: impl FnOnce(&mut Holding) -> T) -> T {
@@ -134,9 +181,14 @@ pub(crate) fn claim(call: &Call, live: Option<&Value>, service: &mut Value) -> R
     }
     let before = live.map(held).unwrap_or_default();
     let mut claim = Claim { server: Some(call.server.clone()), taken: Holding::default(), left: Holding::default() };
-    let network = call.server.inner.addresses.network;
+    let networks = call.server.inner.addresses.networks;
+    let spec_before = live.map(|live| &live["spec"]);
+    let faults = families::settle(&mut service["spec"], spec_before, networks.families());
+    if !faults.is_empty() {
+        return Err(Refusal::invalid(kind, service.name(), faults));
+    }
     let faults = call.server.inner.addresses.with(&call.server, |all| {
-        let mut desk = Desk { network, all, before: &before, taken: Holding::default(), faults: vec![] };
+        let mut desk = Desk { networks, all, before: &before, taken: Holding::default(), faults: vec![] };
         desk.serve(service);
         claim.taken = desk.taken;
         desk.faults
@@ -154,7 +206,7 @@ pub(crate) fn claim(call: &Call, live: Option<&Value>, service: &mut Value) -> R
 
 /// Serves one service.
 struct Desk<'a> {
-    network: Range,
+    networks: Networks,
     all: &'a mut Holding,
     before: &'a Holding,
     taken: Holding,
@@ -167,7 +219,7 @@ impl Desk<'_> {
         if kind == "ExternalName" {
             return;
         }
-        self.address(&mut service["spec"]);
+        self.addresses(&mut service["spec"]);
         let wants_ports =
             kind == "NodePort" || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != false);
         self.ports(&mut service["spec"], wants_ports);
@@ -178,32 +230,38 @@ impl Desk<'_> {
         }
     }
 
-    fn address(&mut self, spec: &mut Value) {
-        let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-        if asked == "None" {
-            set_families(spec, "None");
-            return;
+    /// One address of each family, as far as the service does not have them.
+    fn addresses(&mut self, spec: &mut Value) {
+        let first = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
+        let mut addresses = texts(&spec["clusterIPs"]);
+        if addresses.is_empty() && !first.is_empty() {
+            addresses.push(first);
         }
-        if asked.is_empty() {
-            let address = self.any_address();
-            spec["clusterIP"] = json!(address);
-            set_families(spec, &address);
-            return;
+        if addresses.first().is_none_or(|first| first != "None") {
+            let asked = addresses.clone();
+            for (index, family) in texts(&spec["ipFamilies"]).iter().enumerate() {
+                let Some(range) = self.networks.of(family) else { continue };
+                match asked.get(index) {
+                    Some(address) => self.take_address(range, address, &asked),
+                    None => addresses.extend(self.any_address(range)),
+                }
+            }
         }
-        if let Ok(address) = asked.parse::<Ipv4Addr>()
-            && !self.before.addresses.contains(&address)
-        {
-            self.take_address(address, &asked);
+        if let Some(first) = addresses.first() {
+            spec["clusterIP"] = json!(first);
+            spec["clusterIPs"] = json!(addresses);
         }
-        set_families(spec, &asked);
     }
 
-    fn take_address(&mut self, address: Ipv4Addr, asked: &str) {
+    fn take_address(&mut self, range: Range, asked: &str, all_asked: &[String]) {
+        let Ok(address) = asked.parse::<IpAddr>() else { return };
+        if self.before.addresses.contains(&address) {
+            return;
+        }
         let refuse = |why: &str| {
-            Fault::invalid("spec.clusterIPs", json!([asked]), format!("failed to allocate IP {asked}: {why}"))
+            Fault::invalid("spec.clusterIPs", json!(all_asked), format!("failed to allocate IP {asked}: {why}"))
         };
-        let offset = u32::from(address).wrapping_sub(self.network.first);
-        if offset == 0 || offset >= self.network.count - 1 {
+        if !range.has(address) {
             self.faults.push(refuse("the provided network does not match the current range"));
         } else if !self.all.addresses.insert(address) {
             self.faults.push(refuse("provided IP is already allocated"));
@@ -212,20 +270,20 @@ impl Desk<'_> {
         }
     }
 
-    fn any_address(&mut self) -> String {
-        let size = self.network.count - 1 - RESERVED_ADDRESSES;
+    fn any_address(&mut self, range: Range) -> Option<String> {
+        let size = range.count - 1 - RESERVED_ADDRESSES;
         let start = crate::random::number() % size;
         let free = (0..size)
-            .map(|step| Ipv4Addr::from(self.network.first + RESERVED_ADDRESSES + (start + step) % size))
+            .map(|step| range.nth(RESERVED_ADDRESSES + (start + step) % size))
             .find(|address| !self.all.addresses.contains(address));
         let Some(address) = free else {
             let why = "failed to allocate a serviceIP: range is full";
             self.faults.push(Fault::new("spec.clusterIPs", FaultKind::Internal, None, why));
-            return String::new();
+            return None;
         };
         self.all.addresses.insert(address);
         self.taken.addresses.insert(address);
-        address.to_string()
+        Some(address.to_string())
     }
 
     fn ports(&mut self, spec: &mut Value, wanted: bool) {
@@ -280,13 +338,31 @@ impl Desk<'_> {
     }
 }
 
-/// One family, one address: what the lists say follows from the address.
-fn set_families(spec: &mut Value, address: &str) {
-    if address.is_empty() {
-        return;
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_keep_their_first_address_and_ipv4_its_last() {
+        let range = |address: &str, length| Range::new(address.parse().expect("an address"), length);
+        let has = |range: Range, address: &str| range.has(address.parse().expect("an address"));
+        let v4 = range("10.96.0.0", 12);
+        assert_eq!(
+            ["10.95.255.255", "10.96.0.0", "10.96.0.1", "10.111.255.254", "10.111.255.255", "fd00::1"]
+                .map(|address| has(v4, address)),
+            [false, false, true, true, false, false]
+        );
+        let v6 = range("fd00:10:96::", 112);
+        assert_eq!(
+            ["fd00:10:95::ffff", "fd00:10:96::", "fd00:10:96::1", "fd00:10:96::ffff", "fd00:10:96::1:0", "10.96.0.1"]
+                .map(|address| has(v6, address)),
+            [false, false, true, true, false, false]
+        );
+        assert_eq!(v6.nth(0x100).to_string(), "fd00:10:96::100");
+        assert_eq!(range("fd00::", 64).count, 1 << MOST_ADDRESS_BITS);
     }
-    if spec["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
-        spec["clusterIPs"] = json!([address]);
-    }
-    defaults::service_without_families(spec);
 }

@@ -333,7 +333,7 @@ fn hosts(spec: &PodSpec, facts: &Facts, names: &Names) -> String {
         fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
             .to_owned();
     let own: Vec<&str> = names.full.iter().chain([&names.short]).map(String::as_str).collect();
-    text.push_str(&format!("{}\t{}\n", facts.pod_ip, own.join("\t")));
+    text.extend(facts.pod_ips().map(|ip| format!("{ip}\t{}\n", own.join("\t"))));
     text + &host_aliases(spec)
 }
 
@@ -477,11 +477,12 @@ mod tests {
             assert_eq!(hostname(&pod, &spec).as_deref().map_err(String::as_str), expected);
             let facts = Facts {
                 pod_ip: Ipv4Addr::new(10, 0, 0, 7),
+                pod_ip_v6: "fd5c::7".parse().ok(),
                 host_ip: [10, 0, 0, 1].into(),
                 allocatable: std::collections::BTreeMap::new(),
             };
             let hosts = hosts(&spec, &facts, &names(&pod, &spec));
-            assert!(hosts.contains(&format!("10.0.0.7\t{hosts_line}\n")), "{hosts}");
+            assert!(hosts.contains(&format!("10.0.0.7\t{hosts_line}\nfd5c::7\t{hosts_line}\n")), "{hosts}");
         };
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
         check("web-1", json("{}"), Ok("web-1"), "web-1");

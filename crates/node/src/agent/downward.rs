@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use k8s_openapi::{
@@ -15,9 +15,17 @@ use sluice_model::quantity::Quantity;
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) pod_ip: Ipv4Addr,
+    pub(super) pod_ip_v6: Option<Ipv6Addr>,
     pub(super) host_ip: IpAddr,
     /// Stands in for limits that a container does not set.
     pub(super) allocatable: BTreeMap<String, ApiQuantity>,
+}
+
+impl Facts {
+    /// The first one is the pod's address where only one is asked for.
+    pub(super) fn pod_ips(&self) -> impl Iterator<Item = IpAddr> {
+        [IpAddr::V4(self.pod_ip)].into_iter().chain(self.pod_ip_v6.map(IpAddr::V6))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +61,8 @@ pub(super) fn field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, Down
         "metadata.annotations" => lines(metadata.annotations.as_ref()),
         "spec.nodeName" => spec.map(|spec| text(&spec.node_name)).unwrap_or_default(),
         "spec.serviceAccountName" => spec.map(|spec| text(&spec.service_account_name)).unwrap_or_default(),
-        "status.podIP" | "status.podIPs" => facts.pod_ip.to_string(),
+        "status.podIP" => facts.pod_ip.to_string(),
+        "status.podIPs" => facts.pod_ips().map(|ip| ip.to_string()).collect::<Vec<_>>().join(","),
         "status.hostIP" | "status.hostIPs" => facts.host_ip.to_string(),
         _ => return Err(DownwardError::Field(path.to_owned())),
     })
@@ -129,6 +138,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             pod_ip: Ipv4Addr::new(127, 64, 0, 9),
+            pod_ip_v6: "fd5c::9".parse().ok(),
             host_ip: IpAddr::from([10, 0, 0, 1]),
             allocatable: [("memory".to_owned(), ApiQuantity("2Gi".to_owned()))].into(),
         }
@@ -146,6 +156,7 @@ mod tests {
             ("spec.nodeName", "here"),
             ("spec.serviceAccountName", "default"),
             ("status.podIP", "127.64.0.9"),
+            ("status.podIPs", "127.64.0.9,fd5c::9"),
             ("status.hostIP", "10.0.0.1"),
         ] {
             assert_eq!(field(&pod(), &facts(), path).as_deref(), Ok(expected), "{path}");

@@ -164,8 +164,12 @@ mod tests {
             serde_json::from_value(serde_json::json!({"metadata": {"name": "s"}, "data": {"p": "cHc="}}))
                 .expect("a secret"),
         );
-        let facts =
-            Facts { pod_ip: [127, 64, 0, 1].into(), host_ip: [10, 0, 0, 1].into(), allocatable: BTreeMap::new() };
+        let facts = Facts {
+            pod_ip: [127, 64, 0, 1].into(),
+            pod_ip_v6: None,
+            host_ip: [10, 0, 0, 1].into(),
+            allocatable: BTreeMap::new(),
+        };
         let container: Container = serde_json::from_value(container).expect("a container");
         let given = [("PORT".to_owned(), "80".to_owned())];
         let got = match resolve(&pod, &container, &facts, &sources, &given) {

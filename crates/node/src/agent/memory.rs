@@ -1,6 +1,9 @@
 //! What the agent must not forget about a pod when it is restarted.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,7 @@ use super::packet_filter::HostPort;
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Memory {
     pub(super) address: Option<Ipv4Addr>,
+    pub(super) address_v6: Option<Ipv6Addr>,
     /// The pod runs in containers.
     pub(super) confined: bool,
     /// The ports of the machine that lead to it.

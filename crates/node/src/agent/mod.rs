@@ -223,6 +223,9 @@ fn networks(options: &NodeOptions, containers: Containers) -> (AddressPool, PodN
     let file = options.data_dir.join("addresses.json");
     let pool = AddressPool::open(options.pod_network, PROCESS_PREFIX_LENGTH, file, seed());
     let mut net = PodNet::open(options, containers == Containers::Rootless);
+    if containers == Containers::Root && options.driver != Driver::Process {
+        PodNet::tell_families(options);
+    }
     for pod in std::fs::read_dir(options.pods_dir()).into_iter().flatten().flatten() {
         let memory: Option<Memory> = read_json(&PodDir::new(pod.path()).memory()).ok().flatten();
         let Some(memory) = memory else { continue };

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,11 +23,11 @@ use super::{
     holding::Holding,
     host_doors::HostDoors,
     options::NodeOptions,
-    packet_filter::{HostPort, Table, replace},
+    packet_filter::{HostPort, Network, Table, replace},
     warm::{Warm, WarmNetworks},
 };
 use crate::{
-    confinement::PodNetwork,
+    confinement::{Ipv6End, PodNetwork},
     features::Feature,
     pod_dir::{read_json, write_json},
 };
@@ -37,6 +37,12 @@ const PREFIX_LENGTH: u8 = 24;
 const CHOICE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 /// The other half holds the addresses of services.
 const CHOICE_PREFIX_LENGTH: u32 = 11;
+const PREFIX_LENGTH_V6: u8 = 64;
+/// Private networks of IPv6 begin with a random number, so that those of different sites do not meet: ours tells the data
+/// directory in its lower 32 bits.
+const CHOICE_V6: u64 = 0xfd5c << 48;
+/// More networks of a machine than this have not all begun where we do.
+const CHOICES_V6: u64 = 256;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}")]
@@ -51,6 +57,18 @@ struct Chosen {
     network: Ipv4Addr,
     /// The name of the bridge and of the table.
     name: String,
+    /// A pod has the same number in both networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network_v6: Option<Ipv6Addr>,
+}
+
+/// What was decided for a pod.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) address: Ipv4Addr,
+    pub(super) address_v6: Option<Ipv6Addr>,
+    /// The network made ahead for it, if there is one.
+    pub(super) namespace: Option<fs::File>,
 }
 
 #[derive(Debug)]
@@ -58,6 +76,10 @@ pub(super) struct PodNet {
     chosen: Chosen,
     /// Who has the network when it is not this machine's own.
     holding: Option<Holding>,
+    /// New pods get addresses of both families.
+    has_v6: bool,
+    /// Addresses of services that the machine reaches by way of the pods' bridge.
+    services_v6: Option<(Ipv6Addr, u8)>,
     file: PathBuf,
     pub(super) addresses: Arc<AddressPool>,
     warm: Arc<WarmNetworks>,
@@ -81,27 +103,39 @@ impl PodNet {
     pub(super) fn open(options: &NodeOptions, rootless: bool) -> Self {
         let data_dir = &options.data_dir;
         let file = data_dir.join("network.json");
-        let chosen = read_json(&file).ok().flatten().unwrap_or_else(|| {
+        let seed = fnv1a(data_dir.as_os_str().as_encoded_bytes());
+        let mut chosen: Chosen = read_json(&file).ok().flatten().unwrap_or_else(|| {
             let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-            let seed = fnv1a(data_dir.as_os_str().as_encoded_bytes());
-            Chosen { network: choose(&routes, seed), name: format!("sluice{seed:08x}") }
+            Chosen { network: choose(&routes, seed), name: format!("sluice{seed:08x}"), network_v6: None }
         });
+        let has_v6 = options.ipv6 && !rootless && sluice_netlink::ipv6().is_ok();
+        if has_v6 && chosen.network_v6.is_none() {
+            let routes = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+            chosen.network_v6 = Some(choose_v6(&routes, seed));
+        }
         let addresses =
             AddressPool::open(chosen.network, u32::from(PREFIX_LENGTH), data_dir.join("pod-addresses.json"), 0);
         let (addresses, warm) = (Arc::new(addresses), Arc::default());
         let holding = rootless.then(|| Holding::new(data_dir, &options.exe));
-        let net = Self { chosen, holding, file, addresses, warm, state: Mutex::default(), watched: Notify::new() };
-        net.addresses.adopt(net.gateway());
+        let (state, watched) = (Mutex::default(), Notify::new());
+        let services_v6 = options.service_network_v6.filter(|_| has_v6);
+        let net = Self { chosen, holding, has_v6, services_v6, file, addresses, warm, state, watched };
+        net.addresses.adopt(gateway(net.chosen.network));
         net
+    }
+
+    /// Says why pods have one family alone, unless that was asked for.
+    pub(super) fn tell_families(options: &NodeOptions) {
+        if options.ipv6
+            && let Err(why) = sluice_netlink::ipv6()
+        {
+            warn!(%why, "Pods in containers have IPv4 alone");
+        }
     }
 
     /// Takes note of a pod that runs already.
     pub(super) fn adopt(&mut self, uid: &str, host_ports: Vec<HostPort>) {
         self.state.get_mut().host_ports.insert(uid.to_owned(), host_ports);
-    }
-
-    fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.chosen.network) | 1)
     }
 
     /// Where supervisors find the way into the pods' namespaces.
@@ -118,16 +152,22 @@ impl PodNet {
     }
 
     /// The pod's end of it.
-    pub(super) fn of_pod(&self, address: Ipv4Addr) -> PodNetwork {
-        end_of(&self.chosen.name, self.gateway(), address)
+    pub(super) fn of_pod(&self, address: Ipv4Addr, address_v6: Option<Ipv6Addr>) -> PodNetwork {
+        end_of(&self.chosen, address, address_v6)
     }
 
-    /// An address for a pod, and the network made ahead for it if there is one.
-    pub(super) fn settle(&self, now: Timestamp) -> Result<(Ipv4Addr, Option<fs::File>), Exhausted> {
-        match self.warm.take(&self.addresses) {
-            Some(Warm { address, namespace }) => Ok((address, Some(namespace))),
-            None => Ok((self.addresses.allocate(now)?, None)),
-        }
+    /// The address of IPv6 that goes with one of ours.
+    fn beside(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.chosen.network_v6.filter(|_| self.has_v6).map(|network| numbered(network, address))
+    }
+
+    /// Addresses for a pod, and the network made ahead for it if there is one.
+    pub(super) fn settle(&self, now: Timestamp) -> Result<Settled, Exhausted> {
+        let (address, namespace) = match self.warm.take(&self.addresses) {
+            Some(Warm { address, namespace }) => (address, Some(namespace)),
+            None => (self.addresses.allocate(now)?, None),
+        };
+        Ok(Settled { address, address_v6: self.beside(address), namespace })
     }
 
     /// Makes networks for the next pods, in the background. The bridge must be there. A holder's namespaces are entered by
@@ -136,8 +176,11 @@ impl PodNet {
         if self.holding.is_some() {
             return;
         }
-        let (addresses, bridge, gateway) = (self.addresses.clone(), self.chosen.name.clone(), self.gateway());
-        self.warm.refill(addresses, move |address| end_of(&bridge, gateway, address));
+        let (addresses, mut chosen) = (self.addresses.clone(), self.chosen.clone());
+        chosen.network_v6.take_if(|_| !self.has_v6);
+        self.warm.refill(addresses, move |address| {
+            end_of(&chosen, address, chosen.network_v6.map(|network| numbered(network, address)))
+        });
     }
 
     /// Lets requests to ports of the machine reach a pod, and makes sure that there is a network at all.
@@ -230,28 +273,52 @@ impl PodNet {
             .add_bridge(name, [2, 0, a, b, c, d])
             .map_err(|error| failed("make the pods' bridge")(Feature::Bridge.explain(error)))?;
         let index = links.find(name).map_err(failed("find the pods' bridge"))?;
-        links.add_address(index, self.gateway(), PREFIX_LENGTH).map_err(failed("give the pods' bridge an address"))?;
+        links
+            .add_address(index, gateway(self.chosen.network), PREFIX_LENGTH)
+            .map_err(failed("give the pods' bridge an address"))?;
         if self.holding.is_some() {
             // Its holder has set the rest.
             return Ok(());
         }
         set("net/ipv4/ip_forward", "1").map_err(failed("switch on ip_forward"))?;
         // 127.0.0.1:hostPort is a destination like any other.
-        set(&format!("net/ipv4/conf/{name}/route_localnet"), "1").map_err(failed("switch on route_localnet"))
+        set(&format!("net/ipv4/conf/{name}/route_localnet"), "1").map_err(failed("switch on route_localnet"))?;
+        match self.chosen.network_v6.filter(|_| self.has_v6) {
+            Some(network) => self.bring_up_v6(network, &mut links, index),
+            None => Ok(()),
+        }
+    }
+
+    fn bring_up_v6(&self, network: Ipv6Addr, links: &mut Links, bridge: u32) -> Result<(), NetworkError> {
+        let address = gateway_v6(network);
+        links
+            .add_address(bridge, address, PREFIX_LENGTH_V6)
+            .map_err(failed("give the pods' bridge an IPv6 address"))?;
+        // No pod is the machine's router.
+        let _as_it_was = set(&format!("net/ipv6/conf/{}/accept_ra", self.chosen.name), "0");
+        forward_v6().map_err(failed("switch on forwarding of IPv6"))?;
+        match self.services_v6 {
+            // A machine without a way out has no other route that would make it ask its packet filter.
+            Some((services, prefix_length)) => {
+                links.add_route(bridge, services, prefix_length).map_err(failed("lead to IPv6 addresses of services"))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn publish(&self, state: &mut State) -> Result<(), NetworkError> {
-        let host_ports = state.host_ports.values().flatten().cloned();
-        if self.holding.is_some() {
+        let host_ports: Vec<HostPort> = state.host_ports.values().flatten().cloned().collect();
+        let carried = match self.holding {
             // What arrives at the machine's own addresses does not pass this packet filter.
-            state.doors.keep(host_ports.clone().collect()).await;
-        }
-        let table = Table {
-            name: self.chosen.name.clone(),
-            network: self.chosen.network,
-            prefix_length: PREFIX_LENGTH,
-            host_ports: host_ports.collect(),
+            Some(_) => host_ports.iter().cloned().collect(),
+            None => host_ports.iter().filter_map(HostPort::on_loopback_v6).collect(),
         };
+        state.doors.keep(carried).await;
+        let network = |address: IpAddr, prefix_length| Network { address, prefix_length };
+        let of_v6 = self.chosen.network_v6.filter(|_| self.has_v6);
+        let of_v6 = of_v6.map(|address| network(address.into(), PREFIX_LENGTH_V6));
+        let networks = [network(self.chosen.network.into(), PREFIX_LENGTH)].into_iter().chain(of_v6).collect();
+        let table = Table { name: self.chosen.name.clone(), networks, host_ports };
         let lacking = |error| Feature::PacketFilter.explain(error);
         let filter = &mut self.packet_filter().map_err(lacking).map_err(failed("open the packet filter"))?;
         let replaced = replace(filter, &self.chosen.name, Some(&table)).map_err(lacking);
@@ -259,15 +326,30 @@ impl PodNet {
     }
 }
 
-fn end_of(bridge: &str, gateway: Ipv4Addr, address: Ipv4Addr) -> PodNetwork {
+fn end_of(chosen: &Chosen, address: Ipv4Addr, address_v6: Option<Ipv6Addr>) -> PodNetwork {
+    let end = |(network, address)| Ipv6End { address, prefix_length: PREFIX_LENGTH_V6, gateway: gateway_v6(network) };
     PodNetwork {
-        bridge: bridge.to_owned(),
+        bridge: chosen.name.clone(),
         // Bridges are named after their data directory, and no address is given twice: neither is this.
-        port: format!("sl{:08x}{:04x}", fnv1a(bridge.as_bytes()), u32::from(address) & 0xffff),
+        port: format!("sl{:08x}{:04x}", fnv1a(chosen.name.as_bytes()), u32::from(address) & 0xffff),
         address,
         prefix_length: PREFIX_LENGTH,
-        gateway,
+        gateway: gateway(chosen.network),
+        ipv6: chosen.network_v6.zip(address_v6).map(end),
     }
+}
+
+fn gateway(network: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(network) | 1)
+}
+
+fn gateway_v6(network: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(network) | 1)
+}
+
+/// The address with the same number in this network.
+fn numbered(network: Ipv6Addr, address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(network) | u128::from(u32::from(address) & (u32::MAX >> PREFIX_LENGTH)))
 }
 
 fn failed(what: &str) -> impl FnOnce(io::Error) -> NetworkError {
@@ -281,17 +363,39 @@ fn set(name: &str, value: &str) -> io::Result<()> {
     if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) { Ok(()) } else { fs::write(path, value) }
 }
 
-/// The ports of the machine that a pod asks for.
-pub(super) fn host_ports(spec: &PodSpec, pod: Ipv4Addr) -> Vec<HostPort> {
+/// A machine that forwards hears its own routers no more, unless a link is told to go on listening.
+fn forward_v6() -> io::Result<()> {
+    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+    if fs::read_to_string(Path::new("/proc/sys").join(FORWARDING)).is_ok_and(|now| now.trim() == "1") {
+        return Ok(());
+    }
+    for link in fs::read_dir("/proc/sys/net/ipv6/conf")?.flatten() {
+        let listens = link.path().join("accept_ra");
+        if fs::read_to_string(&listens).is_ok_and(|now| now.trim() == "1") {
+            fs::write(listens, "2")?;
+        }
+    }
+    set(FORWARDING, "1")
+}
+
+/// The ports of the machine that a pod asks for, at every address that it has.
+pub(super) fn host_ports(spec: &PodSpec, pod: &[IpAddr]) -> Vec<HostPort> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let mapped = ports.filter_map(|port| {
-        Some(HostPort {
-            protocol: HostPort::protocol(port.protocol.as_deref().unwrap_or("TCP"))?,
-            port: u16::try_from(port.host_port?).ok().filter(|port| *port != 0)?,
-            address: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED),
-            pod,
-            pod_port: u16::try_from(port.container_port).ok()?,
+    let mapped = ports.flat_map(|port| {
+        pod.iter().filter_map(|pod| {
+            let any: IpAddr = match pod {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let wanted: Option<IpAddr> = port.host_ip.as_deref().and_then(|ip| ip.parse().ok());
+            Some(HostPort {
+                protocol: HostPort::protocol(port.protocol.as_deref().unwrap_or("TCP"))?,
+                port: u16::try_from(port.host_port?).ok().filter(|port| *port != 0)?,
+                address: wanted.or(Some(any)).filter(|address| address.is_ipv4() == pod.is_ipv4())?,
+                pod: *pod,
+                pod_port: u16::try_from(port.container_port).ok()?,
+            })
         })
     });
     mapped.collect()
@@ -318,9 +422,64 @@ fn route(line: &str) -> Option<(u32, u32)> {
     number(1).zip(number(7)).filter(|(_, mask)| *mask != 0)
 }
 
+fn choose_v6(routes: &str, seed: u32) -> Ipv6Addr {
+    let taken: Vec<(u128, u32)> = routes.lines().filter_map(route_v6).collect();
+    let candidate = |step: u64| u128::from(CHOICE_V6 | (u64::from(seed) << 16) | step) << 64;
+    let is_free = |network: &u128| {
+        !taken.iter().any(|(to, length)| {
+            let common = (*length).min(u32::from(PREFIX_LENGTH_V6));
+            (network ^ to) >> (u128::BITS - common) == 0
+        })
+    };
+    let free = (0..CHOICES_V6).map(candidate).find(is_free);
+    Ipv6Addr::from(free.unwrap_or_else(|| candidate(0)))
+}
+
+/// Destination and prefix length of a route, in the digits that the kernel writes.
+fn route_v6(line: &str) -> Option<(u128, u32)> {
+    let mut fields = line.split_whitespace();
+    let destination = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let length = u32::from_str_radix(fields.next()?, 16).ok()?;
+    (1..=u128::BITS).contains(&length).then_some((destination, length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_nobody_elses_and_tells_its_data_directory() {
+        let route = |to: &str, length: u8| {
+            format!(
+                "{:032x} {length:02x} {} 00 {} 00000100 00000001 0 0 eth0\n",
+                u128::from(address_v6(to)),
+                ZERO,
+                ZERO
+            )
+        };
+        const ZERO: &str = "00000000000000000000000000000000";
+        let chosen = |routes: &str| choose_v6(routes, 0x1234_abcd).to_string();
+        assert_eq!(chosen(""), "fd5c:1234:abcd::");
+        assert_eq!(chosen(&(route("::", 0) + &route("fd00::", 64) + &route("fe80::", 64))), "fd5c:1234:abcd::");
+        assert_eq!(chosen(&route("fd5c:1234:abcd::", 64)), "fd5c:1234:abcd:1::");
+        assert_eq!(chosen(&route("fd5c:1234:abcd::7", 128)), "fd5c:1234:abcd:1::");
+        assert_eq!(chosen(&route("fd5c:1234:abcd::", 63)), "fd5c:1234:abcd:2::");
+    }
+
+    fn address_v6(text: &str) -> Ipv6Addr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_pod_has_the_same_number_in_both_networks() {
+        let network_v6 = Some(address_v6("fd5c:1:2::"));
+        let chosen = Chosen { network: Ipv4Addr::new(10, 64, 3, 0), name: "sluice0".to_owned(), network_v6 };
+        let address = Ipv4Addr::new(10, 64, 3, 7);
+        let end = end_of(&chosen, address, network_v6.map(|network| numbered(network, address)));
+        let v6 = end.ipv6.expect("both");
+        assert_eq!((v6.address, v6.gateway), (address_v6("fd5c:1:2::7"), address_v6("fd5c:1:2::1")));
+        assert_eq!(end_of(&chosen, address, None).ipv6, None, "a pod that began without it stays without it");
+    }
 
     #[test]
     fn a_network_is_nobody_elses() {
@@ -341,17 +500,21 @@ mod tests {
     fn ports_of_the_machine_are_those_of_the_manifest() {
         let spec = serde_json::from_value(serde_json::json!({"containers": [
             {"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]},
-            {"name": "b", "ports": [{"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"}]},
+            {"name": "b", "ports": [{"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"},
+                {"containerPort": 81, "hostPort": 8081, "hostIP": "::1"}]},
         ]}));
-        let pod = Ipv4Addr::new(10, 64, 0, 2);
-        let found = host_ports(&spec.expect("a spec"), pod);
-        let port = |protocol, port, address: [u8; 4], pod_port| HostPort {
+        let pod = ["10.64.0.2", "fd5c::2"].map(|address| address.parse().expect("an address"));
+        let found = host_ports(&spec.expect("a spec"), &pod);
+        let port = |protocol, port, address: &str, pod, pod_port| HostPort {
             protocol: HostPort::protocol(protocol).expect("a protocol"),
             port,
-            address: address.into(),
+            address: address.parse().expect("an address"),
             pod,
             pod_port,
         };
-        assert_eq!(found, [port("TCP", 8080, [0; 4], 80), port("UDP", 53, [192, 0, 2, 1], 53)]);
+        let [v4, v6] = pod;
+        let both = [port("TCP", 8080, "0.0.0.0", v4, 80), port("TCP", 8080, "::", v6, 80)];
+        let each = [port("UDP", 53, "192.0.2.1", v4, 53), port("TCP", 8081, "::1", v6, 81)];
+        assert_eq!(found, [&both[..], &each[..]].concat());
     }
 }

@@ -1,7 +1,7 @@
 //! Where an agent keeps its things and what it calls itself.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -38,6 +38,10 @@ pub struct NodeOptions {
     pub driver: Driver,
     /// Where containers ask for names; without it they ask whom the machine asks.
     pub cluster_dns: Option<Ipv4Addr>,
+    /// Pods in containers get addresses of IPv6, too, where the machine has it.
+    pub ipv6: bool,
+    /// The network of the services' IPv6 addresses, if they have any.
+    pub service_network_v6: Option<(Ipv6Addr, u8)>,
 }
 
 impl NodeOptions {
@@ -50,6 +54,8 @@ impl NodeOptions {
             pod_network: Ipv4Addr::new(127, 64, 0, 0),
             driver: Driver::default(),
             cluster_dns: None,
+            ipv6: true,
+            service_network_v6: None,
         }
     }
 

@@ -111,7 +111,7 @@ pub(super) fn status(observed: &Observed<'_>) -> PodStatus {
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         host_ips: host_ip.clone().map(|ip| vec![HostIP { ip }]),
         host_ip,
-        pod_ips: pod_ip.clone().map(|ip| vec![PodIP { ip: ip.clone() }]),
+        pod_ips: observed.facts.map(|facts| facts.pod_ips().map(|ip| PodIP { ip: ip.to_string() }).collect()),
         pod_ip,
         phase: Some(phase.to_owned()),
         reason: observed.deadline_exceeded.then(|| DEADLINE_EXCEEDED.to_owned()),

@@ -533,3 +533,25 @@ fn redirects_need_no_backend() {
     town.route("r", json!({"rules": [{"filters": redirect}]}));
     assert_eq!(town.ask("GET h/a?b"), "301 https://h/a?b");
 }
+
+#[test]
+fn a_pod_with_an_address_of_each_family_is_one_endpoint() {
+    let mut town = Town::with_gateway();
+    town.service("shop", &["a", "b"]).route("r", json!({"rules": [{"backendRefs": [{"name": "shop", "port": 80}]}]}));
+    let ports = vec![ServicePort { name: "http".into(), port: 3000 }];
+    let endpoint = |address: &str, pod: &str| EndpointFacts {
+        addresses: vec![address.parse().expect("an address")],
+        ready: true,
+        pod: Some(PodRef { name: pod.into(), uid: format!("uid-{pod}") }),
+    };
+    let endpoints = vec![endpoint("fd5c::2", "a"), endpoint("fd5c::3", "b")];
+    town.change(Change::Slice(key("shop-v6"), Some(SliceFacts { service: "shop".into(), ports, endpoints })));
+    let headers: [(&str, &str); 0] = [];
+    let head = RequestHead { method: "GET", host: "shop", path: "/", query: None, headers: &headers };
+    let compiled = town.last.as_ref().expect("a table");
+    let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
+        panic!("the route leads somewhere")
+    };
+    let families: Vec<bool> = forward.endpoints.iter().map(|endpoint| endpoint.address.is_ipv4()).collect();
+    assert_eq!(families, [true, true]);
+}

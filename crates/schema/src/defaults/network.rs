@@ -41,23 +41,6 @@ pub(super) fn service(object: &mut Value) {
     }
 }
 
-/// The families of a Service that names none, on a server with IPv4 alone. For the server, when it allocates addresses:
-/// headless ones without a selector want both.
-pub fn service_without_families(spec: &mut Value) {
-    if spec.text("type") == "ExternalName" {
-        return;
-    }
-    let selectorless = spec.text("clusterIP") == "None" && !spec.holds("selector");
-    if selectorless && !spec.has("ipFamilyPolicy") && !spec.holds("ipFamilies") {
-        spec.put("ipFamilyPolicy", "RequireDualStack");
-        spec.put("ipFamilies", json!(["IPv4", "IPv6"]));
-    }
-    spec.default("ipFamilyPolicy", "SingleStack");
-    if !spec.holds("ipFamilies") {
-        spec.put("ipFamilies", json!(["IPv4"]));
-    }
-}
-
 pub(super) fn endpoints(object: &mut Value) {
     for subset in object.each("subsets") {
         for port in subset.each("ports") {

@@ -187,6 +187,10 @@ fn addresses(f: &mut Faults, spec: &At<'_>) {
     if all.list().len() > 2 {
         f.invalid(&all, "may only hold up to 2 values");
     }
+    let of_v6: Vec<bool> = all.list().iter().filter_map(|it| Some(ip::parse(it.as_str()?)?.is_ipv6())).collect();
+    if f.count() == before && of_v6.len() == 2 && of_v6[0] == of_v6[1] {
+        f.invalid(&all, "may specify no more than one IP for each IP family");
+    }
     if f.count() > before || is_headless(spec) {
         return;
     }

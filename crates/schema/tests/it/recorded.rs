@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sluice_schema::decode::{self, Expected, Format};
-use sluice_schema::{Catalog, Kind, defaults, merge, prepare, validate};
+use sluice_schema::{Catalog, Kind, defaults, families, merge, prepare, validate};
 
 /// How a recorded area is judged.
 #[derive(Default)]
@@ -228,7 +228,8 @@ fn admission(kind: &Kind, new: &mut Value, old: &Value, creates: bool) {
         }
     }
     if kind.is("", "Service") && new["spec"]["type"] != "ExternalName" {
-        defaults::service_without_families(&mut new["spec"]);
+        let before = (!creates).then_some(&old["spec"]);
+        let _refused = families::settle(&mut new["spec"], before, &[families::IPV4]);
     }
 }
 

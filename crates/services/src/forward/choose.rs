@@ -1,7 +1,7 @@
 //! Which backend a client gets.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ pub(crate) struct Backends(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    all: Vec<SocketAddrV4>,
+    all: Vec<SocketAddr>,
     next: usize,
     sticky: Option<Duration>,
-    clients: HashMap<IpAddr, (SocketAddrV4, Instant)>,
+    clients: HashMap<IpAddr, (SocketAddr, Instant)>,
 }
 
 impl Backends {
-    pub(crate) fn new(all: Vec<SocketAddrV4>, sticky: Option<Duration>) -> Self {
+    pub(crate) fn new(all: Vec<SocketAddr>, sticky: Option<Duration>) -> Self {
         Self(Mutex::new(State { all, next: 0, sticky, clients: HashMap::new() }))
     }
 
-    pub(crate) fn replace(&self, all: Vec<SocketAddrV4>, sticky: Option<Duration>) {
+    pub(crate) fn replace(&self, all: Vec<SocketAddr>, sticky: Option<Duration>) {
         let mut state = self.lock();
         if sticky.is_none() {
             state.clients.clear();
@@ -38,12 +38,12 @@ impl Backends {
         self.lock().all.len()
     }
 
-    pub(crate) fn has(&self, backend: SocketAddrV4) -> bool {
+    pub(crate) fn has(&self, backend: SocketAddr) -> bool {
         self.lock().all.contains(&backend)
     }
 
     /// The client's own, or the next in turn.
-    pub(crate) fn choose(&self, client: IpAddr, now: Instant) -> Option<SocketAddrV4> {
+    pub(crate) fn choose(&self, client: IpAddr, now: Instant) -> Option<SocketAddr> {
         let mut state = self.lock();
         let Some(sticky) = state.sticky else { return state.take_turn() };
         let known = state.clients.get(&client).filter(|(_, seen)| now.duration_since(*seen) < sticky);
@@ -69,7 +69,7 @@ impl Backends {
 }
 
 impl State {
-    fn take_turn(&mut self) -> Option<SocketAddrV4> {
+    fn take_turn(&mut self) -> Option<SocketAddr> {
         let backend = *self.all.get(self.next % self.all.len().max(1))?;
         self.next = self.next.wrapping_add(1);
         Some(backend)
@@ -88,8 +88,8 @@ impl State {
 mod tests {
     use super::*;
 
-    fn backend(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new([127, 64, 0, 1].into(), port)
+    fn backend(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 64, 0, 1], port))
     }
 
     #[test]

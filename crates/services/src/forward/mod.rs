@@ -6,9 +6,10 @@ mod udp;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use sluice_netlink::Family;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ const MAX_FLOWS: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Place {
     protocol: Protocol,
-    address: SocketAddrV4,
+    address: SocketAddr,
     /// The number of the network of pods in which it is, unless it is the machine's own.
     inside: Option<usize>,
 }
@@ -55,8 +56,8 @@ impl Drop for Opened {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Everything,
-    /// The kernel forwards the rest: to loopback addresses it does not lead from outside.
-    NodePortsOfProcesses,
+    /// Node ports where the kernel leads nowhere: from outside to loopback addresses, and from `::1` to anywhere else.
+    LeftByTheKernel,
 }
 
 impl Forwarder {
@@ -95,14 +96,14 @@ impl Forwarder {
             Protocol::Tcp => {
                 let listener = match place.inside {
                     None => TcpListener::bind(place.address).await?,
-                    Some(number) => network(number)?.listen(place.address.into())?,
+                    Some(number) => network(number)?.listen(place.address)?,
                 };
                 Ok(tokio::spawn(tcp::serve(listener, backends, Arc::clone(&self.connections))))
             }
             Protocol::Udp => {
                 let socket = match place.inside {
                     None => UdpSocket::bind(place.address).await?,
-                    Some(number) => network(number)?.udp(place.address.into())?,
+                    Some(number) => network(number)?.udp(place.address)?,
                 };
                 Ok(tokio::spawn(udp::serve(socket, backends, Arc::clone(&self.flows))))
             }
@@ -145,16 +146,16 @@ fn network(number: usize) -> io::Result<Arc<sluice_reach::Network>> {
     known.ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
 }
 
-type Wanted<'a> = BTreeMap<Place, (&'a Door, Vec<SocketAddrV4>)>;
+type Wanted<'a> = BTreeMap<Place, (&'a Door, Vec<SocketAddr>)>;
 
 fn places(doors: &[Door], part: Part, inside: Option<usize>) -> Wanted<'_> {
     let mut wanted = Wanted::new();
     for door in doors {
         let place =
-            |address, port| Place { protocol: door.protocol, address: SocketAddrV4::new(address, port), inside: None };
+            |address, port| Place { protocol: door.protocol, address: SocketAddr::new(address, port), inside: None };
         if part == Part::Everything {
             // Where the backend itself listens there is nothing to forward.
-            let is_backend = |address| door.backends.contains(&SocketAddrV4::new(address, door.port));
+            let is_backend = |address| door.backends.contains(&SocketAddr::new(address, door.port));
             for address in door.addresses.iter().filter(|address| address.is_loopback() && !is_backend(**address)) {
                 wanted.entry(place(*address, door.port)).or_insert_with(|| (door, door.backends.clone()));
             }
@@ -164,10 +165,15 @@ fn places(doors: &[Door], part: Part, inside: Option<usize>) -> Wanted<'_> {
                 wanted.entry(there).or_insert_with(|| (door, door.backends.clone()));
             }
         }
-        let ours = part == Part::Everything || door.node_backends.iter().any(|backend| backend.ip().is_loopback());
+        let (at, ours): (IpAddr, bool) = match door.family {
+            Family::V4 => {
+                let of_processes = door.node_backends.iter().any(|backend| backend.ip().is_loopback());
+                (Ipv4Addr::UNSPECIFIED.into(), part == Part::Everything || of_processes)
+            }
+            Family::V6 => (Ipv6Addr::LOCALHOST.into(), !door.node_backends.is_empty()),
+        };
         if let Some(port) = door.node_port.filter(|_| ours) {
-            let everywhere = place(Ipv4Addr::UNSPECIFIED, port);
-            wanted.entry(everywhere).or_insert_with(|| (door, door.node_backends.clone()));
+            wanted.entry(place(at, port)).or_insert_with(|| (door, door.node_backends.clone()));
         }
     }
     wanted

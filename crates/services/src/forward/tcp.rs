@@ -1,6 +1,6 @@
 //! Connections, carried from a door to a backend.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn carry(mut client: TcpStream, from: IpAddr, backends: &Backends) {
 async fn connect(from: IpAddr, backends: &Backends) -> Option<TcpStream> {
     for _ in 0..ATTEMPTS.min(backends.count()) {
         let backend = backends.choose(from, Instant::now())?;
-        match timeout(CONNECT_TIMEOUT, sluice_reach::connect(SocketAddr::V4(backend))).await {
+        match timeout(CONNECT_TIMEOUT, sluice_reach::connect(backend)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%backend, %error, "Backend refused"),
             Err(_) => tracing::debug!(%backend, "Backend did not answer"),

@@ -22,7 +22,7 @@ type Flows = Arc<Mutex<HashMap<SocketAddr, Flow>>>;
 #[derive(Debug, Clone)]
 struct Flow {
     socket: Arc<UdpSocket>,
-    backend: std::net::SocketAddrV4,
+    backend: SocketAddr,
     number: u64,
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, room: Arc<
 
 async fn open(client: SocketAddr, backends: &Backends, number: u64) -> Option<Flow> {
     let backend = backends.choose(client.ip(), Instant::now())?;
-    let socket = sluice_reach::datagrams(SocketAddr::V4(backend)).await.ok()?;
+    let socket = sluice_reach::datagrams(backend).await.ok()?;
     Some(Flow { socket: Arc::new(socket), backend, number })
 }
 

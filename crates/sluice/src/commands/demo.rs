@@ -30,6 +30,7 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
             driver: Driver::default(),
             services: ServicesWish::User,
             dns: DnsWish::Off,
+            ipv6: false,
             program: std::env::current_exe()?,
         })
         .await

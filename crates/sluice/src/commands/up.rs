@@ -7,7 +7,7 @@ use sluice_engine::{DataLost, Engine, Options, StartError};
 
 use crate::connect::{Failed, default_data_dir};
 use crate::exit::Exit;
-use crate::flags::Up;
+use crate::flags::{Ipv6Flag, Up};
 use crate::printer;
 use crate::stop::StopSignal;
 
@@ -26,6 +26,7 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         stop_pods: flags.stop_pods,
         services: flags.services.into(),
         dns: flags.dns,
+        ipv6: flags.ipv6 == Ipv6Flag::Auto,
         driver: flags.driver.into(),
         program: std::env::current_exe()?,
     };

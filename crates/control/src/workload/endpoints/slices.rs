@@ -45,7 +45,8 @@ pub(super) fn decide(service: &Service, backends: &[Backend], existing: &[Arc<En
     changes(existing, wanted)
 }
 
-fn families(service: &Service) -> Vec<String> {
+/// At least one.
+pub(super) fn families(service: &Service) -> Vec<String> {
     let families = service.spec.as_ref().and_then(|spec| spec.ip_families.clone()).unwrap_or_default();
     if families.is_empty() { vec!["IPv4".to_owned()] } else { families }
 }
@@ -257,6 +258,24 @@ mod tests {
         step(&[backend("a", 8080), backend("bb", 9090)], "web-0 [8080] a; web-1 [9090] bb");
         step(&[backend("ccc", 9090)], "web-1 [9090] ccc");
         step(&[], "web-1 [] ");
+    }
+
+    #[test]
+    fn each_family_of_a_service_has_slices_of_its_own() {
+        let of = |families: &[&str], backends: &[Backend]| {
+            let mut service = service();
+            service.spec.as_mut().unwrap().ip_families = Some(families.iter().map(|it| (*it).to_owned()).collect());
+            let slices = carry_out(&[], decide(&service, backends, &[]));
+            let slice = |slice: &Arc<EndpointSlice>| {
+                let addresses: Vec<_> = slice.endpoints.iter().flat_map(|it| it.addresses.clone()).collect();
+                format!("{} {}", slice.address_type, addresses.join(","))
+            };
+            slices.iter().map(slice).collect::<Vec<_>>().join("; ")
+        };
+        let addresses = vec!["10.0.0.1".to_owned(), "fd5c::1".to_owned()];
+        let pods = [Backend { addresses, ..backend("a", 80) }, backend("bb", 80)];
+        assert_eq!(of(&["IPv4"], &pods), "IPv4 10.0.0.1,10.0.0.2");
+        assert_eq!(of(&["IPv6", "IPv4"], &pods), "IPv6 fd5c::1; IPv4 10.0.0.1,10.0.0.2");
     }
 
     #[test]

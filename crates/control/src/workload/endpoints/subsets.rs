@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 
 use super::HEADLESS;
 use super::backend::{Backend, Port};
-use super::slices::is_headless;
+use super::slices::{families, is_headless};
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpoint-controller";
@@ -19,7 +19,8 @@ pub(super) fn endpoints(service: &Service, backends: &[Backend]) -> Endpoints {
     } else {
         labels.remove(HEADLESS);
     }
-    let subsets = subsets(backends, has_no_ports(service));
+    let family = families(service).swap_remove(0);
+    let subsets = subsets(backends, &family, has_no_ports(service));
     Endpoints {
         metadata: ObjectMeta {
             name: Some(service.name_any()),
@@ -36,12 +37,12 @@ fn has_no_ports(service: &Service) -> bool {
 }
 
 /// Terminating pods are left out unless everything is published; so are pods without a node, and without a single port
-/// unless the Service names none.
-fn subsets(backends: &[Backend], may_lack_ports: bool) -> Vec<EndpointSubset> {
+/// unless the Service names none, and without an address of the Service's first family.
+fn subsets(backends: &[Backend], family: &str, may_lack_ports: bool) -> Vec<EndpointSubset> {
     let mut groups: Vec<(Vec<Port>, EndpointSubset)> = Vec::new();
     for backend in backends {
         let is_in = (!backend.is_terminating || backend.is_published_anyway) && !backend.node_name.is_empty();
-        let Some(ip) = backend.addresses.first().filter(|_| is_in) else { continue };
+        let Some(ip) = backend.address(family).filter(|_| is_in) else { continue };
         if backend.ports.is_empty() && !may_lack_ports {
             continue;
         }

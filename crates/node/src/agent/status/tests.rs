@@ -48,8 +48,12 @@ fn waits(reason: &str) -> Condition {
 }
 
 fn of(pod: &Pod, state: Option<&PodState>, ready: &[&str]) -> PodStatus {
-    let facts =
-        Facts { pod_ip: [127, 64, 0, 1].into(), host_ip: [10, 0, 0, 1].into(), allocatable: Default::default() };
+    let facts = Facts {
+        pod_ip: [127, 64, 0, 1].into(),
+        pod_ip_v6: None,
+        host_ip: [10, 0, 0, 1].into(),
+        allocatable: Default::default(),
+    };
     let ready = ready.iter().map(|name| (*name).to_owned()).collect();
     status(&Observed {
         pod,
@@ -176,8 +180,12 @@ fn a_second_look_changes_nothing() {
     };
     let first = of(&pod, Some(&up), &["web"]);
     pod.status = Some(first.clone());
-    let facts =
-        Facts { pod_ip: [127, 64, 0, 1].into(), host_ip: [10, 0, 0, 1].into(), allocatable: Default::default() };
+    let facts = Facts {
+        pod_ip: [127, 64, 0, 1].into(),
+        pod_ip_v6: None,
+        host_ip: [10, 0, 0, 1].into(),
+        allocatable: Default::default(),
+    };
     let ready = ["web".to_owned()].into();
     let later = Timestamp::from_second(100).expect("a time");
     assert_eq!(

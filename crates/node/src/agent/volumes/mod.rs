@@ -259,6 +259,7 @@ mod tests {
         .expect("a pod");
         let facts = Facts {
             pod_ip: [127, 64, 0, 1].into(),
+            pod_ip_v6: None,
             host_ip: [10, 0, 0, 1].into(),
             allocatable: std::collections::BTreeMap::new(),
         };

@@ -276,6 +276,7 @@ impl Worker {
     fn facts(&self) -> Option<Facts> {
         Some(Facts {
             pod_ip: self.memory.address?,
+            pod_ip_v6: self.memory.address_v6,
             host_ip: self.context.host_ip,
             allocatable: self.context.allocatable.clone(),
         })

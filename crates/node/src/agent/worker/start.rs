@@ -14,7 +14,7 @@ use crate::{
         driver_choice::{self, Kind},
         ignored,
         link::{Link, LinkError},
-        network::host_ports,
+        network::{Settled, host_ports},
         prepare::Preparation,
         remains,
         resources::pod_resources,
@@ -133,13 +133,16 @@ impl Worker {
             (Kind::Process, _) => self.context.addresses.allocate(now)?,
             (Kind::Container, IpAddr::V4(host)) if spec.host_network == Some(true) => host,
             (Kind::Container, _) => {
-                let (address, network) = self.context.net.settle(now)?;
-                self.network = network;
+                let Settled { address, address_v6, namespace } = self.context.net.settle(now)?;
+                self.network = namespace;
+                self.memory.address_v6 = address_v6;
                 address
             }
         };
         if kind == Kind::Container && spec.host_network != Some(true) {
-            self.memory.host_ports = host_ports(spec, address);
+            let addresses: Vec<_> =
+                [IpAddr::V4(address)].into_iter().chain(self.memory.address_v6.map(IpAddr::V6)).collect();
+            self.memory.host_ports = host_ports(spec, &addresses);
         }
         self.memory.address = Some(address);
         Ok(())
@@ -170,7 +173,7 @@ impl Worker {
         Some(Sandbox {
             hostname,
             holder: self.context.net.holder(),
-            network: address.map(|address| self.context.net.of_pod(address)),
+            network: address.map(|address| self.context.net.of_pod(address, self.memory.address_v6)),
             host_ipc: spec.host_ipc == Some(true),
             host_pid: spec.host_pid == Some(true),
             share_pids: spec.share_process_namespace == Some(true),

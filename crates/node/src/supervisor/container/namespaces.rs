@@ -36,9 +36,14 @@ const PROCESSES: &str = "processes";
 const PIDS: LinkNameSpaceType = LinkNameSpaceType::ProcessID;
 /// The name of the link inside a pod.
 const INSIDE: &str = "eth0";
-/// In a network of its own, a pod may use any port and send pings, as anywhere.
-const OWN_NETWORK: [(&str, &str); 2] =
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+/// In a network of its own, a pod may use any port and send pings, as anywhere. Its addresses are known to be nobody else's, and
+/// asking would fail: a bridge that sends back what a port said makes the pod hear its own question. Routers are not on its bridge.
+const OWN_NETWORK: [(&str, &str); 4] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv6.conf.default.accept_dad", "0"),
+    ("net.ipv6.conf.default.accept_ra", "0"),
+];
 
 /// Held open for as long as the pod lives.
 #[derive(Debug)]
@@ -279,8 +284,12 @@ fn connect(network: &PodNetwork, namespace: &File, here: &mut Links, there: &mut
     here.allow_hairpin(&network.port)?;
     let inside = there.find(INSIDE)?;
     there.add_address(inside, network.address, network.prefix_length)?;
+    if let Some(ipv6) = network.ipv6 {
+        there.add_address(inside, ipv6.address, ipv6.prefix_length)?;
+    }
     there.raise_index(inside)?;
-    there.add_default_route(inside, network.gateway)
+    there.add_default_route(inside, network.gateway)?;
+    network.ipv6.map_or(Ok(()), |ipv6| there.add_default_route(inside, ipv6.gateway))
 }
 
 fn own(kind: &str) -> io::Result<File> {
