@@ -47,7 +47,7 @@ impl Group {
 
     /// The same for a pod of processes, which need no hierarchy that neither limits nor counts.
     pub(super) fn make_for_processes(&self, resources: &Resources) -> io::Result<()> {
-        self.make_in(of_processes(), resources)
+        self.make_in(of_processes(&HIERARCHIES), resources)
     }
 
     fn make_in(&self, hierarchies: impl Iterator<Item = &'static Hierarchy>, resources: &Resources) -> io::Result<()> {
@@ -55,16 +55,16 @@ impl Group {
             if !make_group(hierarchy, &self.0)? {
                 continue;
             }
-            let (ours, directory) = (hierarchy.place.join(ROOT), hierarchy.place.join(&self.0));
+            let directory = hierarchy.place.join(&self.0);
             // As below a kubelet, all pods together weigh what the machine's processors do: by default, what one process does.
-            let _best_effort = limit(&ours, &limits(&whole_machine()));
+            let _best_effort = hierarchy.limit(Path::new(ROOT), &limits(&whole_machine()));
             if hierarchy.unified && directory.join(CONTROLLERS).exists() {
                 // Level by level: a group has those controllers that the one above hands on.
-                for above in [&hierarchy.place, &ours, &directory] {
+                for above in [&hierarchy.place, &hierarchy.place.join(ROOT), &directory] {
                     ["+cpu", "+memory", "+pids"].iter().for_each(|name| drop(fs::write(above.join(HANDED_ON), name)));
                 }
             }
-            limit(&directory, &limits(resources))?;
+            hierarchy.limit(&self.0, &limits(resources))?;
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Group {
     pub(super) fn make_inside(&self, resources: &Resources) -> io::Result<()> {
         for hierarchy in self.beside() {
             make_group(hierarchy, &self.0)?;
-            limit(&hierarchy.place.join(&self.0), &limits(resources))?;
+            hierarchy.limit(&self.0, &limits(resources))?;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Group {
 
     /// Where the group of a process is, or would be: wherever that of its pod is.
     fn beside(&self) -> impl Iterator<Item = &'static Hierarchy> {
-        of_processes().filter(|hierarchy| hierarchy.place.join(&self.0).parent().is_some_and(Path::is_dir))
+        of_processes(&HIERARCHIES).filter(|hierarchy| hierarchy.place.join(&self.0).parent().is_some_and(Path::is_dir))
     }
 
     /// Makes the group of a container in its pod's, and limits it.
@@ -107,7 +107,7 @@ impl Group {
         limits.push(("memory.oom.group", "1".to_owned()));
         for hierarchy in controlling() {
             if make_group(hierarchy, &self.0)? {
-                limit(&hierarchy.place.join(&self.0), &limits)?;
+                hierarchy.limit(&self.0, &limits)?;
             }
         }
         Ok(())
@@ -200,8 +200,32 @@ struct Hierarchy {
     unified: bool,
     /// It has but a name, and controls nothing.
     named: bool,
-    /// It limits or counts what processes use.
-    of_processes: bool,
+    /// Of version 1: what it controls.
+    controllers: Vec<String>,
+}
+
+impl Hierarchy {
+    fn controls(&self, controller: &str) -> bool {
+        self.unified || self.controllers.iter().any(|known| known == controller)
+    }
+
+    /// Sets the limits that are kept here. A group of version 2 has only some of the files.
+    fn limit(&self, group: &Path, limits: &[(&'static str, String)]) -> io::Result<()> {
+        for (file, value) in limits {
+            if !file.split_once('.').is_some_and(|(controller, _)| self.controls(controller)) {
+                continue;
+            }
+            let file = self.place.join(group).join(file);
+            match fs::OpenOptions::new().write(true).open(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(cannot_write(&file, &error)),
+                Ok(mut open) => {
+                    io::Write::write_all(&mut open, value.as_bytes()).map_err(|error| cannot_write(&file, &error))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// They are mounted once, when a machine starts.
@@ -213,9 +237,8 @@ fn find_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         let (mount, kind) = line.split_once(" - ")?;
         let unified = kind.starts_with("cgroup2 ");
         let place = mount.split(' ').nth(4).filter(|_| unified || kind.starts_with("cgroup "))?;
-        let mut options = kind.split([' ', ',']).skip(1);
-        let of_processes = unified || options.any(|option| matches!(option, "cpu" | "cpuacct" | "memory" | "pids"));
-        Some(Hierarchy { place: place.into(), unified, named: kind.contains("name="), of_processes })
+        let controllers = kind.split([' ', ',']).skip(1).map(str::to_owned).collect();
+        Some(Hierarchy { place: place.into(), unified, named: kind.contains("name="), controllers })
     });
     found.collect()
 }
@@ -225,8 +248,10 @@ fn controlling() -> impl Iterator<Item = &'static Hierarchy> {
     HIERARCHIES.iter().filter(|hierarchy| !hierarchy.named)
 }
 
-fn of_processes() -> impl Iterator<Item = &'static Hierarchy> {
-    controlling().filter(|hierarchy| hierarchy.of_processes)
+/// Those that limit or count what processes use.
+fn of_processes(all: &[Hierarchy]) -> impl Iterator<Item = &Hierarchy> {
+    let matters = |it: &&Hierarchy| ["cpu", "cpuacct", "memory", "pids"].iter().any(|name| it.controls(name));
+    all.iter().filter(|hierarchy| !hierarchy.named).filter(matters)
 }
 
 /// Where control groups are mounted.
@@ -290,21 +315,6 @@ fn cannot_write(file: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write `{}`: {error}", file.display()))
 }
 
-/// Each hierarchy has some of the files.
-fn limit(group: &Path, limits: &[(&'static str, String)]) -> io::Result<()> {
-    for (file, value) in limits {
-        let file = group.join(file);
-        match fs::OpenOptions::new().write(true).open(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(cannot_write(&file, &error)),
-            Ok(mut open) => {
-                io::Write::write_all(&mut open, value.as_bytes()).map_err(|error| cannot_write(&file, &error))?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The files that limit a group, of both versions; each hierarchy has some of them.
 fn limits(resources: &Resources) -> Vec<(&'static str, String)> {
     let mut limits = Vec::new();
@@ -343,7 +353,9 @@ fn make_group(hierarchy: &Hierarchy, group: &Path) -> io::Result<bool> {
     for _ in 0..MAX_SWEEPS {
         match fs::create_dir_all(&directory) {
             Ok(()) => {
-                inherit_processors(&hierarchy.place, group);
+                if !hierarchy.unified && hierarchy.controls("cpuset") {
+                    inherit_processors(&hierarchy.place, group);
+                }
                 return Ok(true);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -363,10 +375,7 @@ fn make_group(hierarchy: &Hierarchy, group: &Path) -> io::Result<bool> {
 
 /// In version 1 a new group has no processors and no memory to run on until somebody gives it some.
 fn inherit_processors(place: &Path, group: &Path) {
-    for file in ["cpuset.cpus", "cpuset.mems"]
-        .into_iter()
-        .filter(|file| place.join(THREADS).exists() && place.join(file).exists())
-    {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
         let mut above = place.to_owned();
         for part in group.components() {
             let here = above.join(part);
@@ -481,9 +490,9 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=memory\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
             42 31 0:39 / /tmp rw - tmpfs memory rw\n";
-        let found = find_hierarchies(mountinfo).into_iter().filter(|hierarchy| hierarchy.of_processes);
-        let found: Vec<PathBuf> = found.map(|hierarchy| hierarchy.place).collect();
-        assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from));
+        let all = find_hierarchies(mountinfo);
+        let found: Vec<&Path> = of_processes(&all).map(|hierarchy| hierarchy.place.as_path()).collect();
+        assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(Path::new));
     }
 
     #[test]

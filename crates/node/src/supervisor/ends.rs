@@ -95,6 +95,7 @@ impl Supervisor {
         self.drop_sides(|_| true);
         kernel::end_children();
         self.driver.close();
+        self.save_exits();
         self.accept();
         let _gone = std::fs::remove_file(self.dir.socket());
         let until_ms = kernel::now().mono_ms + FAREWELL_MS;

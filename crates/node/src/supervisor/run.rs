@@ -60,6 +60,8 @@ pub(super) struct Supervisor {
     pub(super) published: PodState,
     /// The newest exit on record, which a lost supervisor may have written without having said so.
     pub(super) recorded: Option<String>,
+    /// There are exits on record that the disk may not have yet.
+    unsaved: bool,
     rest: Rest,
 }
 
@@ -122,6 +124,7 @@ impl Supervisor {
             next_connection: 0,
             published: PodState { sequence, ..PodState::default() },
             recorded: None,
+            unsaved: false,
             rest: Rest::default(),
         }
     }
@@ -159,6 +162,7 @@ impl Supervisor {
         self.rest = self.rest.after(!sources.is_empty(), wake_at_ms, kernel::now().mono_ms);
         if self.rest == Rest::Tidy {
             self.driver.tidy();
+            self.save_exits();
         }
         sources
     }
@@ -296,11 +300,21 @@ impl Supervisor {
             let mut file = append_private(&self.dir.exits())?;
             let mut line = serde_json::to_vec(exit)?;
             line.push(b'\n');
-            file.write_all(&line)?;
-            file.sync_data()
+            file.write_all(&line)
         };
         if let Err(error) = append() {
             complain(&format!("exit record of {} not written: {error}", exit.id));
+        }
+        self.unsaved = true;
+    }
+
+    /// Whoever is killed has written all the same: this is for a machine that loses its power, and the next container does not
+    /// wait for it.
+    pub(super) fn save_exits(&mut self) {
+        if std::mem::take(&mut self.unsaved)
+            && let Err(error) = File::open(self.dir.exits()).and_then(|file| file.sync_data())
+        {
+            complain(&format!("exit records not saved: {error}"));
         }
     }
 

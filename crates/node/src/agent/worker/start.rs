@@ -187,13 +187,15 @@ impl Worker {
             // Nobody waits for it, only the pod's first process would.
             drop(tokio::task::spawn_blocking(cgroup::announce_move));
         }
-        match Link::start(self.context.options.exe.clone(), self.dir.clone(), self.network.take()).await {
+        let started = Link::start(self.context.options.exe.clone(), self.dir.clone(), self.network.take()).await;
+        // However short this pod is: the next one is not to wait.
+        if self.has_own_network() {
+            self.context.net.prepare_more();
+        }
+        match started {
             Ok(link) => {
                 info!(pod = self.pod.name_any(), "Started");
                 self.hold(link);
-                if self.has_own_network() {
-                    self.context.net.prepare_more();
-                }
                 Ok(())
             }
             Err(error) => match read_json::<PodState>(&self.dir.state())?.filter(|saved| saved.finished) {

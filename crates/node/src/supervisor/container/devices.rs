@@ -1,7 +1,8 @@
 //! What devices a container may use, as control groups of both versions are told it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
 };
@@ -51,7 +52,9 @@ pub(super) fn restrict(group: &Group) -> io::Result<()> {
 
 fn restrict_v1(group: &Path) -> io::Result<()> {
     fs::write(group.join(DENIED), "a")?;
-    rules().iter().try_for_each(|rule| fs::write(group.join("devices.allow"), line(rule)))
+    // Each write is a rule.
+    let mut allowed = fs::File::options().write(true).open(group.join("devices.allow"))?;
+    rules().iter().try_for_each(|rule| allowed.write_all(line(rule).as_bytes()))
 }
 
 fn line(rule: &Rule) -> String {

@@ -37,7 +37,7 @@ use self::{
     birth::{Birth, Mark, Streams, read_mark},
     layout::{Cgroups, Layout, Place},
     namespaces::Shared,
-    privileges::{Privileges, User},
+    privileges::{Filters, Privileges, User},
     rootfs::Files,
 };
 use super::{
@@ -62,6 +62,7 @@ pub(crate) struct ContainerDriver {
     marks: PathBuf,
     /// What a container can be given, as we have it ourselves.
     possible: CapabilitySet,
+    filters: Filters,
     /// By name.
     running: BTreeMap<String, Running>,
     /// Ended, and still to be taken away, by name.
@@ -76,6 +77,7 @@ pub(crate) struct Survivor {
     pub(crate) pid: Pid,
 }
 
+#[derive(Clone)]
 struct Running {
     pid: Pid,
     user: User,
@@ -88,6 +90,7 @@ impl ContainerDriver {
         let possible = rustix::thread::capabilities(None)?.permitted;
         let driver = |files, shared| Self {
             possible,
+            filters: Filters::default(),
             sandbox: sandbox.clone(),
             group: Group::pod(&plan.uid),
             files,
@@ -145,7 +148,7 @@ impl ContainerDriver {
     }
 
     fn birth(
-        &self,
+        &mut self,
         command: &Command,
         confinement: &Confinement,
         user: &User,
@@ -157,7 +160,7 @@ impl ContainerDriver {
             group: self.group.container(&confinement.container),
             oom_score_adj: confinement.oom_score_adj,
             mark: self.mark(&confinement.container, rank).map(|path| Mark::new(&path)).transpose()?,
-            privileges: Privileges::new(confinement, user, self.possible)?,
+            privileges: Privileges::new(confinement, user, self.possible, &mut self.filters)?,
             environment: environment(command, user, &stdio),
             argv: argv.to_vec(),
             streams: Streams::new(stdio, user)?,
@@ -177,8 +180,8 @@ impl ContainerDriver {
         })
     }
 
-    fn exec_in(&self, running: &Running, dir: &Path, birth: Birth) -> io::Result<Pid> {
-        let container = pidfd_open(running.pid, PidfdFlags::empty())?;
+    fn exec_in(&self, first: Pid, dir: &Path, birth: Birth) -> io::Result<Pid> {
+        let container = pidfd_open(first, PidfdFlags::empty())?;
         let namespaces = namespaces::of_container(&self.sandbox);
         // It is born in the sight of the container, with all that we have open.
         closed_to_others(|| {
@@ -247,10 +250,10 @@ impl Driver for ContainerDriver {
 
     fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, rank: Rank) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
-        let running =
-            self.running.get(&confinement.container).ok_or_else(|| io::Error::other("the container does not run"))?;
-        let birth = self.birth(command, confinement, &running.user, argv, stdio, rank)?;
-        self.exec_in(running, &command.dir, birth).map(spawned)
+        let running = self.running.get(&confinement.container);
+        let Running { pid, user } = running.ok_or_else(|| io::Error::other("the container does not run"))?.clone();
+        let birth = self.birth(command, confinement, &user, argv, stdio, rank)?;
+        self.exec_in(pid, &command.dir, birth).map(spawned)
     }
 
     fn terminal(&mut self, command: &Command) -> io::Result<OwnedFd> {

@@ -1,6 +1,6 @@
 //! Who a process of a container is and what it may do: the same for its first one and for those that come later.
 
-use std::io;
+use std::{io, rc::Rc};
 
 use rustix::{
     process::{Gid, Uid},
@@ -26,20 +26,53 @@ pub(super) struct Privileges {
     kept: CapabilitySet,
     no_new: bool,
     /// Empty for a container that is not filtered.
-    filters: Vec<BpfProgram>,
+    filters: Rc<[BpfProgram]>,
+}
+
+/// The filters of a pod's containers, each made once: most containers of a pod have the same, and every probe in one takes them.
+#[derive(Debug, Default)]
+pub(super) struct Filters(Vec<(Wanted, Rc<[BpfProgram]>)>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    capabilities: Vec<String>,
+    profile: Option<String>,
+}
+
+impl Filters {
+    /// As many as a pod has containers, at most: what a container wants stands in the pod's plan.
+    fn of(&mut self, confinement: &Confinement) -> io::Result<Rc<[BpfProgram]>> {
+        if confinement.privileged || (confinement.seccomp_profile.is_none() && !confinement.seccomp) {
+            return Ok(Rc::new([]));
+        }
+        let profile = confinement.seccomp_profile.clone();
+        // A profile's verdicts are the same whatever a container may keep.
+        let capabilities = if profile.is_some() { Vec::new() } else { confinement.capabilities.clone() };
+        let wanted = Wanted { capabilities, profile };
+        if let Some((_, known)) = self.0.iter().find(|(known, _)| *known == wanted) {
+            return Ok(Rc::clone(known));
+        }
+        let filters: Rc<[BpfProgram]> = match &wanted.profile {
+            Some(text) => profile::filters(text)
+                .map_err(|error| io::Error::other(format!("the seccomp profile cannot be used: {error}")))?,
+            None => seccomp::programs(&wanted.capabilities)?,
+        }
+        .into();
+        self.0.push((wanted, Rc::clone(&filters)));
+        Ok(filters)
+    }
 }
 
 impl Privileges {
     /// `possible`: what this node holds itself, and can hand on.
-    pub(super) fn new(confinement: &Confinement, user: &User, possible: CapabilitySet) -> io::Result<Self> {
+    pub(super) fn new(
+        confinement: &Confinement,
+        user: &User,
+        possible: CapabilitySet,
+        filters: &mut Filters,
+    ) -> io::Result<Self> {
         let kept = if confinement.privileged { possible } else { granted(confinement, possible)? };
-        let filters = match &confinement.seccomp_profile {
-            _ if confinement.privileged => Vec::new(),
-            Some(text) => profile::filters(text)
-                .map_err(|error| io::Error::other(format!("the seccomp profile cannot be used: {error}")))?,
-            None if confinement.seccomp => seccomp::programs(&confinement.capabilities)?,
-            None => Vec::new(),
-        };
+        let filters = filters.of(confinement)?;
         Ok(Self { user: user.clone(), kept, no_new: confinement.no_new_privileges, filters })
     }
 
@@ -160,7 +193,7 @@ mod tests {
             json!({ "container": "c", "root": "machine", "privileged": privileged, "capabilities": capabilities });
         let confinement = serde_json::from_value(confinement).expect("a confinement");
         let possible = CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
-        let found = Privileges::new(&confinement, &user(), possible);
+        let found = Privileges::new(&confinement, &user(), possible, &mut Filters::default());
         found.map(|privileges| privileges.kept).map_err(|error| error.to_string())
     }
 
@@ -171,6 +204,22 @@ mod tests {
         let denied = kept(false, &["CAP_CHOWN", "CAP_BPF"]);
         assert_eq!(denied, Err("this node does not hold CAP_BPF itself, and cannot give it".to_owned()));
         assert_eq!(kept(true, &["CAP_BPF"]), Ok(CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN));
+    }
+
+    #[test]
+    fn containers_that_want_the_same_share_a_filter() {
+        let mut filters = Filters::default();
+        let mut of = |more: serde_json::Value| {
+            let mut confinement = json!({ "container": "c", "root": "machine", "seccomp": true });
+            confinement.as_object_mut().expect("an object").append(more.as_object().cloned().as_mut().expect("fields"));
+            let confinement: Confinement = serde_json::from_value(confinement).expect("a confinement");
+            filters.of(&confinement).expect("filters")
+        };
+        let usual = of(json!({}));
+        assert!(Rc::ptr_eq(&usual, &of(json!({ "container": "other" }))));
+        assert!(!Rc::ptr_eq(&usual, &of(json!({ "capabilities": ["CAP_SYS_ADMIN"] }))));
+        assert!(of(json!({ "privileged": true })).is_empty() && of(json!({ "seccomp": false })).is_empty());
+        assert_eq!(of(json!({ "seccompProfile": "{\"defaultAction\": \"SCMP_ACT_LOG\"}" })).len(), 1);
     }
 
     #[test]

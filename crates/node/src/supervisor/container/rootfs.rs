@@ -187,6 +187,9 @@ impl Files {
     /// Takes away what [`Files::build`] has made.
     fn clear(&self, container: &str) {
         let bundle = self.bundle(container);
+        if !bundle.exists() {
+            return;
+        }
         let points = mounts_below(&bundle);
         // What a container has mounted for the machine stays there: nothing that is done here reaches so far.
         for point in &points {
