@@ -24,6 +24,7 @@ const USUAL_SHARES: u64 = 1024;
 /// Who is in a group, and the way into it: by whole processes, and in version 1 by single threads.
 const MEMBERS: &str = "cgroup.procs";
 const THREADS: &str = "tasks";
+const KILL: &str = "cgroup.kill";
 /// Rounds of killing; each can uncover what was forked during the one before.
 const MAX_SWEEPS: usize = 64;
 
@@ -164,16 +165,20 @@ impl Group {
 
     /// How often the kernel has ended something in this group for want of memory.
     pub(super) fn oom_kills(&self) -> u64 {
-        let files = ["memory.events", "memory.oom_control"];
-        let texts = controlling().flat_map(|hierarchy| files.map(|file| hierarchy.place.join(&self.0).join(file)));
+        let texts = controlling().filter(|hierarchy| hierarchy.controls("memory")).map(|hierarchy| {
+            let file = if hierarchy.unified { "memory.events" } else { "memory.oom_control" };
+            hierarchy.place.join(&self.0).join(file)
+        });
         texts.filter_map(|path| oom_kills(&fs::read_to_string(path).ok()?)).max().unwrap_or(0)
     }
 
-    /// Ends everything in the group and in those below it.
+    /// Ends everything in the group and in those below it. What is in it is so in every hierarchy: one ends all where the kernel
+    /// can end a whole group, and another one has those that were on their way in.
     pub(crate) fn kill(&self) {
-        for directory in self.directories() {
-            kill_below(&directory);
-        }
+        let directories = self.directories();
+        let (whole, single): (Vec<_>, Vec<_>) =
+            directories.into_iter().partition(|directory| directory.join(KILL).exists());
+        whole.iter().chain(single.first()).for_each(|directory| kill_below(directory));
     }
 
     /// Removes the group and those below it; what still lives in one keeps it.
@@ -396,7 +401,7 @@ fn oom_kills(text: &str) -> Option<u64> {
 }
 
 fn kill_below(directory: &Path) {
-    if fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+    if fs::write(directory.join(KILL), "1").is_ok() {
         return;
     }
     for _ in 0..MAX_SWEEPS {

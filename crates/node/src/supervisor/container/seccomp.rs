@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, io};
 use libc::c_long;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 
 /// `CLONE_NEW*`: a container makes no namespaces.
@@ -42,11 +43,15 @@ pub(super) fn programs(capabilities: &[String]) -> io::Result<Vec<BpfProgram>> {
     }
     let personalities = PERSONALITIES.iter().map(|value| condition(0, SeccompCmpOp::Eq, *value));
     rules.insert(libc::SYS_personality, personalities.collect::<Result<_, _>>()?);
-    let sockets = (0..u64::from(AF_VSOCK)).filter(|family| *family != u64::from(AF_ALG));
-    rules.insert(
-        libc::SYS_socket,
-        sockets.map(|family| condition(0, SeccompCmpOp::Eq, family)).collect::<Result<_, _>>()?,
-    );
+    let families = |conditions: &[(SeccompCmpOp, u32)]| {
+        let conditions = conditions.iter().map(|(operator, family)| {
+            SeccompCondition::new(0, SeccompCmpArgLen::Qword, operator.clone(), u64::from(*family))
+        });
+        conditions.collect::<Result<_, _>>().and_then(SeccompRule::new).map_err(io::Error::other)
+    };
+    let below = families(&[(SeccompCmpOp::Lt, AF_ALG)])?;
+    let between = families(&[(SeccompCmpOp::Gt, AF_ALG), (SeccompCmpOp::Lt, AF_VSOCK)])?;
+    rules.insert(libc::SYS_socket, vec![below, between]);
 
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let mut programs = Vec::new();
@@ -62,14 +67,62 @@ pub(super) fn programs(capabilities: &[String]) -> io::Result<Vec<BpfProgram>> {
 const AF_ALG: u32 = libc::AF_ALG as u32;
 const AF_VSOCK: u32 = libc::AF_VSOCK as u32;
 
+/// What has no conditions is found by ranges of numbers, ahead of all else: the library has a test for each call, and the kernel
+/// takes a millisecond to make ready what has that many.
 pub(super) fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
     verdict: SeccompAction,
 ) -> io::Result<BpfProgram> {
     let architecture = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, otherwise, verdict, architecture).map_err(io::Error::other)?;
-    filter.try_into().map_err(io::Error::other)
+    let (always, sometimes): (BTreeMap<_, _>, BTreeMap<_, _>) = rules.into_iter().partition(|(_, all)| all.is_empty());
+    let calls = always.into_keys().map(u32::try_from).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+    let mut program = by_ranges(&ranges(&calls), verdict.clone().into());
+    let filter = SeccompFilter::new(sometimes, otherwise, verdict, architecture).map_err(io::Error::other)?;
+    program.extend(BpfProgram::try_from(filter).map_err(io::Error::other)?);
+    Ok(program)
+}
+
+/// First and last numbers of what follows upon each other.
+fn ranges(calls: &[u32]) -> Vec<(u32, u32)> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for call in calls {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *call => *last = *call,
+            _ => ranges.push((*call, *call)),
+        }
+    }
+    ranges
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+#[cfg(target_arch = "riscv64")]
+const ARCHITECTURE: u32 = 0xc000_00f3;
+
+/// A beginning of a program that returns `verdict` for these calls, and goes on with what follows it for all others.
+fn by_ranges(ranges: &[(u32, u32)], verdict: u32) -> BpfProgram {
+    const NUMBER_AT: u32 = 0;
+    const ARCHITECTURE_AT: u32 = 4;
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let jump = |test: u32| (libc::BPF_JMP | test | libc::BPF_K) as u16;
+    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    let length = 3 * ranges.len() as u32;
+    let mut program = vec![
+        instruction(load, 0, 0, ARCHITECTURE_AT),
+        instruction(jump(libc::BPF_JEQ), 1, 0, ARCHITECTURE),
+        // What follows judges calls of other architectures, too.
+        instruction(jump(libc::BPF_JA), 0, 0, length + 1),
+        instruction(load, 0, 0, NUMBER_AT),
+    ];
+    for (first, last) in ranges {
+        program.push(instruction(jump(libc::BPF_JGE), 0, 2, *first));
+        program.push(instruction(jump(libc::BPF_JGT), 1, 0, *last));
+        program.push(instruction((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, verdict));
+    }
+    program
 }
 
 /// Installs filters on the calling thread, by seccomp(2) and nothing else: no_new_privs stays as it is.
@@ -187,6 +240,71 @@ mod tests {
         assert_eq!(ordinary.len(), 2);
         assert!(ordinary.iter().all(|program| program.len() < MAX_INSTRUCTIONS));
         assert_eq!(programs(&["CAP_SYS_ADMIN".to_owned()]).expect("a filter").len(), 1);
+    }
+
+    /// What the kernel would do: the answer of a program to a call of an architecture with these first arguments.
+    fn answer(program: &BpfProgram, architecture: u32, call: u32, arguments: [u64; 2]) -> u32 {
+        let mut memory = vec![call, architecture, 0, 0];
+        memory.extend(arguments.iter().flat_map(|argument| [*argument as u32, (argument >> 32) as u32]));
+        let (mut register, mut at) = (0u32, 0usize);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            let code = u32::from(code);
+            let mut jump = |held: bool| at += usize::from(if held { jt } else { jf });
+            match code & 0x07 {
+                libc::BPF_LD => register = memory.get(k as usize / 4).copied().unwrap_or_default(),
+                libc::BPF_ALU if code & 0xf0 == libc::BPF_AND => register &= k,
+                libc::BPF_RET => return k,
+                libc::BPF_JMP => match code & 0xf0 {
+                    libc::BPF_JA => at += k as usize,
+                    libc::BPF_JEQ => jump(register == k),
+                    libc::BPF_JGT => jump(register > k),
+                    libc::BPF_JGE => jump(register >= k),
+                    libc::BPF_JSET => jump(register & k != 0),
+                    other => panic!("no such jump: {other:#x}"),
+                },
+                other => panic!("no such instruction: {other:#x}"),
+            }
+            at += 1;
+        }
+    }
+
+    #[test]
+    fn every_call_is_judged_as_its_list_says() {
+        let (allow, refuse) = (u32::from(SeccompAction::Allow), u32::from(SeccompAction::Errno(1)));
+        let programs = programs(&[]).expect("filters");
+        let program = programs.last().expect("the second filter");
+        let judged = |call: c_long, first: u64| answer(program, ARCHITECTURE, call as u32, [first, 0]);
+        for call in 0..600 {
+            if [libc::SYS_clone, libc::SYS_personality, libc::SYS_socket].contains(&call) {
+                continue;
+            }
+            assert_eq!(judged(call, 0), if is_common(call) { allow } else { refuse }, "{call}");
+        }
+        let cases = [
+            (libc::SYS_socket, u64::from(libc::AF_INET.unsigned_abs()), allow),
+            (libc::SYS_socket, u64::from(AF_ALG), refuse),
+            (libc::SYS_socket, u64::from(AF_ALG) + 1, allow),
+            (libc::SYS_socket, u64::from(AF_VSOCK), refuse),
+            (libc::SYS_socket, 1 << 32, refuse),
+            (libc::SYS_clone, libc::SIGCHLD as u64, allow),
+            (libc::SYS_clone, libc::CLONE_NEWUSER as u64, refuse),
+            (libc::SYS_personality, 8, allow),
+            (libc::SYS_personality, 0x0040_0000, refuse),
+        ];
+        for (call, argument, expected) in cases {
+            assert_eq!(judged(call, argument), expected, "{call} {argument:#x}");
+        }
+        // The numbers of x32, which shares the architecture, and calls of another one.
+        assert_eq!(judged(libc::SYS_read | 0x4000_0000, 0), refuse);
+        assert_ne!(answer(program, 0x4000_0003, libc::SYS_read as u32, [0; 2]), allow);
+        assert!(program.len() < 400, "{} instructions", program.len());
+    }
+
+    #[test]
+    fn calls_that_follow_upon_each_other_are_one_range() {
+        assert_eq!(ranges(&[]), []);
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
     }
 
     fn is_common(call: c_long) -> bool {
