@@ -202,10 +202,11 @@ impl Store {
         let _lost = rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty());
     }
 
-    /// When an image was last used, or pulled.
+    /// When an image was last used, or pulled: a long pull writes its configuration long before its end.
     pub fn last_used(&self, record: &Record) -> Timestamp {
         let modified = fs::metadata(self.blob_path(&record.id)).and_then(|meta| meta.modified());
-        modified.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(record.pulled)
+        let used = modified.ok().and_then(|time| Timestamp::try_from(time).ok());
+        used.map_or(record.pulled, |used| used.max(record.pulled))
     }
 
     /// Content that was stored whole, checked again as it is read.

@@ -120,8 +120,6 @@ impl Store {
 
     /// Makes an image known, whose layers and blobs are here.
     pub(crate) fn commit(&self, record: Record) -> Result<(), StoreError> {
-        // Its configuration came first: a long pull must not make an old image.
-        self.touch(&record.id);
         self.change(|index| index.put(record))
     }
 

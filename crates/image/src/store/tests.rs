@@ -282,15 +282,16 @@ fn the_longest_unused_image_goes_first_and_young_ones_stay() {
     for (name, text) in [("one:1", "11111"), ("two:1", "22222"), ("three:1", "33333")] {
         world.load(&docker_archive(name, &[layer("a", text)])).expect("loaded");
     }
-    let used = |name: &str, seconds: i64| {
+    let pulled = Timestamp::now().as_second();
+    let used = |name: &str, later: i64| {
         let image = world.store.find(name).expect("answered").expect(name);
-        let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let time = rustix::fs::Timespec { tv_sec: pulled + later, tv_nsec: 0 };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         let path = world.store.blob_path(image.id());
         rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).expect("set");
     };
     [("one:1", 300), ("two:1", 100), ("three:1", 200)].iter().for_each(|(name, at)| used(name, *at));
-    let now = Timestamp::from_second(350).expect("a time");
+    let now = Timestamp::from_second(pulled + 350).expect("a time");
     let freed = world.store.free(6, Duration::from_secs(100), now).expect("collected");
     let names: Vec<&String> = freed.removed.iter().flat_map(|record| &record.names).collect();
     assert_eq!(names, ["docker.io/library/two:1", "docker.io/library/three:1"]);
