@@ -4,9 +4,14 @@
 //! one has ended, and so that the next one is to start, to the moment at which the next one writes the time. Between them lie
 //! the end's record on disk, an overlay of its own, namespaces, limits, the filter of system calls and the program's start.
 //! Theirs: from before `crun run` of a finished bundle is spawned to the moment at which its program writes the time; a network
-//! namespace without a cable, no overlay, no filter.
+//! namespace without a cable, no overlay, no filter. Before each start there is a pause on both sides, for containers start
+//! alone.
 //!
-//! **Round.** From one such container's time to the next one's, so that the end and the tidying up count on both sides.
+//! **Train.** The same without pauses, where each start finds the kernel as the one before has left it: what has to wait until
+//! all processors have seen a change waits less then.
+//!
+//! **Round.** From one container's time to the next one's in such a train, so that the end and the tidying up count on both
+//! sides.
 //!
 //! **Command.** Ours: an exec probe as the agent asks a supervisor for it, from the request to the exit code. Theirs: from
 //! before `crun exec` is spawned to its end.
@@ -31,6 +36,8 @@ const ROUNDS: usize = 8;
 /// Starts in each round, on each side.
 const STARTS: usize = 5;
 const COMMANDS: usize = 10;
+/// Seconds before a container that starts alone.
+const PAUSE: &str = "0.2";
 const IMAGE: &str = "bench.local/date:v1";
 
 pub(super) async fn measure(sluice: &Path) -> anyhow::Result<()> {
@@ -57,24 +64,45 @@ async fn starts(
     place: &Path,
 ) -> anyhow::Result<()> {
     let bundle = files.bundle(&place.join("start"), &["/bin/date", "+%s%N"])?;
-    let (mut first, mut whole) = (PEERS.map(|_| Vec::new()), PEERS.map(|_| Vec::new()));
-    for round in 0..=ROUNDS {
-        let ours = one_after_the_other(engine, cluster, &format!("starts-{round}")).await?;
+    for pace in [Pace::Alone, Pace::Train] {
+        let (mut first, mut whole) = (PEERS.map(|_| Vec::new()), PEERS.map(|_| Vec::new()));
+        for round in 0..=ROUNDS {
+            let ours = one_after_the_other(engine, cluster, &format!("{}-{round}", pace.name()), pace).await?;
+            for (number, peer) in PEERS.iter().enumerate() {
+                let theirs = timer_rounds(timer, &bundle, peer, pace)?;
+                if round > 0 {
+                    // The first one warms up.
+                    let pairs = ours.iter().zip(&theirs);
+                    let starts = pairs.clone().map(|(ours, theirs)| Pair { ours: ours.start, peer: theirs.start });
+                    first[number].extend(starts);
+                    whole[number].extend(pairs.map(|(ours, theirs)| Pair { ours: ours.whole, peer: theirs.whole }));
+                }
+            }
+        }
         for (number, peer) in PEERS.iter().enumerate() {
-            let theirs = timer_rounds(timer, &bundle, peer)?;
-            if round > 0 {
-                // The first one warms up.
-                let pairs = ours.iter().zip(&theirs);
-                first[number].extend(pairs.clone().map(|(ours, theirs)| Pair { ours: ours.start, peer: theirs.start }));
-                whole[number].extend(pairs.map(|(ours, theirs)| Pair { ours: ours.whole, peer: theirs.whole }));
+            print(&format!("pods/{}", pace.name()), peer, "ms", &first[number])?;
+            if pace == Pace::Train {
+                print("pods/round", peer, "ms", &whole[number])?;
             }
         }
     }
-    for (number, peer) in PEERS.iter().enumerate() {
-        print("pods/start", peer, "ms", &first[number])?;
-        print("pods/round", peer, "ms", &whole[number])?;
-    }
     Ok(())
+}
+
+/// How containers follow each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Alone,
+    Train,
+}
+
+impl Pace {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "start",
+            Self::Train => "train",
+        }
+    }
 }
 
 /// Milliseconds of one container.
@@ -89,10 +117,13 @@ fn milliseconds(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e6
 }
 
-fn timer_rounds(timer: &mut Timer, bundle: &Path, peer: &str) -> anyhow::Result<Vec<Took>> {
+fn timer_rounds(timer: &mut Timer, bundle: &Path, peer: &str, pace: Pace) -> anyhow::Result<Vec<Took>> {
     let mut before: Option<u64> = None;
     let mut took = Vec::new();
     for _ in 0..=STARTS {
+        if pace == Pace::Alone {
+            timer.run(bundle, &["sleep", PAUSE])?;
+        }
         let run = timer.run(bundle, &[peer, "run", "bench-start"])?;
         let first_ns = nanoseconds(&run.stdout)?;
         if let Some(before) = before {
@@ -103,24 +134,34 @@ fn timer_rounds(timer: &mut Timer, bundle: &Path, peer: &str) -> anyhow::Result<
     Ok(took)
 }
 
-async fn one_after_the_other(engine: &Engine, cluster: &Cluster, name: &str) -> anyhow::Result<Vec<Took>> {
-    let names: Vec<String> = (0..=STARTS).map(|number| format!("c{number}")).collect();
-    let containers: Vec<Value> = names.iter().map(|name| container(name, &["/bin/date", "+%s%N"])).collect();
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"restartPolicy": "Never",
-        "initContainers": containers[..STARTS], "containers": containers[STARTS..]}});
+async fn one_after_the_other(engine: &Engine, cluster: &Cluster, name: &str, pace: Pace) -> anyhow::Result<Vec<Took>> {
+    // Those that measure, and before each of them what it waits for.
+    let mut containers: Vec<Value> = Vec::new();
+    for number in 0..=STARTS {
+        if pace == Pace::Alone {
+            containers.push(container(&format!("pause{number}"), &["/bin/sleep", PAUSE]));
+        }
+        containers.push(container(&format!("c{number}"), &["/bin/date", "+%s%N"]));
+    }
+    let last = containers.pop().context("there is a last one")?;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"restartPolicy": "Never", "initContainers": containers, "containers": [last]}});
     let uid = cluster.until_ended(name, pod).await?;
     let logs = engine.data().join(format!("logs/default_{name}_{uid}"));
-    let first = names.iter().map(|name| {
-        let log = std::fs::read_to_string(logs.join(name).join("0.log"))?;
+    let first = (0..=STARTS).map(|number| {
+        let log = std::fs::read_to_string(logs.join(format!("c{number}/0.log")))?;
         nanoseconds(log.split_whitespace().last().unwrap_or_default())
     });
     let first: Vec<u64> = first.collect::<anyhow::Result<_>>()?;
     let ends = std::fs::read_to_string(engine.data().join("pods").join(&uid).join("exits.jsonl"))?;
     let ends: Vec<u64> = ends.lines().map(end_ns).collect::<anyhow::Result<_>>()?;
     cluster.remove(name).await?;
-    let starts = first.windows(2).zip(&ends);
+    // The end before each start but the first one's.
+    let step = if pace == Pace::Alone { 2 } else { 1 };
+    let ends = ends.into_iter().skip(step * 2 - 2).step_by(step);
+    let starts = first.windows(2).zip(ends);
     Ok(starts
-        .map(|(pair, end)| Took { start: milliseconds(*end, pair[1]), whole: milliseconds(pair[0], pair[1]) })
+        .map(|(pair, end)| Took { start: milliseconds(end, pair[1]), whole: milliseconds(pair[0], pair[1]) })
         .collect())
 }
 

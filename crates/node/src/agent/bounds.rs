@@ -9,7 +9,12 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt as _;
 use sluice_model::quantity::Quantity;
 
-use super::{confine::capabilities, images::Image, resources::container_resources, volumes};
+use super::{
+    confine::{capabilities, groups},
+    images::Image,
+    resources::container_resources,
+    volumes,
+};
 use crate::{
     bounds::{Bounds, Place, Reach, Rlimit},
     pod_dir::PodDir,
@@ -101,14 +106,12 @@ impl Wish<'_> {
     pub(super) fn bounds(&self) -> Result<Bounds, String> {
         let own = self.container.security_context.as_ref();
         let pods = self.spec.security_context.as_ref();
-        let groups = pods.iter().flat_map(|pods| pods.supplemental_groups.iter().flatten().chain(&pods.fs_group));
-        let groups = groups.filter_map(|group| u32::try_from(*group).ok()).filter(|_| self.means.root);
         let files = files(self.pod, self.container, self.means)?;
         Ok(Bounds {
             container: self.container.name.clone(),
             resources: container_resources(self.container),
             rlimits: self.rlimits()?,
-            groups: groups.collect(),
+            groups: if self.means.root { groups(pods) } else { Vec::new() },
             no_new_privileges: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
             reach: (files != Files::All).then(|| self.reach(files)),
             capabilities: (files == Files::Own).then(|| capabilities(own)).transpose()?,

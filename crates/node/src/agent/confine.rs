@@ -4,7 +4,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, PodSpec, SecurityContext, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, Pod, PodSecurityContext, PodSpec, SecurityContext, VolumeMount,
+};
 use kube::ResourceExt as _;
 use sluice_model::quantity::Quantity;
 
@@ -71,7 +73,6 @@ impl Wish<'_> {
             _ => None,
         };
         let capabilities = capabilities(own)?;
-        let groups = pods.map(|pods| pods.supplemental_groups.iter().flatten().chain(&pods.fs_group).copied());
         let root = match self.image.layers.is_empty() {
             true => Root::Machine,
             false => Root::Layers(self.image.layers.clone()),
@@ -86,7 +87,7 @@ impl Wish<'_> {
             image_user: self.image.user.clone(),
             non_root: own.and_then(|own| own.run_as_non_root).or_else(|| pods?.run_as_non_root) == Some(true),
             own_groups_only: pods.and_then(|pods| pods.supplemental_groups_policy.as_deref()) == Some("Strict"),
-            groups: groups.into_iter().flatten().filter_map(|group| u32::try_from(group).ok()).collect(),
+            groups: groups(pods),
             no_new_privileges: no_new_privileges(own, privileged, &capabilities),
             capabilities,
             privileged,
@@ -210,6 +211,12 @@ fn plain(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
 
 fn bytes(text: &str) -> Option<u64> {
     text.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.value()).ok())
+}
+
+/// What a pod's processes are members of beside their own group.
+pub(super) fn groups(pods: Option<&PodSecurityContext>) -> Vec<u32> {
+    let groups = pods.into_iter().flat_map(|pods| pods.supplemental_groups.iter().flatten().chain(&pods.fs_group));
+    groups.filter_map(|group| u32::try_from(*group).ok()).collect()
 }
 
 /// The usual ones, less what is dropped, and what is added.

@@ -1,6 +1,6 @@
 //! What makes a container out of a command. The supervisor's loop knows nothing else of it.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use rustix::process::{Pid, Signal};
 
@@ -75,4 +75,53 @@ pub(crate) struct Remains {
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     pub(crate) ticks: u64,
+}
+
+impl Spawned {
+    /// A child that nobody has waited for.
+    pub(super) fn new(pid: Pid) -> Self {
+        Self { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) }
+    }
+}
+
+/// Why a program was not started, for whoever wrote its name. `place`: where it was looked for.
+pub(super) fn not_started(program: &str, path: &str, place: &str, error: &io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound if exists(program, path) => format!("its interpreter or loader is missing{place}"),
+        io::ErrorKind::NotFound => format!("no such program{place}; give its full path or check $PATH"),
+        io::ErrorKind::PermissionDenied => "it may not be executed".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("cannot start `{program}`: {why}"))
+}
+
+fn exists(program: &str, path: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).exists();
+    }
+    path.split(':').any(|directory| Path::new(directory).join(program).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_start_is_told_why() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let script = directory.path().join("script");
+        std::fs::write(&script, "#!/no/such/shell\n").expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("a mode");
+        let path = "/nowhere:/bin";
+        let check = |program: &str, why: &str| {
+            let error = std::process::Command::new(program).env_clear().env("PATH", path).spawn();
+            let error = not_started(program, path, " here", &error.expect_err("no program"));
+            assert_eq!(error.to_string(), format!("cannot start `{program}`: {why}"));
+        };
+        check("no-such-program", "no such program here; give its full path or check $PATH");
+        check(&script.to_string_lossy(), "its interpreter or loader is missing here");
+        check("/etc/passwd", "it may not be executed");
+        check("/bin", "it may not be executed");
+    }
 }

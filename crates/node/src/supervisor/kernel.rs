@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
     process::{Pid, Signal, WaitOptions, kill_process},
     time::clock_gettime,
 };
@@ -47,6 +48,11 @@ pub(super) fn detach() -> io::Result<bool> {
 pub(crate) enum Fork {
     Child,
     Parent(Pid),
+}
+
+/// Puts the calling process, which has one thread, into the control group that these lead to.
+pub(crate) fn join(doors: &[std::fs::File]) -> rustix::io::Result<()> {
+    doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop))
 }
 
 #[expect(unsafe_code, reason = "no safe fork")]
@@ -144,6 +150,23 @@ pub(super) fn end_children() {
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
+/// Waits until something can be done about one of these, or until a time of the monotonic clock.
+///
+/// A signal ends no wait: the pipe that it fills does. Whoever took the interruption for a quiet time would tidy up just when a
+/// container has ended, and the next one would wait for that.
+pub(super) fn wait(fds: &mut [PollFd<'_>], until_ms: Option<u64>) -> io::Result<()> {
+    loop {
+        let timeout = until_ms.map(|until_ms| {
+            let wait_ms = until_ms.saturating_sub(now().mono_ms);
+            Timespec { tv_sec: (wait_ms / 1000).cast_signed(), tv_nsec: (wait_ms % 1000 * 1_000_000).cast_signed() }
+        });
+        match poll(fds, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
 }
 
 /// Turns SIGCHLD into a readable pipe, and keeps the signals that end a terminal's processes from ending us.

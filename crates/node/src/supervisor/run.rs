@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags},
     process::{Pid, Signal},
 };
 
@@ -351,16 +351,11 @@ impl Supervisor {
         let sources = self.sources();
         let mut fds: Vec<PollFd<'_>> =
             sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let timeout = wake_at_ms.map(|at_ms| {
-            let wait_ms = at_ms.saturating_sub(kernel::now().mono_ms);
-            Timespec { tv_sec: (wait_ms / 1000).cast_signed(), tv_nsec: (wait_ms % 1000 * 1_000_000).cast_signed() }
-        });
         if self.rest == Rest::Resting {
             give_back();
         }
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => fds.iter().zip(&sources).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, s)| s.0).collect(),
-            // Interrupted: whatever it was is still there at the next turn.
+        match kernel::wait(&mut fds, wake_at_ms) {
+            Ok(()) => fds.iter().zip(&sources).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, s)| s.0).collect(),
             Err(_) => Vec::new(),
         }
     }

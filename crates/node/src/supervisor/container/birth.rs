@@ -15,7 +15,6 @@ use std::{
 };
 
 use rustix::{
-    pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, Uid, WaitOptions, kill_process, waitpid},
     thread::UnshareFlags,
 };
@@ -23,6 +22,7 @@ use rustix::{
 use super::{
     super::{
         cgroup::Group,
+        driver::not_started,
         kernel::{self, Fork},
         stdio::Stdio,
     },
@@ -57,12 +57,12 @@ impl Birth {
         take_place: impl FnOnce(&Self) -> io::Result<()>,
     ) -> io::Result<Pid> {
         let ((go, mut gate), (words, mut told)) = (pipe()?, pipe()?);
-        let group = self.group.unified();
-        match kernel::fork_into(namespaces, group.as_ref().map(OwnedFd::as_fd))? {
+        let (unified, doors) = (self.group.unified(), self.group.doors()?);
+        match kernel::fork_into(namespaces, unified.as_ref().map(OwnedFd::as_fd))? {
             Fork::Child => {
                 drop((gate, words));
                 // Nothing of the parent's may run here: neither what it would do next, nor what it would take down.
-                let error = match catch_unwind(AssertUnwindSafe(|| self.live(go, take_place))) {
+                let error = match catch_unwind(AssertUnwindSafe(|| self.live(go, &doors, take_place))) {
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "the supervisor failed while it made the process ready".to_owned(),
                 };
@@ -77,8 +77,13 @@ impl Birth {
     }
 
     /// The child's side.
-    fn live(self, mut go: File, take_place: impl FnOnce(&Self) -> io::Result<()>) -> io::Result<Infallible> {
-        self.group.join()?;
+    fn live(
+        self,
+        mut go: File,
+        doors: &[File],
+        take_place: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> io::Result<Infallible> {
+        kernel::join(doors).map_err(|error| io::Error::other(format!("cannot join the control groups: {error}")))?;
         if let Some(adjustment) = self.oom_score_adj {
             // Lowering it takes a capability that even root may lack; the container runs as well without.
             let _best_effort = fs::write("/proc/self/oom_score_adj", adjustment.to_string());
@@ -117,8 +122,7 @@ impl Birth {
 
 /// The reading end and the writing one.
 fn pipe() -> io::Result<(File, File)> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((read.into(), write.into()))
+    kernel::pipe().map(|(read, write)| (read.into(), write.into()))
 }
 
 /// Ends a child that shall become nothing.
@@ -200,38 +204,12 @@ fn execute(argv: &[String], environment: &[(String, String)]) -> io::Result<Infa
     command.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     let error = command.exec();
     let path = environment.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
-    Err(io::Error::new(error.kind(), explain(program, path, &error)))
-}
-
-fn explain(program: &str, path: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound if exists(program, path) => {
-            format!("cannot start `{program}`: its interpreter or loader is missing in the container's files")
-        }
-        io::ErrorKind::NotFound => {
-            format!("cannot start `{program}`: no such program in the container's files; check $PATH")
-        }
-        io::ErrorKind::PermissionDenied => format!("cannot start `{program}`: it may not be executed"),
-        _ => format!("cannot start `{program}`: {error}"),
-    }
-}
-
-fn exists(program: &str, path: &str) -> bool {
-    if program.contains('/') {
-        return Path::new(program).exists();
-    }
-    path.split(':').any(|directory| Path::new(directory).join(program).exists())
+    Err(not_started(program, path, " in the container's files", &error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn explained(program: &str) -> String {
-        let path = "/nowhere:/bin";
-        let error = Command::new(program).env_clear().env("PATH", path).spawn().expect_err("no program");
-        explain(program, path, &error)
-    }
 
     #[test]
     fn a_mark_tells_who_has_begun_and_nobody_before() {
@@ -244,18 +222,5 @@ mod tests {
         assert_eq!(read_mark(&path), None);
         mark.begun().expect("a note");
         assert_eq!(read_mark(&path), Pid::from_raw(42));
-    }
-
-    #[test]
-    fn what_cannot_start_is_told_why() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let script = directory.path().join("script");
-        std::fs::write(&script, "#!/no/such/shell\n").expect("a file");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&script, mode).expect("a mode");
-        assert!(explained("no-such-program").contains("no such program"));
-        assert!(explained(&script.to_string_lossy()).contains("its interpreter or loader is missing"));
-        assert!(explained("/etc/passwd").contains("may not be executed"));
-        assert!(explained("/bin").contains("may not be executed"));
     }
 }

@@ -41,13 +41,15 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
-/// Denies everything else to a container. Where there is a controller of version 1 for it, version 2 has nothing to add.
+/// Denies everything else to a group, and to those that will lie in it. Where there is a controller of version 1 for it, version 2
+/// has nothing to add.
 pub(super) fn restrict(group: &Group) -> io::Result<()> {
     let directories = group.directories();
-    match directories.iter().find(|directory| directory.join(DENIED).exists()) {
+    let done = match directories.iter().find(|directory| directory.join(DENIED).exists()) {
         Some(directory) => restrict_v1(directory),
         None => group.unified().map_or(Ok(()), |unified| restrict_v2(unified.as_fd())),
-    }
+    };
+    done.map_err(|error| io::Error::new(error.kind(), format!("cannot restrict devices: {error}")))
 }
 
 fn restrict_v1(group: &Path) -> io::Result<()> {
@@ -68,6 +70,8 @@ fn line(rule: &Rule) -> String {
 fn restrict_v2(group: BorrowedFd<'_>) -> io::Result<()> {
     const ATTACH: libc::c_long = 8;
     const DEVICES_OF_GROUP: u32 = 6;
+    /// Those of the groups below have a say, too: of a container whose pod was not restricted, or by an engine of its own.
+    const WITH_OTHERS: u32 = 1 << 1;
     #[repr(C)]
     struct Attach {
         target: u32,
@@ -80,7 +84,7 @@ fn restrict_v2(group: BorrowedFd<'_>) -> io::Result<()> {
         target: group.as_raw_fd().cast_unsigned(),
         program: program.as_raw_fd().cast_unsigned(),
         kind: DEVICES_OF_GROUP,
-        flags: 0,
+        flags: WITH_OTHERS,
     };
     bpf(ATTACH, &attach).map(drop)
 }

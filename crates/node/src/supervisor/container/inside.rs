@@ -31,21 +31,21 @@ const POINT_FILE: Mode = Mode::from_raw_mode(0o644);
 /// What programs begin with.
 pub(super) const UMASK: Mode = Mode::WGRP.union(Mode::WOTH);
 
-/// Makes all of a layout and goes in. The process must be alone in its mount namespace, and sees nothing but the container
+/// Makes all of a layout in a root that is mounted nowhere yet, and goes in. The process must be alone in its mount namespace, and sees nothing but the container
 /// afterwards. Programs start in its directory, unless only their user may enter that: then `false` comes back.
-pub(super) fn move_in(layout: &Layout) -> io::Result<bool> {
+pub(super) fn move_in(root: &OwnedFd, layout: &Layout) -> io::Result<bool> {
     // What is made here has the modes that are asked for.
     rustix::process::umask(Mode::empty());
-    let root = step("prepare the root", || own_root(layout))?;
+    step("prepare the root", || lay_over(root, layout.propagation))?;
     for mounted in &layout.mounts {
-        step(format!("mount `{}`", mounted.target.display()), || mount(&root, mounted))?;
+        step(format!("mount `{}`", mounted.target.display()), || mount(root, mounted))?;
     }
-    step("make `/dev`", || furnish_devices(&root, layout))?;
+    step("make `/dev`", || furnish_devices(root, layout))?;
     step(format!("make the working directory `{}`", layout.dir.display()), || {
-        beneath(&root, inside(&layout.dir), Some(POINT_DIRECTORY)).map(drop)
+        beneath(root, inside(&layout.dir), Some(POINT_DIRECTORY)).map(drop)
     })?;
-    mask(&root, layout)?;
-    step("enter the root", || enter(&root, layout))?;
+    mask(root, layout)?;
+    step("enter the root", || enter(root, layout))?;
     rustix::process::umask(UMASK);
     enter_directory(&layout.dir)
 }
@@ -67,20 +67,20 @@ fn explain(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
 
-/// The root as a mount that nobody shares, on top of the one that it was put together as.
-fn own_root(layout: &Layout) -> io::Result<OwnedFd> {
-    let propagation = match layout.propagation {
+/// Lays the container's root over the machine's, which stays what absolute paths begin at until it is taken away.
+fn lay_over(root: &OwnedFd, propagation: Propagation) -> io::Result<()> {
+    let kind = match propagation {
         Propagation::None => MountPropagationFlags::PRIVATE,
         Propagation::HostToContainer => MountPropagationFlags::DOWNSTREAM,
         // Shared within the container; only what is held as shared with the machine reaches it.
         Propagation::Bidirectional => MountPropagationFlags::SHARED,
     };
-    mount_change("/", propagation | MountPropagationFlags::REC)?;
-    mount_change(&layout.root, MountPropagationFlags::PRIVATE)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &layout.root, flags)?;
-    move_mount(tree.as_fd(), "", CWD, &layout.root, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(rustix::fs::open(&layout.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    mount_change("/", kind | MountPropagationFlags::REC)?;
+    if propagation == Propagation::Bidirectional {
+        // What lies over it would be shared, too, and could not take its place.
+        mount_change("/", MountPropagationFlags::PRIVATE)?;
+    }
+    Ok(move_mount(root.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 fn inside(path: &Path) -> &Path {

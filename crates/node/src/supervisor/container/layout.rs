@@ -10,8 +10,6 @@ use crate::confinement::{Confinement, Propagation};
 /// Everything that the first process of a container sets up around itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Where its files have been put together.
-    pub(super) root: PathBuf,
     pub(super) propagation: Propagation,
     /// In the order in which they are made.
     pub(super) mounts: Vec<Mounted>,
@@ -58,7 +56,6 @@ pub(super) struct Node {
 /// What the driver has made ready for a container.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    pub(super) root: &'a Path,
     /// Absolute sources and where they show up, in order.
     pub(super) binds: Vec<Bind>,
     pub(super) shared_memory: Option<&'a Path>,
@@ -160,7 +157,6 @@ pub(super) fn layout(confinement: &Confinement, place: &Place<'_>) -> Layout {
         ),
     };
     Layout {
-        root: place.root.to_owned(),
         propagation: confinement.propagation(),
         mounts: mounts(confinement, place),
         devices,
@@ -251,7 +247,6 @@ mod tests {
 
     fn place() -> Place<'static> {
         Place {
-            root: Path::new("/pods/1/root"),
             binds: vec![
                 bind("/pods/1/deep", "/etc/app/deep", Access::AllReadOnly),
                 bind("/pods/1/hosts", "/etc/hosts", Access::ReadOnly),

@@ -26,6 +26,7 @@ use std::{
 };
 
 use rustix::{
+    fs::{Mode, OFlags},
     process::{
         DumpableBehavior, Pid, PidfdFlags, Signal, dumpable_behavior, kill_process, kill_process_group, pidfd_open,
         set_dumpable_behavior,
@@ -43,12 +44,11 @@ use self::{
 use super::{
     cgroup::{self, Group},
     driver::{Begun, DEFAULT_TERM, Driver, Rank, Remains, Spawned},
-    kernel,
     stdio::Stdio,
 };
 use crate::{
     confinement::{Confinement, Propagation, Sandbox},
-    plan::{Command, Launch, PodPlan},
+    plan::{Command, ContainerPlan, Launch, PodPlan},
     wire::Family,
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct ContainerDriver {
     shared: Shared,
     /// Where it stands written who has begun.
     marks: PathBuf,
+    /// Whether the pod's group, and with it each in it, has but the usual devices.
+    devices_denied: bool,
     /// What a container can be given, as we have it ourselves.
     possible: CapabilitySet,
     filters: Filters,
@@ -88,14 +90,16 @@ impl ContainerDriver {
     /// were killed together.
     pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox, survivors: &[Survivor]) -> io::Result<Self> {
         let possible = rustix::thread::capabilities(None)?.permitted;
-        let driver = |files, shared| Self {
+        let (group, marks) = (Group::pod(&plan.uid), pod.join("run/begun"));
+        let driver = |files, shared, devices_denied| Self {
+            devices_denied,
             possible,
             filters: Filters::default(),
             sandbox: sandbox.clone(),
-            group: Group::pod(&plan.uid),
+            group: group.clone(),
             files,
             shared,
-            marks: pod.join("run/begun"),
+            marks: marks.clone(),
             running: BTreeMap::new(),
             leftovers: Vec::new(),
         };
@@ -103,34 +107,37 @@ impl ContainerDriver {
             && let Ok(shared) = Shared::adopt(sandbox, survivor.pid)
             && let Ok(files) = Files::take_over(pod, plan, survivors, shares(plan))
         {
-            return Ok(driver(files, shared));
+            fs::create_dir_all(&marks)?;
+            return Ok(driver(files, shared, false));
         }
-        let group = Group::pod(&plan.uid);
         group.kill();
         group.remove();
         group.make(&sandbox.resources)?;
-        let marks = pod.join("run/begun");
+        // What the pod's group is denied, no container gets, those neither that still wait for their images.
+        let usual = |container: &ContainerPlan| confinement_of(container).is_some_and(|it| !it.privileged);
+        let deny_devices = !users::in_namespace() && plan.containers.iter().all(usual);
+        if deny_devices {
+            devices::restrict(&group)?;
+        }
         let _none = fs::remove_dir_all(&marks);
         fs::create_dir_all(&marks)?;
         let files = Files::new(pod, shares(plan))?;
-        Ok(driver(files, Shared::make(sandbox, &group)?))
+        Ok(driver(files, Shared::make(sandbox, &group)?, deny_devices))
     }
 
     fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
         let (root, binds) = self.files.build(confinement)?;
         let group = self.group.container(&confinement.container);
         if !users::in_namespace() {
-            group.make_for_container(&confinement.resources)?;
-            if !confinement.privileged {
-                devices::restrict(&group)
-                    .map_err(|error| io::Error::new(error.kind(), format!("cannot restrict devices: {error}")))?;
+            group.make_inside(&confinement.resources)?;
+            if !confinement.privileged && !self.devices_denied {
+                devices::restrict(&group)?;
             }
         }
-        let user = users::resolve(command, confinement, &root)?;
+        let user = users::resolve(command, confinement, root.as_fd())?;
         let shared_memory = self.files.shared_memory();
         let terminals = self.files.terminals(&confinement.container);
         let place = Place {
-            root: &root,
             binds,
             shared_memory: Some(&shared_memory).filter(|_| !self.sandbox.host_ipc).map(PathBuf::as_path),
             terminals: matches!(stdio, Stdio::Terminal(_)).then_some(&terminals),
@@ -143,7 +150,7 @@ impl ContainerDriver {
         };
         let layout = layout::layout(confinement, &place);
         let birth = self.birth(command, confinement, &user, &command.argv, stdio, Rank::First)?;
-        let pid = self.start_in(&layout, birth)?;
+        let pid = self.start_in(&root, &layout, birth)?;
         Ok(Running { pid, user })
     }
 
@@ -167,14 +174,14 @@ impl ContainerDriver {
         })
     }
 
-    fn start_in(&self, layout: &Layout, birth: Birth) -> io::Result<Pid> {
+    fn start_in(&self, root: &OwnedFd, layout: &Layout, birth: Birth) -> io::Result<Pid> {
         let mut namespaces = UnshareFlags::NEWNS;
         namespaces.set(UnshareFlags::NEWPID, !self.sandbox.host_pid && !self.shared.of_processes());
         self.shared.among_processes(|| {
             birth.give(namespaces, |birth| {
                 self.shared.enter()?;
                 namespaces::own_groups()?;
-                let entered = inside::move_in(layout)?;
+                let entered = inside::move_in(root, layout)?;
                 become_user(&birth.privileges, entered, &layout.dir)
             })
         })
@@ -239,7 +246,7 @@ impl Driver for ContainerDriver {
             Ok(running) => {
                 let pid = running.pid;
                 self.running.insert(confinement.container.clone(), running);
-                Ok(spawned(pid))
+                Ok(Spawned::new(pid))
             }
             Err(error) => {
                 self.clear(&confinement.container);
@@ -253,7 +260,7 @@ impl Driver for ContainerDriver {
         let running = self.running.get(&confinement.container);
         let Running { pid, user } = running.ok_or_else(|| io::Error::other("the container does not run"))?.clone();
         let birth = self.birth(command, confinement, &user, argv, stdio, rank)?;
-        self.exec_in(pid, &command.dir, birth).map(spawned)
+        self.exec_in(pid, &command.dir, birth).map(Spawned::new)
     }
 
     fn terminal(&mut self, command: &Command) -> io::Result<OwnedFd> {
@@ -283,10 +290,12 @@ impl Driver for ContainerDriver {
 
     fn adopt(&mut self, command: &Command, pid: Pid) {
         let Ok(confinement) = confinement(command) else { return };
-        // The bundle's mount may have gone with whoever made it.
-        let root = PathBuf::from(format!("/proc/{}/root", pid.as_raw_nonzero()));
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        let root = rustix::fs::open(format!("/proc/{}/root", pid.as_raw_nonzero()), flags, Mode::empty());
         // Without a user its files and group are taken away all the same, by whoever starts it again.
-        if let Ok(user) = users::resolve(command, confinement, &root) {
+        if let Ok(user) =
+            root.map_err(io::Error::from).and_then(|root| users::resolve(command, confinement, root.as_fd()))
+        {
             self.running.insert(confinement.container.clone(), Running { pid, user });
         }
     }
@@ -337,17 +346,18 @@ fn confinement(command: &Command) -> io::Result<&Confinement> {
         .ok_or_else(|| io::Error::other("the plan does not say how the container is confined"))
 }
 
-/// Whether any container's mounts are to reach the machine.
-fn shares(plan: &PodPlan) -> bool {
-    let commands = plan.containers.iter().filter_map(|container| match &container.launch {
+/// Of one that can be started.
+fn confinement_of(container: &ContainerPlan) -> Option<&Confinement> {
+    match &container.launch {
         Launch::Ready(command) => command.confinement.as_deref(),
         Launch::Withheld { .. } => None,
-    });
-    commands.map(Confinement::propagation).max() == Some(Propagation::Bidirectional)
+    }
 }
 
-fn spawned(pid: Pid) -> Spawned {
-    Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) }
+/// Whether any container's mounts are to reach the machine.
+fn shares(plan: &PodPlan) -> bool {
+    let all = plan.containers.iter().filter_map(confinement_of);
+    all.map(Confinement::propagation).max() == Some(Propagation::Bidirectional)
 }
 
 /// What a program finds in its environment, beside what it is given.

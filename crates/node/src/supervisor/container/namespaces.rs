@@ -26,7 +26,7 @@ use super::super::{
     kernel::{self, Fork},
 };
 use crate::{
-    confinement::{PodNetwork, Sandbox},
+    confinement::{PodNetwork, Resources, Sandbox},
     features::Feature,
     wire::Family,
 };
@@ -212,18 +212,30 @@ const FIRST_PROCESS: &str = "_first";
 
 /// A namespace of processes for a whole pod. Its first process ends with the pod's control group: with it, all others end.
 fn processes(group: &Group) -> io::Result<File> {
-    let home = own("pid")?;
-    unshare(UnshareFlags::NEWPID)?;
-    let forked = kernel::fork();
-    if let Ok(Fork::Child) = forked {
-        let _nameless = rustix::thread::set_name(c"sluice-first");
-        kernel::rest_for_good();
+    let group = group.container(FIRST_PROCESS);
+    group.make_inside(&Resources::default())?;
+    let (unified, doors) = (group.unified(), group.doors()?);
+    if unified.is_none() && doors.is_empty() {
+        return Err(io::Error::other("there is no control group by which the pod's processes could be ended together"));
     }
-    // Containers that are started from here on begin elsewhere again.
-    move_into_link_name_space(home.as_fd(), Some(PIDS))?;
-    let Fork::Parent(first) = forked? else { unreachable!("the child rests for good") };
-    group.container(FIRST_PROCESS).take(first)?;
-    File::open(format!("/proc/{}/ns/pid", first.as_raw_nonzero()))
+    let (joined, told) = kernel::pipe()?;
+    match kernel::fork_into(UnshareFlags::NEWPID, unified.as_ref().map(OwnedFd::as_fd))? {
+        Fork::Child => {
+            if kernel::join(&doors).is_err() {
+                kernel::exit_at_once(1);
+            }
+            let _unheard = rustix::io::write(&told, b"j");
+            let _nameless = rustix::thread::set_name(c"sluice-first");
+            kernel::rest_for_good();
+        }
+        Fork::Parent(first) => {
+            drop(told);
+            match rustix::io::read(&joined, &mut [0u8]) {
+                Ok(1) => File::open(format!("/proc/{}/ns/pid", first.as_raw_nonzero())),
+                _ => Err(io::Error::other("the first of the pod's processes cannot join its control group")),
+            }
+        }
+    }
 }
 
 /// Inside a new network namespace: what every pod's is like.

@@ -8,7 +8,7 @@ use rustix::{
 };
 use seccompiler::BpfProgram;
 
-use super::{profile, seccomp};
+use super::{super::kernel, profile, seccomp};
 use crate::confinement::Confinement;
 
 /// Who a container's processes are.
@@ -99,15 +99,7 @@ impl Privileges {
             rustix::thread::set_no_new_privs(true)?;
         }
         seccomp::install(&self.filters)?;
-        for capability in (0..NAMES.len()).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
-            if !self.kept.contains(capability) {
-                // The kernel may know fewer than we do.
-                match rustix::thread::remove_capability_from_bounding_set(capability) {
-                    Err(rustix::io::Errno::INVAL) | Ok(()) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
+        kernel::give_up(CapabilitySet::all().difference(self.kept))?;
         let kept = CapabilitySets {
             effective: held.permitted & self.kept,
             permitted: held.permitted & self.kept,
@@ -119,63 +111,11 @@ impl Privileges {
 
 /// A privileged container gets what there is; one that names what it needs gets that or nothing.
 fn granted(confinement: &Confinement, possible: CapabilitySet) -> io::Result<CapabilitySet> {
-    let lacks = |name: &&String| !possible.contains(capability_set(std::slice::from_ref(*name)));
+    let lacks = |name: &&String| !possible.contains(kernel::capabilities(std::slice::from_ref(*name)));
     match confinement.capabilities.iter().find(lacks) {
         Some(name) => Err(io::Error::other(format!("this node does not hold {name} itself, and cannot give it"))),
-        None => Ok(capability_set(&confinement.capabilities)),
+        None => Ok(kernel::capabilities(&confinement.capabilities)),
     }
-}
-
-/// Capabilities by the kernel's numbers.
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// The bits of capabilities by name, such as `CAP_CHOWN`.
-fn capability_set(names: &[String]) -> CapabilitySet {
-    let named = |short: &str| names.iter().any(|name| name.strip_prefix("CAP_") == Some(short));
-    let bits = NAMES.iter().enumerate().filter(|(_, short)| named(short)).map(|(number, _)| 1u64 << number);
-    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
 }
 
 #[cfg(test)]
@@ -220,13 +160,5 @@ mod tests {
         assert!(!Rc::ptr_eq(&usual, &of(json!({ "capabilities": ["CAP_SYS_ADMIN"] }))));
         assert!(of(json!({ "privileged": true })).is_empty() && of(json!({ "seccomp": false })).is_empty());
         assert_eq!(of(json!({ "seccompProfile": "{\"defaultAction\": \"SCMP_ACT_LOG\"}" })).len(), 1);
-    }
-
-    #[test]
-    fn capabilities_have_the_kernels_numbers() {
-        let bits = |names: &[&str]| capability_set(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(bits(&["CAP_CHOWN", "CAP_SYS_ADMIN"]), CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN);
-        assert_eq!(bits(&["CAP_SETFCAP", "CAP_BPF"]), CapabilitySet::SETFCAP | CapabilitySet::BPF);
-        assert_eq!(bits(&["chown"]), CapabilitySet::empty());
     }
 }

@@ -4,14 +4,14 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::process::CommandExt as _,
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
         UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
@@ -36,6 +36,8 @@ use crate::{
 const MACHINE_SCRATCH: &str = "mode=755,size=1G";
 /// `/dev/shm` of a pod.
 const SHARED_MEMORY: &str = "mode=1777,size=64M";
+/// What every container has mounted.
+const MACHINERY_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 /// Disks of the machine that are laid under a container on the machine's own files, beside the root.
 const MAX_MACHINE_DISKS: usize = 32;
 /// File systems that are machinery or another container's, and nothing that a program is read from.
@@ -97,7 +99,7 @@ impl Files {
             let whole = in_memory.filter(|mount| mount.sub_path.is_none());
             let disks = whole.map(|mount| (memory_place(pod, &mount.source), mount.target.as_path()));
             for (place, target) in disks.chain([(files.shared_memory(), Path::new("/dev/shm"))]) {
-                if !mounts_below(&place).contains(&place) {
+                if !is_mounted(&place) {
                     fs::create_dir_all(&place)?;
                     let borrowed = borrow_mount(pod, survivor.pid, target)?;
                     move_mount(borrowed.as_fd(), "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -114,7 +116,7 @@ impl Files {
     /// An empty directory with a place for each of these hierarchies of control groups.
     pub(super) fn cgroups(&self, views: &[(String, PathBuf)]) -> io::Result<PathBuf> {
         let place = self.pod.join("run/cgroup");
-        if !mounts_below(&place).contains(&place) {
+        if !is_mounted(&place) {
             memory_disk(&place, "mode=755,size=64k")?;
             // A machine may have mounted one hierarchy twice.
             views.iter().try_for_each(|(name, _)| fs::create_dir_all(place.join(name)))?;
@@ -157,23 +159,23 @@ impl Files {
         self.pod.join("containers").join(container).join("bundle")
     }
 
-    /// Lays out a root file system and the sources of its mounts, afresh.
-    pub(super) fn build(&self, confinement: &Confinement) -> io::Result<(PathBuf, Vec<Bind>)> {
+    /// Lays out a root file system, which is mounted nowhere, and the sources of its mounts, afresh.
+    pub(super) fn build(&self, confinement: &Confinement) -> io::Result<(OwnedFd, Vec<Bind>)> {
         self.clear(&confinement.container);
         let bundle = self.bundle(&confinement.container);
-        let root = bundle.join("root");
-        fs::create_dir_all(&root)?;
-        match &confinement.root {
-            Root::Machine => self.machine(&confinement.container, &root)?,
-            Root::Layers(layers) => {
-                let changes = Changes::below(&bundle)?;
-                overlay(layers, &changes, &root)?;
-            }
-        }
         let mut binds = self.volumes.binds(confinement, &bundle.join("mounts"))?;
-        binds.extend(anonymous(confinement, &root, &bundle.join("volumes"))?);
+        let root = match &confinement.root {
+            Root::Machine => self.machine(&confinement.container, &bundle.join("root"))?,
+            Root::Layers(layers) => {
+                let points = self.scratch().join(&confinement.container);
+                make_points(&points, &binds)?;
+                let layers: Vec<PathBuf> = std::iter::once(points).chain(layers.iter().cloned()).collect();
+                overlay(&layers, &Changes::below(&bundle)?, &bundle.join("root"))?
+            }
+        };
+        binds.extend(anonymous(confinement, root.as_fd(), &bundle.join("volumes"))?);
         if matches!(confinement.root, Root::Layers(_)) {
-            clear_way(&root, &binds)?;
+            clear_way(root.as_fd(), &binds)?;
         }
         Ok((root, binds))
     }
@@ -204,20 +206,24 @@ impl Files {
         }
     }
 
-    /// The machine's own disks, each under a layer of its own.
-    fn machine(&self, container: &str, root: &Path) -> io::Result<()> {
+    /// The machine's own disks, each under a layer of its own. They are put together in a place and taken from there.
+    fn machine(&self, container: &str, root: &Path) -> io::Result<OwnedFd> {
         let scratch = self.scratch().join(container);
-        overlay(&[PathBuf::from("/")], &Changes::below(&scratch.join("0"))?, root)?;
+        fs::create_dir_all(root)?;
+        let attach = |tree: &OwnedFd, point: &Path| {
+            move_mount(tree.as_fd(), "", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        };
+        attach(&overlay(&[PathBuf::from("/")], &Changes::below(&scratch.join("0"))?, root)?, root)?;
         let own = self.pod.parent().and_then(Path::parent).unwrap_or(&self.pod);
         for (number, disk) in machine_disks(own).into_iter().take(MAX_MACHINE_DISKS).enumerate() {
             let point = root.join(disk.strip_prefix("/").unwrap_or(&disk));
             if point.is_dir() {
                 let changes = Changes::below(&scratch.join((number + 1).to_string()))?;
                 // A disk that cannot be the lower half of an overlay stays out: its directory is empty then.
-                let _absent = overlay(&[disk], &changes, &point);
+                let _absent = overlay(&[disk], &changes, &point).and_then(|tree| Ok(attach(&tree, &point)?));
             }
         }
-        Ok(())
+        take_from(root)
     }
 }
 
@@ -295,10 +301,9 @@ pub(super) fn terminal_inside(pid: Pid) -> io::Result<OwnedFd> {
 }
 
 /// Reads a file of a container's root, such as its `/etc/passwd`, following links only inside.
-pub(super) fn read_inside(root: &Path, path: &str) -> io::Result<String> {
-    let directory = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+pub(super) fn read_inside(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(&directory, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), flags)?;
+    let file = openat2(root, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), flags)?;
     io::read_to_string(io::Read::take(fs::File::from(file), MAX_USER_FILE_BYTES))
 }
 
@@ -320,16 +325,57 @@ impl Changes {
     }
 }
 
-/// Layers bottom first, as images list them.
-fn overlay(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::Result<()> {
-    match overlay_by_steps(layers, changes, target) {
+/// Makes the places that a container mounts something on, as the lowest layer of all. In memory they cost next to nothing; those
+/// that the image does not have itself would else be made on the disk, one by one, before each container begins. So may still be
+/// made what cannot be made here.
+fn make_points(points: &Path, binds: &[Bind]) -> io::Result<()> {
+    MACHINERY_POINTS.iter().try_for_each(|name| fs::create_dir_all(points.join(name)))?;
+    for Bind { source, target, .. } in binds {
+        let Some(point) = below(points, target) else { continue };
+        let _later = match (source.is_dir(), point.parent()) {
+            (true, _) => fs::create_dir_all(&point),
+            (false, Some(parent)) => fs::create_dir_all(parent).and_then(|()| fs::File::create(&point).map(drop)),
+            (false, None) => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// A path of a container as one below a directory, unless it leads up somewhere.
+fn below(directory: &Path, path: &Path) -> Option<PathBuf> {
+    let parts = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
+    let mut found = directory.to_owned();
+    for part in parts {
+        match part {
+            Component::Normal(name) => found.push(name),
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+/// Layers bottom first, as images list them. The place is for those who need one to mount them.
+fn overlay(layers: &[PathBuf], changes: &Changes, place: &Path) -> io::Result<OwnedFd> {
+    match overlay_by_steps(layers, changes) {
         // Kernels before 6.8 do not know layers one by one.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => overlay_at_once(layers, changes, target),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::create_dir_all(place)?;
+            overlay_at_once(layers, changes, place)?;
+            take_from(place)
+        }
         other => Ok(other?),
     }
 }
 
-fn overlay_by_steps(layers: &[PathBuf], changes: &Changes, target: &Path) -> rustix::io::Result<()> {
+/// What is mounted in a place, with all below it, as mounted nowhere.
+fn take_from(place: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, place, flags)?;
+    unmount(place, UnmountFlags::DETACH)?;
+    Ok(tree)
+}
+
+fn overlay_by_steps(layers: &[PathBuf], changes: &Changes) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", "sluice")?;
     for layer in layers.iter().rev() {
@@ -342,8 +388,7 @@ fn overlay_by_steps(layers: &[PathBuf], changes: &Changes, target: &Path) -> rus
         fsconfig_set_flag(context.as_fd(), "userxattr")?;
     }
     fsconfig_create(context.as_fd())?;
-    let made = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    move_mount(made.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 fn overlay_at_once(layers: &[PathBuf], changes: &Changes, target: &Path) -> io::Result<()> {
@@ -364,6 +409,12 @@ pub(super) fn memory_disk(place: &Path, options: &str) -> io::Result<()> {
     fs::create_dir_all(place)?;
     let options = std::ffi::CString::new(options)?;
     Ok(mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+}
+
+/// Whether something is mounted in a place.
+pub(super) fn is_mounted(place: &Path) -> bool {
+    statx(CWD, place, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Mount points at or below a directory, in the order in which they were made.
@@ -404,6 +455,28 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_for_mounts_stay_in_their_layer() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (points, file) = (place.path().join("points"), place.path().join("file"));
+        fs::write(&file, "").expect("a file");
+        let bind = |source: &Path, target: &str| Bind {
+            source: source.to_owned(),
+            target: target.into(),
+            access: super::super::layout::Access::Full,
+        };
+        let binds = [
+            bind(&file, "/etc/./hosts"),
+            bind(place.path(), "/srv/data"),
+            bind(&file, "/a/../../out"),
+            bind(place.path(), "/etc/hosts/below"),
+        ];
+        make_points(&points, &binds).expect("points");
+        let found = ["etc/hosts", "srv/data", "proc", "dev", "sys"].map(|name| points.join(name).exists());
+        assert_eq!(found, [true; 5]);
+        assert!(points.join("etc/hosts").is_file() && !place.path().join("out").exists());
+    }
 
     #[test]
     fn disks_are_what_programs_are_read_from() {

@@ -1,11 +1,11 @@
 //! Who a container runs as: ids of the manifest, or a name that only the image's own files can explain.
 
-use std::{io, path::Path};
+use std::{io, os::fd::BorrowedFd, sync::LazyLock};
 
 use super::{privileges::User, rootfs::read_inside};
 use crate::{confinement::Confinement, plan::Command};
 
-pub(super) fn resolve(command: &Command, confinement: &Confinement, root: &Path) -> io::Result<User> {
+pub(super) fn resolve(command: &Command, confinement: &Confinement, root: BorrowedFd<'_>) -> io::Result<User> {
     let read = |path| read_inside(root, path).unwrap_or_default();
     let user = choose(command, confinement, &read("/etc/passwd"), &read("/etc/group")).map_err(io::Error::other)?;
     if confinement.non_root && user.uid == 0 {
@@ -14,15 +14,30 @@ pub(super) fn resolve(command: &Command, confinement: &Confinement, root: &Path)
     settle(user)
 }
 
+/// The map of the machine itself.
+const ALL: &str = "0 0 4294967295";
+
+/// The ids that there are here, as the kernel maps them. Nobody leaves the namespace of users in which this is asked first.
+struct Ids {
+    users: String,
+    groups: String,
+    /// Nobody may say which groups beside the first one a process is in.
+    groups_denied: bool,
+}
+
+static IDS: LazyLock<Ids> = LazyLock::new(|| {
+    // A kernel without such namespaces has no such files, and all ids.
+    let read = |name| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_else(|_| ALL.to_owned());
+    Ids { users: read("uid_map"), groups: read("gid_map"), groups_denied: read("setgroups").trim() == "deny" }
+});
+
 /// Whether our ids are not the machine's: without root, pods run in a user namespace.
 pub(super) fn in_namespace() -> bool {
-    static FOUND: std::sync::LazyLock<bool> =
-        std::sync::LazyLock::new(|| std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map)));
-    *FOUND
+    !is_whole(&IDS.users)
 }
 
 fn is_whole(map: &str) -> bool {
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    map.split_whitespace().eq(ALL.split(' '))
 }
 
 /// Whether a map of the kernel knows an id.
@@ -38,21 +53,18 @@ pub(super) fn knows(map: &str, id: u32) -> bool {
 /// Whether there is the group that terminals belong to.
 pub(super) fn terminal_group() -> bool {
     const TTY: u32 = 5;
-    std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| knows(&map, TTY))
+    knows(&IDS.groups, TTY)
 }
 
 /// Leaves out groups that there are none of here, and refuses users that there are none of.
 fn settle(mut user: User) -> io::Result<User> {
-    let map = |name| std::fs::read_to_string(format!("/proc/self/{name}"));
-    let (users, groups) = (map("uid_map")?, map("gid_map")?);
-    if !knows(&users, user.uid) || !knows(&groups, user.gid) {
+    if !knows(&IDS.users, user.uid) || !knows(&IDS.groups, user.gid) {
         return Err(io::Error::other(format!(
             "there is no user {}:{} here: without root, a node has as many as /etc/subuid and /etc/subgid give it",
             user.uid, user.gid
         )));
     }
-    let denied = map("setgroups")?.trim() == "deny";
-    user.groups.retain(|group| !denied && knows(&groups, *group));
+    user.groups.retain(|group| !IDS.groups_denied && knows(&IDS.groups, *group));
     Ok(user)
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink},
     },
     path::{Component, Path, PathBuf},
@@ -18,7 +18,7 @@ use rustix::{
 
 use super::{
     layout::{Access, Bind},
-    rootfs::{memory_disk, mounts_below},
+    rootfs::{is_mounted, memory_disk},
 };
 use crate::confinement::{Confinement, MemoryDisk, Mount, Propagation};
 
@@ -94,7 +94,7 @@ impl Volumes {
 
     fn memory_volume(&self, name: &Path, disk: MemoryDisk) -> io::Result<PathBuf> {
         let place = memory_place(&self.pod, name);
-        if !mounts_below(&place).contains(&place) {
+        if !is_mounted(&place) {
             let size = disk.limit_bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
             let group = disk.group.map(|group| format!(",gid={group}")).unwrap_or_default();
             let mode = if disk.group.is_some() { "2777" } else { "1777" };
@@ -194,10 +194,9 @@ fn attach(tree: &OwnedFd, place: &Path) -> io::Result<()> {
 
 /// Clears the way for files that are mounted over what an image has: a link there that leads nowhere cannot be mounted on. Such
 /// are `/etc/resolv.conf` in images of systems that would make its target when they boot.
-pub(super) fn clear_way(root: &Path, binds: &[Bind]) -> io::Result<()> {
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
+pub(super) fn clear_way(root: BorrowedFd<'_>, binds: &[Bind]) -> io::Result<()> {
     let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let look = |path: &Path, more| openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC | more, Mode::empty(), flags);
+    let look = |path: &Path, more| openat2(root, path, OFlags::PATH | OFlags::CLOEXEC | more, Mode::empty(), flags);
     for target in binds.iter().filter(|bind| bind.source.is_file()).map(|bind| bind.target.as_path()) {
         let inside = target.strip_prefix("/").unwrap_or(target);
         let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else { continue };
@@ -214,16 +213,15 @@ pub(super) fn clear_way(root: &Path, binds: &[Bind]) -> io::Result<()> {
 
 /// The volumes that an image declares, where no mount takes their place: each begins with what the image has there, and ends
 /// with the container.
-pub(super) fn anonymous(confinement: &Confinement, root: &Path, volumes: &Path) -> io::Result<Vec<Bind>> {
+pub(super) fn anonymous(confinement: &Confinement, root: BorrowedFd<'_>, volumes: &Path) -> io::Result<Vec<Bind>> {
     let taken = |path: &Path| confinement.mounts.iter().any(|mount| mount.target == path);
     let wanted = confinement.image_volumes.iter().filter(|path| path.is_absolute() && !taken(path)).enumerate();
     let binds = wanted.map(|(number, path)| {
         let volume = volumes.join(number.to_string());
         fs::create_dir_all(&volume)?;
-        let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty())?;
         let inside = path.strip_prefix("/").unwrap_or(path);
         let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&root, inside, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty(), flags) {
+        match openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty(), flags) {
             Ok(found) => copy_tree(Path::new(&format!("/proc/self/fd/{}", found.as_raw_fd())), &volume, 0)?,
             Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -317,7 +315,8 @@ mod tests {
             "mounts": [{"source": "/x", "target": "/mounted"}],
         }))
         .expect("a confinement");
-        let binds = anonymous(&confinement, &root, &place.path().join("volumes")).expect("volumes");
+        let root = File::open(root).expect("the root");
+        let binds = anonymous(&confinement, root.as_fd(), &place.path().join("volumes")).expect("volumes");
         let targets: Vec<_> = binds.iter().map(|bind| bind.target.to_string_lossy().into_owned()).collect();
         assert_eq!(targets, ["/var/data", "/new", "/var/link"]);
         assert_eq!(fs::read_to_string(binds[0].source.join("sub/file")).expect("a copy"), "text");
@@ -336,7 +335,8 @@ mod tests {
             symlink(target, root.join("etc").join(name)).expect("a link");
         }
         let bind = |target: &str| Bind { source: own.clone(), target: target.into(), access: Access::Full };
-        clear_way(&root, &["/etc/gone", "/etc/kept", "/etc/outside", "/etc/none", "/none/none"].map(bind))
+        let held = File::open(&root).expect("the root");
+        clear_way(held.as_fd(), &["/etc/gone", "/etc/kept", "/etc/outside", "/etc/none", "/none/none"].map(bind))
             .expect("cleared");
         let left = |name: &str| fs::symlink_metadata(root.join("etc").join(name)).is_ok();
         // `/proc/version` means the image's own, which is not there.

@@ -270,11 +270,15 @@ pub(crate) fn far_side(near: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(ioctl_tiocgptpeer(near, TERMINAL)?)
 }
 
+/// Capabilities by name, such as `CAP_CHOWN`.
+pub(crate) fn capabilities(names: &[String]) -> Capabilities {
+    let names = names.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name));
+    names.filter_map(CapabilitySet::from_name).fold(CapabilitySet::empty(), CapabilitySet::union)
+}
+
 /// All capabilities but those that are kept, by name.
 pub(crate) fn capabilities_without(kept: &[String]) -> Capabilities {
-    let names = kept.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name));
-    let kept = names.filter_map(CapabilitySet::from_name).fold(CapabilitySet::empty(), CapabilitySet::union);
-    CapabilitySet::all().difference(kept)
+    CapabilitySet::all().difference(capabilities(kept))
 }
 
 /// A program that runs as root gets what is left in this set, any other gets none.

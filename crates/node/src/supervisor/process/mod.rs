@@ -9,6 +9,7 @@ mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     io,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process,
@@ -21,7 +22,7 @@ pub(super) use self::steps::Steps;
 use super::{
     cgroup::Group,
     container::Survivor,
-    driver::{DEFAULT_TERM, Driver, Rank, Remains, Spawned},
+    driver::{DEFAULT_TERM, Driver, Rank, Remains, Spawned, not_started},
     kernel,
     stdio::Stdio,
 };
@@ -48,7 +49,7 @@ impl ProcessDriver {
         if let (Some(group), Some(resources), []) = (&group, &plan.resources, survivors) {
             group.kill();
             group.remove();
-            group.make_for_processes(resources)?;
+            group.make(resources)?;
         }
         Ok(Self { group, running: BTreeMap::new(), leftovers: BTreeSet::new() })
     }
@@ -68,7 +69,7 @@ impl ProcessDriver {
     }
 
     fn spawn(&self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
-        let doors = self.group(command).map(|(group, _)| group.doors()).transpose()?;
+        let doors = self.group(command).map(|(group, _)| doors(&group)).transpose()?;
         spawn(command, argv, stdio, doors.unwrap_or_default())
     }
 }
@@ -141,7 +142,7 @@ impl Driver for ProcessDriver {
     }
 }
 
-fn spawn(command: &Command, argv: &[String], stdio: Stdio, doors: Vec<std::fs::File>) -> io::Result<Spawned> {
+fn spawn(command: &Command, argv: &[String], stdio: Stdio, doors: Vec<File>) -> io::Result<Spawned> {
     let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
     let mut process = process::Command::new(program);
     process
@@ -162,8 +163,17 @@ fn spawn(command: &Command, argv: &[String], stdio: Stdio, doors: Vec<std::fs::F
         Some(step) => io::Error::new(error.kind(), format!("cannot start `{program}`: {step}: {error}")),
         None => explain(&error, program, command),
     })?;
-    let pid = Pid::from_child(&child);
-    Ok(Spawned { pid, ticks: kernel::start_ticks(pid.as_raw_nonzero().get()).unwrap_or(0) })
+    Ok(Spawned::new(Pid::from_child(&child)))
+}
+
+/// All ways into a group. There is none left when somebody has taken away the pod's.
+fn doors(group: &Group) -> io::Result<Vec<File>> {
+    let mut doors = group.doors()?;
+    doors.extend(group.front_door()?);
+    match doors.is_empty() {
+        true => Err(io::Error::other("the pod's control groups are gone")),
+        false => Ok(doors),
+    }
 }
 
 fn stream(end: Option<OwnedFd>) -> process::Stdio {
@@ -184,15 +194,11 @@ fn on_terminal(process: &mut process::Command, far: OwnedFd, command: &Command) 
 
 /// The kernel says "no such file" for a missing program and a missing directory alike.
 fn explain(error: &io::Error, program: &str, command: &Command) -> io::Error {
-    let text = match error.kind() {
-        io::ErrorKind::NotFound if !command.dir.is_dir() => {
-            format!("cannot start `{program}`: its working directory `{}` does not exist", command.dir.display())
-        }
-        io::ErrorKind::NotFound => {
-            format!("cannot start `{program}`: no such program; give its full path or check $PATH")
-        }
-        io::ErrorKind::PermissionDenied => format!("cannot start `{program}`: it may not be executed ({error})"),
-        _ => format!("cannot start `{program}`: {error}"),
-    };
-    io::Error::new(error.kind(), text)
+    if error.kind() == io::ErrorKind::NotFound && !command.dir.is_dir() {
+        let dir = command.dir.display();
+        let text = format!("cannot start `{program}`: its working directory `{dir}` does not exist");
+        return io::Error::new(error.kind(), text);
+    }
+    let path = command.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
+    not_started(program, path, "", error)
 }

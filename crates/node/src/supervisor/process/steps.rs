@@ -110,7 +110,7 @@ impl Steps {
     /// Groups and limits come before the user, who may not set them.
     pub(crate) fn take(&self) -> io::Result<()> {
         self.step(Step::Session, Self::lead_session)?;
-        self.step(Step::Group, |own| own.doors.iter().try_for_each(|door| rustix::io::write(door, b"0").map(drop)))?;
+        self.step(Step::Group, |own| kernel::join(&own.doors))?;
         self.step(Step::Limits, |own| own.rlimits.iter().try_for_each(|(what, limit)| setrlimit(*what, *limit)))?;
         self.step(Step::Capabilities, |own| kernel::give_up(own.given_up))?;
         self.step(Step::User, |own| own.user.as_ref().map_or(Ok(()), User::become_it))?;
