@@ -15,7 +15,8 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, Signal, Uid, WaitOptions, kill_process, waitpid},
+    event::{PollFd, PollFlags},
+    process::{Pid, PidfdFlags, Signal, Uid, WaitOptions, kill_process, pidfd_open, waitpid},
     thread::UnshareFlags,
 };
 
@@ -34,6 +35,8 @@ const NOTHING_STARTED: i32 = 127;
 /// What a process may say of its failure.
 const MAX_LAST_WORDS: u64 = 4096;
 const GO: u8 = b'g';
+/// How long a child that has closed its pipe may take to end.
+const END_PATIENCE_MS: u64 = 100;
 /// Stands in a mark after the id of a process that is becoming its program.
 const BEGUN: u8 = b'+';
 
@@ -112,9 +115,7 @@ impl Birth {
             return Err(io::Error::other(words));
         }
         match &self.mark {
-            Some(mark) if read_mark(&mark.path).is_none() => {
-                Err(io::Error::other("the container ended before its program began; is its memory limit too low?"))
-            }
+            Some(mark) if read_mark(&mark.path).is_none() => Err(io::Error::other(unheard_of(child))),
             _ => Ok(()),
         }
     }
@@ -123,6 +124,20 @@ impl Birth {
 /// The reading end and the writing one.
 fn pipe() -> io::Result<(File, File)> {
     kernel::pipe().map(|(read, write)| (read.into(), write.into()))
+}
+
+/// What is to be said of a child that ended without a word.
+fn unheard_of(child: Pid) -> String {
+    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
+        let until_ms = kernel::now().mono_ms + END_PATIENCE_MS;
+        let _still_there = kernel::wait(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(until_ms));
+    }
+    let status = waitpid(Some(child), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status);
+    let how = match status.and_then(rustix::process::WaitStatus::terminating_signal) {
+        Some(signal) => format!(" by signal {signal}"),
+        None => String::new(),
+    };
+    format!("the container ended{how} before its program began; is its memory limit too low?")
 }
 
 /// Ends a child that shall become nothing.
