@@ -65,7 +65,11 @@ impl Group {
     }
 
     /// Makes the group of a container in its pod's, and limits it.
+    ///
+    /// One that a run before has left, perhaps under a supervisor that is lost, is taken away first: it counts what that run did,
+    /// and a kernel that has once killed a whole group takes whoever is born into it for somebody who was to be killed, too.
     pub(super) fn make_inside(&self, resources: &Resources) -> io::Result<()> {
+        self.remove();
         let mut limits = limits(resources);
         // A container that lost one of its processes for want of memory is worth no more than one that ended.
         limits.push(("memory.oom.group", "1".to_owned()));

@@ -239,9 +239,8 @@ impl ContainerDriver {
 impl Driver for ContainerDriver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
-        if self.leftovers.contains(&confinement.container) {
-            self.tidy();
-        }
+        // What is left of the run before gives way to this one.
+        self.leftovers.retain(|name| *name != confinement.container);
         match self.create(command, confinement, stdio) {
             Ok(running) => {
                 let pid = running.pid;
@@ -324,7 +323,7 @@ impl Driver for ContainerDriver {
         remains
     }
 
-    /// The next container does not wait for this, unless it has the same name.
+    /// The next container does not wait for this.
     fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leftovers) {
             self.group.container(&name).remove();

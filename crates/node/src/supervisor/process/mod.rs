@@ -77,9 +77,8 @@ impl ProcessDriver {
 impl Driver for ProcessDriver {
     fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
         let Some((group, bounds)) = self.group(command) else { return self.spawn(command, &command.argv, stdio) };
-        if self.leftovers.contains(&bounds.container) {
-            self.tidy();
-        }
+        // What is left of the run before gives way to this one.
+        self.leftovers.remove(&bounds.container);
         let started = group.make_inside(&bounds.resources).and_then(|()| self.spawn(command, &command.argv, stdio));
         match &started {
             Ok(spawned) => drop(self.running.insert(bounds.container.clone(), spawned.pid)),
@@ -125,7 +124,7 @@ impl Driver for ProcessDriver {
         Remains { out_of_memory }
     }
 
-    /// The next container does not wait for this, unless it has the same name.
+    /// The next container does not wait for this.
     fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leftovers) {
             if let Some(group) = self.of(&name) {
