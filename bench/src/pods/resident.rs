@@ -14,7 +14,7 @@ const ENGINE_MB: f64 = 120.0;
 const REST: std::time::Duration = std::time::Duration::from_millis(2500);
 
 pub(super) async fn measure(sluice: &Path) -> anyhow::Result<()> {
-    for (driver, pods) in [("container", FEW), ("process", MANY)] {
+    for (driver, kind, pods) in [("container", "containers", FEW), ("process", "processes", MANY)] {
         let engine = Engine::start_with(sluice, &["--driver", driver])?;
         let cluster = Cluster::of(&engine).await?;
         for pod in 0..pods {
@@ -25,8 +25,8 @@ pub(super) async fn measure(sluice: &Path) -> anyhow::Result<()> {
         for (process, called) in [("supervisor", "sluice-pod"), ("keeper", "sluice-keeper")] {
             let found = processes(&engine.data(), called)?;
             anyhow::ensure!(found.len() == pods, "{} processes `{called}` for {pods} pods", found.len());
-            print(&format!("pods/{process} of {driver}s/resident"), GOAL, "MB", &sizes(&found, resident_kilobytes)?)?;
-            print(&format!("pods/{process} of {driver}s/share"), GOAL, "MB", &sizes(&found, proportional_kilobytes)?)?;
+            print(&format!("pods/{process} of {kind}/resident"), GOAL, "MB", &sizes(&found, resident_kilobytes)?)?;
+            print(&format!("pods/{process} of {kind}/share"), GOAL, "MB", &sizes(&found, proportional_kilobytes)?)?;
         }
         if pods == MANY {
             let ours = engine.idle_megabytes()?;
