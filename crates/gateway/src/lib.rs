@@ -6,5 +6,5 @@ mod plane;
 mod start;
 
 pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE};
-pub use plane::VersionKey;
+pub use plane::{MirrorCounts, VersionKey};
 pub use start::{Counters, Gateway, GatewayHandle, StartError};

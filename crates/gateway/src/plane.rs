@@ -13,6 +13,7 @@ mod head;
 mod limits;
 mod listen;
 mod meter;
+mod mirror;
 mod pods;
 mod pool;
 mod proxy;
@@ -21,7 +22,7 @@ mod tunnel;
 mod worker;
 
 pub(crate) use listen::open;
-pub use meter::VersionKey;
+pub use meter::{MirrorCounts, VersionKey};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -152,6 +153,10 @@ impl Plane {
 
     pub(crate) fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
         self.meters.snapshot()
+    }
+
+    pub(crate) fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
+        self.meters.mirrors()
     }
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {

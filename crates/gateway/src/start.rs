@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::{Control, Tasks, give_back};
 use crate::options::GatewayOptions;
-use crate::plane::{Plane, VersionKey, Workers, open};
+use crate::plane::{MirrorCounts, Plane, VersionKey, Workers, open};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -68,6 +68,11 @@ impl Counters {
     /// Counters since start of every version that got a request.
     pub fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
         self.plane.snapshot()
+    }
+
+    /// Copies of requests that were meant for each version since start.
+    pub fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
+        self.plane.mirrors()
     }
 
     /// Those of one version; zero if it never got a request.

@@ -164,13 +164,8 @@ impl Compiler {
 
     /// Forgets backends that no route refers to any more.
     fn free_slots(&mut self, next: &mut Table) {
-        let used: BTreeSet<usize> = self
-            .routes
-            .values()
-            .flat_map(|route| {
-                route.rules.iter().flat_map(|rule| rule.rule.targets.iter().filter_map(|target| target.slot))
-            })
-            .collect();
+        let rules = self.routes.values().flat_map(|route| &route.rules);
+        let used: BTreeSet<usize> = rules.flat_map(|rule| rule.rule.slots()).collect();
         self.places.keep(&used);
         let unused: Vec<usize> = next.backends.taken().filter(|slot| !used.contains(slot)).collect();
         unused.into_iter().for_each(|slot| replace(next, slot, None));

@@ -3,6 +3,7 @@
 use sluice_model::gateway::{HeaderFilter, HttpPathModifier, HttpRouteFilter, RequestRedirect, UrlRewrite};
 
 use crate::head::RequestHead;
+use crate::mirror;
 
 const DEFAULT_REDIRECT_STATUS: u16 = 302;
 
@@ -53,6 +54,8 @@ impl Filters {
                 "ResponseHeaderModifier" => out.response.extend(filter.response_header_modifier.as_ref()),
                 "RequestRedirect" => out.redirect = filter.request_redirect.as_ref().map(Redirect::compile),
                 "URLRewrite" => out.rewrite = filter.url_rewrite.as_ref().map(Rewrite::compile),
+                // A reference like those to backends, and compiled with them.
+                mirror::KIND if filter.request_mirror.is_some() => {}
                 other => return Err(other.to_owned()),
             }
         }
@@ -188,8 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_filter_is_named() {
-        let mirror = HttpRouteFilter { kind: "RequestMirror".into(), ..Default::default() };
-        assert_eq!(Filters::compile(&[mirror]), Err("RequestMirror".to_owned()));
+    fn an_unknown_or_empty_filter_is_named() {
+        for kind in ["ExtensionRef", "RequestMirror"] {
+            let filter = HttpRouteFilter { kind: kind.into(), ..Default::default() };
+            assert_eq!(Filters::compile(&[filter]), Err(kind.to_owned()));
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_model::gateway::{BackendRef, HttpRouteRule};
+use sluice_model::gateway::{BackendObject, HttpRouteFilter, HttpRouteRule};
 
 use crate::backend::BackendKey;
 use crate::facts::{ObjectKey, RouteFacts, World};
 use crate::filters::Filters;
 use crate::matching::Match;
+use crate::mirror::{Mirror, mirrors};
 use crate::report::{Finding, reason};
 use crate::split::Split;
 
@@ -18,6 +19,7 @@ pub struct Rule {
     pub timeouts: Timeouts,
     pub(crate) targets: Vec<Target>,
     pub(crate) split: Split,
+    pub(crate) mirrors: Vec<Mirror>,
     /// Why no request of this rule can be served.
     pub(crate) unusable: Option<String>,
 }
@@ -36,6 +38,7 @@ pub struct Timeouts {
 pub(crate) struct Target {
     pub(crate) slot: Option<usize>,
     pub(crate) filters: Filters,
+    pub(crate) mirrors: Vec<Mirror>,
 }
 
 /// A route with everything about it that does not depend on listeners or on who is ready.
@@ -65,13 +68,23 @@ pub(crate) enum Resolved {
     Invalid { reason: &'static str, message: String },
 }
 
-/// Looks up every backendRef of the route, rule by rule.
+/// Looks up everything that the route's rules refer to, rule by rule.
 pub(crate) fn resolve(world: &World, key: &ObjectKey, facts: &RouteFacts) -> Vec<Resolved> {
-    let references = facts.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    let references = facts.spec.rules.iter().flat_map(references);
     references.map(|reference| resolve_one(world, &key.namespace, reference)).collect()
 }
 
-fn resolve_one(world: &World, namespace: &str, reference: &BackendRef) -> Resolved {
+/// In the order of compilation: each backendRef and its mirrors, then the mirrors of the whole rule.
+fn references(rule: &HttpRouteRule) -> impl Iterator<Item = &BackendObject> {
+    let mirrored = |filters| mirrors(filters).map(|mirror| &mirror.backend_ref);
+    let backends = rule
+        .backend_refs
+        .iter()
+        .flat_map(move |reference| std::iter::once(&reference.object).chain(mirrored(&reference.filters)));
+    backends.chain(mirrors(&rule.filters).map(|mirror| &mirror.backend_ref))
+}
+
+fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Resolved {
     let invalid = |reason, message| Resolved::Invalid { reason, message };
     let (group, kind) =
         (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or("Service"));
@@ -118,10 +131,13 @@ impl CompiledRoute {
         mut next_split: impl FnMut() -> u64,
     ) -> Self {
         let mut lookups = resolved.iter();
+        let mut next_slot = || match lookups.next().expect("every reference was looked up") {
+            Resolved::Backend(key) => Some(slot_of(key)),
+            Resolved::Invalid { .. } => None,
+        };
         let mut unusable = Vec::new();
         let rules = facts.spec.rules.iter().enumerate().map(|(index, rule)| {
-            let lookups: Vec<&Resolved> = lookups.by_ref().take(rule.backend_refs.len()).collect();
-            let compiled = CompiledRule::compile(rule, &lookups, &mut slot_of, next_split());
+            let compiled = CompiledRule::compile(rule, &mut next_slot, &mut next_split);
             unusable.extend(compiled.rule.unusable.iter().map(|why| format!("rule {index}: {why}")));
             compiled
         });
@@ -143,11 +159,11 @@ fn refs_finding(resolved: &[Resolved]) -> Finding {
 }
 
 impl CompiledRule {
+    /// `next_slot` gives the slots of the rule's references in order.
     fn compile(
         from: &HttpRouteRule,
-        lookups: &[&Resolved],
-        slot_of: &mut impl FnMut(&BackendKey) -> usize,
-        split: u64,
+        next_slot: &mut impl FnMut() -> Option<usize>,
+        next_split: &mut impl FnMut() -> u64,
     ) -> Self {
         let mut unusable = None;
         let mut filters_of = |filters| {
@@ -157,21 +173,40 @@ impl CompiledRule {
             })
         };
         let filters = filters_of(&from.filters);
-        let targets = from.backend_refs.iter().zip(lookups).map(|(reference, lookup)| Target {
-            slot: match lookup {
-                Resolved::Backend(key) => Some(slot_of(key)),
-                Resolved::Invalid { .. } => None,
-            },
+        let targets = from.backend_refs.iter().map(|reference| Target {
+            slot: next_slot(),
             filters: filters_of(&reference.filters),
+            mirrors: compile_mirrors(&reference.filters, next_slot, next_split),
         });
         let targets = targets.collect();
+        let mirrors = compile_mirrors(&from.filters, next_slot, next_split);
         let matches = matches_of(from).unwrap_or_else(|why| {
             unusable = Some(why);
             Vec::new()
         });
         let weights: Vec<u32> = from.backend_refs.iter().map(|reference| reference.weight).collect();
-        let rule = Rule { filters, timeouts: timeouts_of(from), targets, split: Split::new(split, weights), unusable };
+        let split = Split::new(next_split(), weights);
+        let rule = Rule { filters, timeouts: timeouts_of(from), targets, split, mirrors, unusable };
         Self { matches, rule: Arc::new(rule) }
+    }
+}
+
+fn compile_mirrors(
+    filters: &[HttpRouteFilter],
+    next_slot: &mut impl FnMut() -> Option<usize>,
+    next_split: &mut impl FnMut() -> u64,
+) -> Vec<Mirror> {
+    mirrors(filters).map(|mirror| Mirror::compile(mirror, next_slot(), next_split())).collect()
+}
+
+impl Rule {
+    /// The slots of every backend that requests of this rule, or copies of them, may be sent to.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let targets = self.targets.iter().flat_map(|target| {
+            let mirrors = target.mirrors.iter().map(|mirror| mirror.slot);
+            std::iter::once(target.slot).chain(mirrors)
+        });
+        targets.chain(self.mirrors.iter().map(|mirror| mirror.slot)).flatten()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::filters::{Filters, Redirect};
 use crate::head::RequestHead;
 use crate::host::Host;
 use crate::matching::{Match, PathTest, Strength};
+use crate::mirror::{self, Mirror};
 use crate::pods::Pods;
 use crate::rule::{CompiledRoute, Rule};
 use crate::slots::Slots;
@@ -45,6 +46,8 @@ pub struct Forward<'t> {
     pub endpoints: &'t Arc<[Endpoint]>,
     /// The path prefix that matched, for rewrites.
     pub prefix: &'t str,
+    /// Of the rule and of the chosen backendRef.
+    pub(crate) mirrors: [&'t [Mirror]; 2],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,10 +110,25 @@ impl Table {
         match backend.choose(head, draws) {
             None => Decision::Refuse(Refusal::NoEndpoints),
             Some(endpoints) => {
-                let route = &entry.route.key;
-                Decision::Forward(Forward { route, rule, filters: &target.filters, backend, endpoints, prefix })
+                let (route, filters) = (&entry.route.key, &target.filters);
+                let mirrors = [&rule.mirrors[..], &target.mirrors];
+                Decision::Forward(Forward { route, rule, filters, backend, endpoints, prefix, mirrors })
             }
         }
+    }
+
+    /// Who gets a copy of this request: for each entry, any one of the endpoints. To be asked once for each request.
+    pub fn mirrored<'t>(
+        &'t self,
+        forward: &Forward<'t>,
+        head: &RequestHead<'_>,
+        draws: &mut Draws,
+    ) -> Vec<&'t Arc<[Endpoint]>> {
+        let drawn = forward.mirrors.into_iter().flatten().filter_map(|mirror| {
+            let backend = self.backends.get(mirror.slot?)?;
+            (draws.draw(&mirror.split)? == mirror::COPY).then(|| backend.choose(head, draws)).flatten()
+        });
+        drawn.collect()
     }
 
     /// Every pod that some request may be sent to.

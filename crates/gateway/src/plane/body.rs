@@ -1,23 +1,53 @@
 //! Bodies on their way through: what goes to backends, what goes to clients.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 
+use super::limits;
 use super::worker::Passage;
 
 /// The body of a request to a backend.
 pub(crate) enum RequestBody {
     Empty,
-    Streamed(Incoming),
+    /// One that was kept.
+    Whole(Bytes),
+    Streamed {
+        body: Incoming,
+        keeping: Option<Keeping>,
+    },
 }
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Streamed(body) }
+        if body.is_end_stream() { Self::Empty } else { Self::Streamed { body, keeping: None } }
+    }
+
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+    }
+
+    /// The same body, kept while it passes.
+    pub(crate) fn kept(self) -> (Self, Rc<Kept>) {
+        match self {
+            Self::Empty => (Self::Empty, Kept::new(State::Whole(Bytes::new()))),
+            Self::Whole(bytes) => (Self::Whole(bytes.clone()), Kept::new(State::Whole(bytes))),
+            Self::Streamed { body, keeping: Some(keeping) } => {
+                let kept = keeping.0.clone();
+                (Self::Streamed { body, keeping: Some(keeping) }, kept)
+            }
+            Self::Streamed { body, keeping: None } => {
+                let fits = body.size_hint().lower() <= limits::KEPT_BODY as u64;
+                let kept = Kept::new(if fits { State::Passing(BytesMut::new()) } else { State::Lost });
+                (Self::Streamed { body, keeping: Some(Keeping(kept.clone())) }, kept)
+            }
+        }
     }
 }
 
@@ -26,23 +56,98 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+        let (body, keeping) = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Self::Streamed { body, keeping } => (body, keeping),
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if let Some(Keeping(kept)) = keeping {
+            kept.pass(frame.as_ref());
+            if body.is_end_stream() {
+                kept.pass(None);
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) => body.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// What has passed of a body, for whoever wants to send it once more.
+pub(crate) struct Kept {
+    state: RefCell<State>,
+    settled: Notify,
+}
+
+enum State {
+    Passing(BytesMut),
+    Whole(Bytes),
+    /// Too long, broken off, or with trailers.
+    Lost,
+}
+
+impl Kept {
+    fn new(state: State) -> Rc<Self> {
+        Rc::new(Self { state: RefCell::new(state), settled: Notify::new() })
+    }
+
+    /// The body, as soon as all of it has passed; `None` when it could not be kept.
+    pub(crate) async fn settled(&self) -> Option<Bytes> {
+        loop {
+            let settled = self.settled.notified();
+            match &*self.state.borrow() {
+                State::Passing(_) => {}
+                State::Whole(bytes) => return Some(bytes.clone()),
+                State::Lost => return None,
+            }
+            settled.await;
+        }
+    }
+
+    /// The next frame of the body, or its end.
+    fn pass(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        let mut state = self.state.borrow_mut();
+        let State::Passing(passed) = &mut *state else { return };
+        let next = match frame.map(|frame| frame.as_ref().ok().and_then(Frame::data_ref)) {
+            None => State::Whole(std::mem::take(passed).freeze()),
+            Some(Some(data)) if passed.len() + data.len() <= limits::KEPT_BODY => {
+                passed.extend_from_slice(data);
+                return;
+            }
+            Some(_) => State::Lost,
+        };
+        *state = next;
+        self.settled.notify_waiters();
+    }
+}
+
+/// Held by the body that passes: when it ends early, there is nothing to keep.
+pub(crate) struct Keeping(Rc<Kept>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let mut state = self.0.state.borrow_mut();
+        if matches!(*state, State::Passing(_)) {
+            *state = State::Lost;
+            self.0.settled.notify_waiters();
         }
     }
 }

@@ -18,6 +18,8 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Names the route that a copied request was copied for.
+pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// Headers that say something about one connection only.
@@ -175,6 +177,7 @@ pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, peer: &H
     head.headers.remove(EXPECT);
     // Nobody in front of us is trusted: what a client claims about itself is replaced by what we see.
     head.headers.remove(FORWARDED);
+    head.headers.remove(MIRROR);
     head.headers.insert(X_FORWARDED_FOR, peer.clone());
     head.headers.insert(X_FORWARDED_PROTO, HTTP);
     if let Some(value) = &authority.value {
@@ -296,6 +299,7 @@ mod tests {
                 ("upgrade", "websocket"),
                 ("x-forwarded-for", "6.6.6.6"),
                 ("forwarded", "for=6.6.6.6"),
+                ("x-sluice-mirror", "not/really"),
             ],
         );
         let authority = check(&head).expect("valid");

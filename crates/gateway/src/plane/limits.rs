@@ -13,6 +13,8 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
 /// How often idle upstream connections are looked through.
 pub(crate) const IDLE_SWEEP: Duration = Duration::from_secs(1);
+/// A copy of a request is given up after so long, counted from the request.
+pub(crate) const MIRROR: Duration = Duration::from_secs(15);
 /// Requests in flight have so long when the gateway stops.
 pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
 /// Pause before accepting again when the process is out of descriptors.
@@ -24,6 +26,10 @@ pub(crate) const ATTEMPTS: usize = 3;
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// Connections waiting to be accepted, for each worker.
 pub(crate) const BACKLOG: u32 = 1024;
+/// Copies of requests that one worker has on their way to mirrors; further ones are not made.
+pub(crate) const MIRRORS: usize = 128;
+/// A request's body is kept, to be sent once more, up to so many bytes.
+pub(crate) const KEPT_BODY: usize = 64 * 1024;
 /// Idle upstream connections that one worker keeps to one endpoint.
 pub(crate) const IDLE_PER_ENDPOINT: usize = 128;
 /// Bytes of a request's or answer's head.

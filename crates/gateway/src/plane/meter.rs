@@ -25,6 +25,43 @@ pub(crate) struct Meter {
     connection_failures: Cell,
     broken_answers: Cell,
     latency: Box<[Cell]>,
+    mirrored: Cell,
+    mirrors_dropped: Cell,
+    mirrors_failed: Cell,
+}
+
+/// Copies of requests, which count nowhere else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MirrorCounts {
+    /// The version answered, whatever it was.
+    pub answered: u64,
+    /// Never sent: too many were on their way, or the request's body was too long to be kept or broke off.
+    pub dropped: u64,
+    /// Sent without a whole answer in time, or not to be sent.
+    pub failed: u64,
+}
+
+impl MirrorCounts {
+    fn merge(&mut self, other: Self) {
+        let Self { answered, dropped, failed } = other;
+        self.answered += answered;
+        self.dropped += dropped;
+        self.failed += failed;
+    }
+}
+
+/// Everything that was counted for a version.
+#[derive(Clone, Default)]
+struct Counts {
+    served: VersionSnapshot,
+    mirrors: MirrorCounts,
+}
+
+impl Counts {
+    fn merge(&mut self, other: &Self) {
+        self.served.merge(&other.served);
+        self.mirrors.merge(other.mirrors);
+    }
 }
 
 /// A counter with a single writer: load and store instead of a locked addition.
@@ -50,6 +87,9 @@ impl Meter {
             connection_failures: Cell::default(),
             broken_answers: Cell::default(),
             latency: (0..BUCKETS).map(|_| Cell::default()).collect(),
+            mirrored: Cell::default(),
+            mirrors_dropped: Cell::default(),
+            mirrors_failed: Cell::default(),
         }
     }
 
@@ -72,15 +112,33 @@ impl Meter {
         self.broken_answers.increment();
     }
 
-    fn snapshot(&self) -> VersionSnapshot {
-        VersionSnapshot {
+    pub(crate) fn mirrored(&self) {
+        self.mirrored.increment();
+    }
+
+    pub(crate) fn mirror_dropped(&self) {
+        self.mirrors_dropped.increment();
+    }
+
+    pub(crate) fn mirror_failed(&self) {
+        self.mirrors_failed.increment();
+    }
+
+    fn counts(&self) -> Counts {
+        let served = VersionSnapshot {
             requests: self.requests.get(),
             errors_5xx: self.errors_5xx.get(),
             errors_4xx: self.errors_4xx.get(),
             connection_failures: self.connection_failures.get(),
             broken_answers: self.broken_answers.get(),
             latency: Histogram::from_counts(self.latency.iter().map(Cell::get)),
-        }
+        };
+        let mirrors = MirrorCounts {
+            answered: self.mirrored.get(),
+            dropped: self.mirrors_dropped.get(),
+            failed: self.mirrors_failed.get(),
+        };
+        Counts { served, mirrors }
     }
 }
 
@@ -94,27 +152,31 @@ pub(crate) struct Meters {
 struct State {
     live: Vec<(VersionKey, Arc<Meter>)>,
     /// What meters had counted that no worker holds any more.
-    retired: BTreeMap<VersionKey, VersionSnapshot>,
+    retired: BTreeMap<VersionKey, Counts>,
 }
 
 impl Meters {
     pub(crate) fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = state.retired.clone();
-        for (key, meter) in &state.live {
-            all.entry(key.clone()).or_default().merge(&meter.snapshot());
-        }
-        all
+        self.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.served)).collect()
+    }
+
+    pub(crate) fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
+        self.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.mirrors)).collect()
     }
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
+        let mut counts = self.counts(|key| key.namespace == namespace && key.hash == hash);
+        counts.pop_first().map(|(_, counts)| counts.served).unwrap_or_default()
+    }
+
+    fn counts(&self, wanted: impl Fn(&VersionKey) -> bool) -> BTreeMap<VersionKey, Counts> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = VersionKey { namespace: namespace.to_owned(), hash: hash.to_owned() };
-        let mut sum = state.retired.get(&key).cloned().unwrap_or_default();
-        for (_, meter) in state.live.iter().filter(|(known, _)| *known == key) {
-            sum.merge(&meter.snapshot());
+        let retired = state.retired.iter().filter(|(key, _)| wanted(key));
+        let mut all: BTreeMap<_, _> = retired.map(|(key, counts)| (key.clone(), counts.clone())).collect();
+        for (key, meter) in state.live.iter().filter(|(key, _)| wanted(key)) {
+            all.entry(key.clone()).or_default().merge(&meter.counts());
         }
-        sum
+        all
     }
 
     fn register(&self, version: &Version) -> Arc<Meter> {
@@ -135,7 +197,7 @@ impl State {
             std::mem::take(&mut self.live).into_iter().partition(|(_, meter)| Arc::strong_count(meter) > 1);
         self.live = live;
         for (key, meter) in gone {
-            self.retired.entry(key).or_default().merge(&meter.snapshot());
+            self.retired.entry(key).or_default().merge(&meter.counts());
         }
         while self.retired.len() > limits::METERED_VERSIONS {
             self.retired.pop_first();

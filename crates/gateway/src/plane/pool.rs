@@ -58,12 +58,12 @@ impl Pool {
         None
     }
 
-    pub(crate) fn put(&self, pod: PodId, address: SocketAddr, connection: Connection) {
+    pub(crate) fn put(&self, endpoint: &Endpoint, connection: Connection) {
         if connection.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry((pod, address)).or_default();
+        let kept = idle.entry((endpoint.pod, endpoint.address)).or_default();
         if kept.len() < limits::IDLE_PER_ENDPOINT {
             kept.push(Idle { connection, since: Instant::now() });
         }

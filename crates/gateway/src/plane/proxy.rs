@@ -13,6 +13,7 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use sluice_route::{Filters, Rule};
 use tokio::time::timeout;
 
 use super::accept::Client;
@@ -20,8 +21,8 @@ use super::answer::{Reason, redirect, refuse};
 use super::body::{AnswerBody, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::pool::{Connection, Trust, connect};
-use super::worker::{Passage, Pick, Picked, Worker};
-use super::{limits, tunnel};
+use super::worker::{Passage, Pick, Picked, Wanted, Worker};
+use super::{limits, mirror, tunnel};
 
 pub(crate) async fn serve(
     worker: Rc<Worker>,
@@ -80,10 +81,11 @@ impl Exchange {
         let mut unreachable: Vec<SocketAddr> = Vec::new();
         let mut last: Option<(Pick, Reason)> = None;
         for attempt in 0..limits::ATTEMPTS {
-            let pick = match self.pick(&unreachable) {
+            let mut pick = match self.pick(&unreachable, attempt == 0) {
                 Ok(pick) => pick,
                 Err(answer) => return *answer,
             };
+            body = self.mirror(&mut pick, body);
             match self.attempt(pick, body, attempt > 0).await {
                 Attempt::Answered(answer) => return answer,
                 Attempt::Again { body: unsent, failed, reason, unreachable: is_unreachable } => {
@@ -100,11 +102,13 @@ impl Exchange {
         refuse(reason)
     }
 
-    fn pick(&self, unreachable: &[SocketAddr]) -> Result<Pick, Box<Response<AnswerBody>>> {
+    fn pick(&self, tried: &[SocketAddr], first: bool) -> Result<Pick, Box<Response<AnswerBody>>> {
         let headers = HeaderView(&self.head.headers);
-        let routed = head::routed(&self.head, &self.authority.host, &headers);
-        let entrance = self.client.entrance;
-        match self.worker.pick(entrance, &routed, self.authority.port, unreachable, self.started) {
+        let head = head::routed(&self.head, &self.authority.host, &headers);
+        let (entrance, port, started) = (self.client.entrance, self.authority.port, self.started);
+        // Of a connection that changes its protocol there is no copy.
+        let mirrored = first && self.upgrade.is_none();
+        match self.worker.pick(&Wanted { entrance, head, port, tried, mirrored, started }) {
             Picked::Forward(pick) => Ok(pick),
             Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
             Picked::Refuse(refusal) => Err(Box::new(refuse(Reason::Refused(refusal)))),
@@ -161,24 +165,48 @@ impl Exchange {
 
     /// What the backend is sent; `None` when a filter made the path invalid.
     fn request_for(&self, pick: &Pick, body: RequestBody) -> Option<Request<RequestBody>> {
-        let mut head = self.head.clone();
-        head::forward(&mut head, &self.authority, &self.client.peer);
+        let mut head = self.head_for(&pick.rule, pick.filters.as_deref(), &pick.prefix)?;
         if let Some(Upgrade { protocol, .. }) = &self.upgrade {
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(UPGRADE, protocol.clone());
         }
-        let filters = [Some(&pick.rule.filters), pick.filters.as_deref()].into_iter().flatten();
+        Some(Request::from_parts(head, body))
+    }
+
+    /// The client's head after the filters of the rule, and of the backendRef if there are any.
+    fn head_for(&self, rule: &Rule, own: Option<&Filters>, prefix: &str) -> Option<request::Parts> {
+        let mut head = self.head.clone();
+        head::forward(&mut head, &self.authority, &self.client.peer);
         let mut path = None;
-        for filter in filters {
+        for filter in std::iter::once(&rule.filters).chain(own) {
             head::edit(&mut head.headers, &filter.request);
             if let Some(rewrite) = &filter.rewrite {
-                path = rewrite.path(head.uri.path(), &pick.prefix).or(path);
+                path = rewrite.path(head.uri.path(), prefix).or(path);
                 let host = rewrite.hostname.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
                 host.map(|host| head.headers.insert(http::header::HOST, host));
             }
         }
         head.uri = head::origin_form(&head.uri, path)?;
-        Some(Request::from_parts(head, body))
+        Some(head)
+    }
+
+    /// Sends the copies of this request off. A mirror gets what the rule makes of the request, Host included, with a mark and
+    /// without what a single backendRef would change: it is to be compared with the backends. Any method is mirrored, for the
+    /// route asks for it.
+    fn mirror(&self, pick: &mut Pick, body: RequestBody) -> RequestBody {
+        let copies = std::mem::take(&mut pick.copies);
+        if copies.is_empty() {
+            return body;
+        }
+        let Some(mut head) = self.head_for(&pick.rule, None, &pick.prefix) else { return body };
+        if let Ok(route) = HeaderValue::from_str(&pick.route) {
+            head.headers.insert(head::MIRROR, route);
+        }
+        let (body, kept) = body.kept();
+        for copy in copies {
+            mirror::send(copy, head.clone(), kept.clone());
+        }
+        body
     }
 
     fn deliver(
@@ -200,8 +228,7 @@ impl Exchange {
             head::edit(&mut head.headers, &filters.response);
         }
         pick.flight.answer(head.status.as_u16());
-        let (pod, address) = (pick.endpoint.pod, pick.endpoint.address);
-        let passage = Passage { flight: pick.flight, pod, address, connection };
+        let passage = Passage { flight: pick.flight, endpoint: pick.endpoint, connection };
         Response::from_parts(head, AnswerBody::streamed(body, passage))
     }
 

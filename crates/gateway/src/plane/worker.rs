@@ -11,13 +11,14 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
-use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, PodId, Refusal, RequestHead, Rule, Table};
+use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::meter::{LocalMeters, Meter};
+use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
 use super::{Plane, accept, limits};
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     /// One permit for each client connection.
     pub(crate) room: Arc<Semaphore>,
+    /// One permit for each copy on its way to a mirror.
+    copies: Arc<Semaphore>,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -51,6 +54,22 @@ pub(crate) struct Pick {
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) prefix: String,
     pub(crate) flight: Flight,
+    pub(crate) copies: Vec<Copy>,
+    /// Of the route, where there are copies to be marked with it.
+    pub(crate) route: String,
+}
+
+/// What an endpoint is wanted for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) entrance: Entrance,
+    pub(crate) head: RequestHead<'a>,
+    /// The port that the client named.
+    pub(crate) port: Option<u16>,
+    /// Endpoints that failed this request already.
+    pub(crate) tried: &'a [SocketAddr],
+    /// Whether mirrors get their copies.
+    pub(crate) mirrored: bool,
+    pub(crate) started: Instant,
 }
 
 pub(crate) enum Picked {
@@ -81,6 +100,7 @@ impl Worker {
             meters: RefCell::default(),
             pool: Pool::default(),
             room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            copies: Arc::new(Semaphore::new(limits::MIRRORS)),
             stopping: watch::Sender::new(false),
             plane,
             index,
@@ -139,33 +159,54 @@ impl Worker {
     }
 
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
-    pub(crate) fn pick(
-        self: &Rc<Self>,
-        entrance: Entrance,
-        head: &RequestHead<'_>,
-        port: Option<u16>,
-        tried: &[SocketAddr],
-        started: Instant,
-    ) -> Picked {
+    pub(crate) fn pick(self: &Rc<Self>, wanted: &Wanted<'_>) -> Picked {
+        let Wanted { entrance, head, port, tried, mirrored, started } = wanted;
         let mut cache = self.table.borrow_mut();
         let table = cache.load();
-        let forward = match table.find(entrance, head, &mut self.draws.borrow_mut()) {
+        let forward = match table.find(*entrance, head, &mut self.draws.borrow_mut()) {
             Decision::Forward(forward) => forward,
             Decision::Refuse(refusal) => return Picked::Refuse(refusal),
             Decision::Redirect { redirect, prefix } => {
-                let location = redirect.location(head, "http", port, prefix);
+                let location = redirect.location(head, "http", *port, prefix);
                 return Picked::Redirect { status: redirect.status, location };
             }
         };
         let endpoint = self.least_loaded(forward.endpoints, tried, table).clone();
-        let pod = self.pod(endpoint.pod, table);
-        pod.enter(self.index);
-        let meter = self.meters.borrow_mut().get(&endpoint.version, &self.plane.meters);
+        let presence = self.enter(endpoint.pod, table);
+        let meter = self.meter(&endpoint);
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.to_owned();
-        let flight = Flight { worker: self.clone(), pod, meter, started, status: None };
-        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight })
+        let flight = Flight { presence, meter, started: *started, status: None };
+        let copies = if *mirrored { self.copies(&forward, head, table) } else { Vec::new() };
+        let route = if copies.is_empty() { String::new() } else { forward.route.to_string() };
+        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight, copies, route })
+    }
+
+    /// Where copies of the request go. Without room for one it is not made.
+    fn copies(self: &Rc<Self>, forward: &Forward<'_>, head: &RequestHead<'_>, table: &Table) -> Vec<Copy> {
+        let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
+        let copies = mirrored.into_iter().filter_map(|endpoints| {
+            let endpoint = self.least_loaded(endpoints, &[], table).clone();
+            let meter = self.meter(&endpoint);
+            let Ok(permit) = self.copies.clone().try_acquire_owned() else {
+                meter.mirror_dropped();
+                return None;
+            };
+            let presence = self.enter(endpoint.pod, table);
+            Some(Copy { endpoint, presence, meter, permit })
+        });
+        copies.collect()
+    }
+
+    fn enter(self: &Rc<Self>, pod: PodId, table: &Table) -> Presence {
+        let pod = self.pod(pod, table);
+        pod.enter(self.index);
+        Presence { worker: self.clone(), pod }
+    }
+
+    fn meter(&self, endpoint: &Endpoint) -> Arc<Meter> {
+        self.meters.borrow_mut().get(&endpoint.version, &self.plane.meters)
     }
 
     /// The better of two endpoints drawn at random; those that failed this request already only when there is no other.
@@ -200,15 +241,38 @@ impl Worker {
         x
     }
 
-    fn serves(&self, pod: PodId) -> bool {
-        self.table.borrow_mut().load().pods().contains(pod)
+    /// Keeps the connection for the next request, if there may be one.
+    pub(crate) fn give_back(&self, endpoint: &Endpoint, connection: Connection) {
+        if self.table.borrow_mut().load().pods().contains(endpoint.pod) {
+            self.pool.put(endpoint, connection);
+        }
+    }
+}
+
+/// A request, or a copy of one, that counts as in flight to a pod.
+pub(crate) struct Presence {
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+}
+
+impl Presence {
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if self.pod.leave(self.worker.index) {
+            self.worker.plane.progress.notify_one();
+        }
     }
 }
 
 /// A request in flight to a pod, from the pick of its endpoint to the end of its answer.
 pub(crate) struct Flight {
-    worker: Rc<Worker>,
-    pod: Arc<Pod>,
+    // Dropped after the request is counted: who sees the pod drained sees all of its answers.
+    presence: Presence,
     meter: Arc<Meter>,
     started: Instant,
     status: Option<u16>,
@@ -230,27 +294,21 @@ impl Drop for Flight {
         if let Some(status) = self.status {
             self.meter.answered(status, self.started.elapsed());
         }
-        if self.pod.leave(self.worker.index) {
-            self.worker.plane.progress.notify_one();
-        }
     }
 }
 
 /// A flight whose answer is being passed on, with the connection to be used again afterwards.
 pub(crate) struct Passage {
     pub(crate) flight: Flight,
-    pub(crate) pod: PodId,
-    pub(crate) address: SocketAddr,
+    pub(crate) endpoint: Endpoint,
     pub(crate) connection: Connection,
 }
 
 impl Passage {
     /// The answer was read to its end.
     pub(crate) fn complete(self) {
-        let Self { flight, pod, address, connection } = self;
-        if flight.worker.serves(pod) {
-            flight.worker.pool.put(pod, address, connection);
-        }
+        let Self { flight, endpoint, connection } = self;
+        flight.presence.worker.give_back(&endpoint, connection);
     }
 
     /// The backend broke off in the middle of its answer.

@@ -20,7 +20,7 @@ use sluice_route::{
     ServiceFacts, ServicePort, SliceFacts, Table,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::plane::{Plane, Workers, open};
@@ -139,12 +139,20 @@ pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
 
+/// What a backend's answers need to know.
+struct Desk {
+    name: String,
+    holding: Arc<Notify>,
+    copies: mpsc::UnboundedSender<Value>,
+}
+
 /// An HTTP server that answers with its name, and can be killed without notice.
 pub(crate) struct Backend {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     /// Told for each request to `/hold`.
     pub(crate) holding: Arc<Notify>,
+    copies: mpsc::UnboundedReceiver<Value>,
     /// Dropped: the listener and every connection are closed at once.
     tasks: JoinSet<()>,
 }
@@ -164,14 +172,14 @@ impl Backend {
     fn serve(name: &str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
         let mut tasks = JoinSet::new();
-        let own: Arc<str> = name.into();
         let holding = Arc::new(Notify::new());
-        let held = holding.clone();
+        let (sender, copies) = mpsc::unbounded_channel();
+        let desk = Arc::new(Desk { name: name.to_owned(), holding: holding.clone(), copies: sender });
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (name, held) = (own.clone(), held.clone());
-                let service = service_fn(move |request| answer(name.clone(), held.clone(), request));
+                let desk = desk.clone();
+                let service = service_fn(move |request| answer(desk.clone(), request));
                 connections.spawn(async move {
                     // Ends with an error when the other side is killed, which is what some tests are about.
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -181,7 +189,12 @@ impl Backend {
                 });
             }
         });
-        Self { name: name.to_owned(), address, holding, tasks }
+        Self { name: name.to_owned(), address, holding, copies, tasks }
+    }
+
+    /// The next request that came as a copy, as an echo of it.
+    pub(crate) async fn copy(&mut self) -> Value {
+        tokio::time::timeout(DEADLINE, self.copies.recv()).await.expect("a copy in time").expect("the backend runs")
     }
 
     pub(crate) async fn kill(mut self) {
@@ -189,36 +202,39 @@ impl Backend {
     }
 }
 
-async fn answer(
-    name: Arc<str>,
-    holding: Arc<Notify>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if path == "/hold" {
-        holding.notify_one();
+        desk.holding.notify_one();
         std::future::pending::<()>().await;
     }
     if request.headers().contains_key("upgrade") {
         return Ok(upgraded(request));
     }
-    let mut response = Response::new(Full::new(Bytes::from(name.as_bytes().to_vec())));
+    let mut response = Response::new(Full::new(Bytes::from(desk.name.clone())));
     if let Some(code) = path.strip_prefix("/status/") {
         *response.status_mut() = code.parse().expect("a status code");
     }
+    let is_copy = request.headers().contains_key("x-sluice-mirror");
+    // To the end of its body, whatever that is: the connection is to be used again.
+    let echo = echo(request).await;
     if path == "/echo" {
-        let (head, body) = request.into_parts();
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        let headers: BTreeMap<&str, &str> =
-            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
-        let echo = json!({"method": head.method.as_str(), "target": head.uri.to_string(), "headers": headers,
-            "body": String::from_utf8_lossy(&body)});
         *response.body_mut() = Full::new(Bytes::from(echo.to_string()));
-    } else {
-        // To its end, whatever that is: the connection is to be used again.
-        let _ = request.into_body().collect().await;
+    }
+    if is_copy {
+        // The test may be over.
+        let _ = desk.copies.send(echo);
     }
     Ok(response)
+}
+
+async fn echo(request: Request<Incoming>) -> Value {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let headers: BTreeMap<&str, &str> =
+        head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
+    json!({"method": head.method.as_str(), "target": head.uri.to_string(), "headers": headers,
+        "body": String::from_utf8_lossy(&body)})
 }
 
 /// Turns into an echo of bytes.
