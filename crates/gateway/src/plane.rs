@@ -9,6 +9,7 @@
 mod accept;
 mod answer;
 mod body;
+mod budget;
 mod head;
 mod limits;
 mod listen;

@@ -32,6 +32,6 @@ pub use matching::{Match, MatchError};
 pub use mirror::Mirror;
 pub use pods::Pods;
 pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, RouteReport};
-pub use rule::{Rule, Timeouts};
+pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
 pub use table::{Decision, Forward, Refusal, Table};

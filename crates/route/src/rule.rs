@@ -17,6 +17,7 @@ use crate::split::Split;
 pub struct Rule {
     pub filters: Filters,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
     pub(crate) targets: Vec<Target>,
     pub(crate) split: Split,
     pub(crate) mirrors: Vec<Mirror>,
@@ -24,13 +25,29 @@ pub struct Rule {
     pub(crate) unusable: Option<String>,
 }
 
-/// `None` leaves it to the gateway's own limits.
+/// How long requests of a rule may take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the request's head to the end of the answer.
-    pub request: Option<Duration>,
-    /// One attempt at a backend, to the head of its answer.
-    pub backend: Option<Duration>,
+pub enum Timeouts {
+    /// The gateway's own limits hold.
+    #[default]
+    Unset,
+    /// `None` is for ever.
+    Set {
+        /// From the request's head to the end of the answer.
+        request: Option<Duration>,
+        /// One attempt at a backend, to the head of its answer.
+        backend: Option<Duration>,
+    },
+}
+
+/// When a request is sent once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    pub codes: Vec<u16>,
+    /// The first attempt not included; `None` leaves it to the gateway.
+    pub attempts: Option<u32>,
+    /// At least so long between two attempts; `None` leaves it to the gateway.
+    pub backoff: Option<Duration>,
 }
 
 /// One backendRef: the slot of its backend in the table, or nothing when the reference is invalid.
@@ -186,7 +203,8 @@ impl CompiledRule {
         });
         let weights: Vec<u32> = from.backend_refs.iter().map(|reference| reference.weight).collect();
         let split = Split::new(next_split(), weights);
-        let rule = Rule { filters, timeouts: timeouts_of(from), targets, split, mirrors, unusable };
+        let (timeouts, retry) = (timeouts_of(from), retry_of(from));
+        let rule = Rule { filters, timeouts, retry, targets, split, mirrors, unusable };
         Self { matches, rule: Arc::new(rule) }
     }
 }
@@ -218,8 +236,19 @@ fn matches_of(rule: &HttpRouteRule) -> Result<Vec<Arc<Match>>, String> {
 
 fn timeouts_of(rule: &HttpRouteRule) -> Timeouts {
     let parse = |text: Option<&String>| text.and_then(|text| duration(text)).filter(|duration| !duration.is_zero());
-    let Some(timeouts) = &rule.timeouts else { return Timeouts::default() };
-    Timeouts { request: parse(timeouts.request.as_ref()), backend: parse(timeouts.backend_request.as_ref()) }
+    match &rule.timeouts {
+        Some(timeouts) if timeouts.request.is_some() || timeouts.backend_request.is_some() => Timeouts::Set {
+            request: parse(timeouts.request.as_ref()),
+            backend: parse(timeouts.backend_request.as_ref()),
+        },
+        _ => Timeouts::Unset,
+    }
+}
+
+fn retry_of(rule: &HttpRouteRule) -> Option<Retry> {
+    let from = rule.retry.as_ref()?;
+    let backoff = from.backoff.as_deref().and_then(duration);
+    Some(Retry { codes: from.codes.clone(), attempts: from.attempts, backoff })
 }
 
 /// A Gateway API duration: whole numbers of `h`, `m`, `s` and `ms`, in sequence.
@@ -245,6 +274,25 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_timeout_of_zero_is_none_and_an_absent_one_is_the_gateways() {
+        let millis = |millis| Some(Duration::from_millis(millis));
+        for (timeouts, expected) in [
+            (json!(null), Timeouts::Unset),
+            (json!({}), Timeouts::Unset),
+            (json!({"request": "0s"}), Timeouts::Set { request: None, backend: None }),
+            (json!({"backendRequest": "0s"}), Timeouts::Set { request: None, backend: None }),
+            (
+                json!({"request": "1s", "backendRequest": "500ms"}),
+                Timeouts::Set { request: millis(1000), backend: millis(500) },
+            ),
+        ] {
+            let rule = serde_json::from_value(json!({"timeouts": timeouts})).expect("a rule");
+            assert_eq!(timeouts_of(&rule), expected, "{timeouts}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_the_gateway_api_writes_them() {

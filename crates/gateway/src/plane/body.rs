@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep_until};
 
 use super::limits;
 use super::worker::Passage;
@@ -122,6 +124,14 @@ impl Kept {
         }
     }
 
+    /// The body, if all of it has passed.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        match &*self.state.borrow() {
+            State::Whole(bytes) => Some(bytes.clone()),
+            State::Passing(_) | State::Lost => None,
+        }
+    }
+
     /// The next frame of the body, or its end.
     fn pass(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
         let mut state = self.state.borrow_mut();
@@ -152,55 +162,82 @@ impl Drop for Keeping {
     }
 }
 
+/// Why the body of an answer breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the backend broke off its answer")]
+    Backend(#[from] hyper::Error),
+    #[error("the answer did not end in time")]
+    Late,
+}
+
 /// The body of an answer to a client.
 pub(crate) enum AnswerBody {
     /// Ours.
     Own(Option<Bytes>),
-    /// A backend's, with what is to be settled when it has been read to its end.
-    Streamed { body: Incoming, passage: Option<Passage> },
+    Streamed(Streamed),
+}
+
+/// A backend's, with what is to be settled when it has been read to its end.
+pub(crate) struct Streamed {
+    body: Incoming,
+    passage: Option<Passage>,
+    /// Until when it has to end.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
-    pub(crate) fn streamed(body: Incoming, passage: Passage) -> Self {
+    pub(crate) fn streamed(body: Incoming, passage: Passage, deadline: Option<Instant>) -> Self {
         if body.is_end_stream() {
             passage.complete();
             return Self::Own(None);
         }
-        Self::Streamed { body, passage: Some(passage) }
+        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
+        Self::Streamed(Streamed { body, passage: Some(passage), deadline })
     }
 }
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (body, passage) = match self.get_mut() {
-            Self::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { body, passage } => (body, passage),
-        };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+        let frame = if late { Some(Err(Broken::Late)) } else { ready!(self.poll_backend(cx)) };
         match &frame {
-            Some(Err(_)) => passage.take().into_iter().for_each(Passage::break_off),
-            None => passage.take().into_iter().for_each(Passage::complete),
+            Some(Err(_)) => self.passage.take().into_iter().for_each(Passage::break_off),
+            None => self.passage.take().into_iter().for_each(Passage::complete),
             // The last frame of a body of known length: nobody may ask again.
-            Some(Ok(_)) if body.is_end_stream() => passage.take().into_iter().for_each(Passage::complete),
+            Some(Ok(_)) if self.body.is_end_stream() => self.passage.take().into_iter().for_each(Passage::complete),
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
     }
 
+    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Broken::from)
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Streamed { body, .. } => body.is_end_stream(),
+            Self::Streamed(streamed) => streamed.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Streamed { body, .. } => body.size_hint(),
+            Self::Streamed(streamed) => streamed.body.size_hint(),
         }
     }
 }

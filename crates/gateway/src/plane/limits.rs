@@ -15,6 +15,10 @@ pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
 pub(crate) const IDLE_SWEEP: Duration = Duration::from_secs(1);
 /// A copy of a request is given up after so long, counted from the request.
 pub(crate) const MIRROR: Duration = Duration::from_secs(15);
+/// Between two attempts at a request whose route wants another, where it does not say how long.
+pub(crate) const RETRY_BACK_OFF: Duration = Duration::from_millis(25);
+/// It doubles with each attempt, so many times.
+pub(crate) const BACK_OFF_DOUBLINGS: u32 = 5;
 /// Requests in flight have so long when the gateway stops.
 pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
 /// Pause before accepting again when the process is out of descriptors.
@@ -22,6 +26,17 @@ pub(crate) const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
 
 /// Attempts at a request, the first one included.
 pub(crate) const ATTEMPTS: usize = 3;
+/// Further attempts that a route can ask for, and those it gets when it does not say how many.
+pub(crate) const RETRIES: u32 = 10;
+pub(crate) const DEFAULT_RETRIES: u32 = 2;
+/// One retry for so many requests (20 %), ...
+pub(crate) const REQUESTS_PER_RETRY: u64 = 5;
+/// ... and besides so many in a second.
+pub(crate) const RETRIES_PER_SECOND: u64 = 10;
+/// Retries that were not needed are saved for later up to this number.
+pub(crate) const RETRIES_SAVED: u64 = 100;
+/// Bodies that one worker keeps at a time to send them once more; those of further requests are not kept.
+pub(crate) const KEPT_BODIES: usize = 256;
 /// Client connections of one worker; further ones wait in the listener's queue.
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// Connections waiting to be accepted, for each worker.

@@ -1,8 +1,14 @@
 //! One request's way: checked, routed, sent to a backend, answered.
 //!
-//! Another attempt is made only where it cannot do anything twice: the connection was never made, or not a byte of the request
-//! was written, or the request is idempotent, has no body, and the connection died before any byte of an answer. The second
-//! attempt uses a fresh connection, and another endpoint where the first could not be reached.
+//! Another attempt is made by itself only where it cannot do anything twice: the connection was never made, or not a byte of
+//! the request was written, or the request is idempotent, its body is there once more, and the connection died before any byte of
+//! an answer. The second attempt uses a fresh connection, and another endpoint where the first could not be reached.
+//!
+//! A route can ask for more. A status code that it names is retried for any method: the backend has answered, and whoever wrote
+//! the route says that this answer is worth another question. An attempt that ran out of its time has said nothing, so only
+//! idempotent requests are sent once more. Either way the body must have been small enough to keep, and the worker's budget must
+//! allow it; if not, the client gets the answer there is. Each attempt counts for the version that it went to: an error that a
+//! retry hides from the client is still an error of its version.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,12 +19,13 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use sluice_route::{Filters, Rule};
-use tokio::time::timeout;
+use sluice_route::{Filters, Retry, Rule, Timeouts};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout_at};
 
 use super::accept::Client;
 use super::answer::{Reason, redirect, refuse};
-use super::body::{AnswerBody, RequestBody};
+use super::body::{AnswerBody, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::pool::{Connection, Trust, connect};
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
@@ -37,13 +44,11 @@ pub(crate) async fn serve(
         Ok(authority) => authority,
         Err(reason) => return Ok(refuse(reason)),
     };
-    let replayable = head.method.is_idempotent() && body_is_empty(&body);
-    let exchange = Exchange { worker, client, head, authority, upgrade, replayable, started };
-    Ok(exchange.run(RequestBody::new(body)).await)
-}
-
-fn body_is_empty(body: &Incoming) -> bool {
-    http_body::Body::is_end_stream(body)
+    worker.budget.deposit();
+    let body = RequestBody::new(body);
+    let store = if matches!(body, RequestBody::Empty) { Store::Empty } else { Store::Gone };
+    let exchange = Exchange { worker, client, head, authority, upgrade, store, retries: 0, started };
+    Ok(exchange.run(body).await)
 }
 
 /// A request with all that its attempts share.
@@ -54,9 +59,17 @@ struct Exchange {
     head: request::Parts,
     authority: Authority,
     upgrade: Option<Upgrade>,
-    /// It may be sent again although it may have been seen.
-    replayable: bool,
+    store: Store,
+    /// Further attempts that the route asked for.
+    retries: u32,
     started: Instant,
+}
+
+/// Where the body for another attempt comes from.
+enum Store {
+    Empty,
+    Kept { body: Rc<Kept>, _room: OwnedSemaphorePermit },
+    Gone,
 }
 
 struct Upgrade {
@@ -74,38 +87,81 @@ enum Attempt {
         reason: Reason,
         unreachable: bool,
     },
+    /// Is to be made again, for the route says so.
+    Retry {
+        body: RequestBody,
+        failed: SocketAddr,
+        delay: Duration,
+    },
+}
+
+/// What a route may want to try again.
+enum Failure {
+    Status(u16),
+    Timeout,
 }
 
 impl Exchange {
     async fn run(mut self, mut body: RequestBody) -> Response<AnswerBody> {
-        let mut unreachable: Vec<SocketAddr> = Vec::new();
-        let mut last: Option<(Pick, Reason)> = None;
-        for attempt in 0..limits::ATTEMPTS {
-            let mut pick = match self.pick(&unreachable, attempt == 0) {
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut failures = 0;
+        loop {
+            let first = failures == 0 && self.retries == 0;
+            let mut pick = match self.pick(&tried, first) {
                 Ok(pick) => pick,
                 Err(answer) => return *answer,
             };
-            body = self.mirror(&mut pick, body);
-            match self.attempt(pick, body, attempt > 0).await {
+            if first {
+                body = self.keep(pick.rule.retry.as_ref(), body);
+                body = self.mirror(&mut pick, body);
+            }
+            match self.attempt(pick, body, !first).await {
                 Attempt::Answered(answer) => return answer,
-                Attempt::Again { body: unsent, failed, reason, unreachable: is_unreachable } => {
-                    if is_unreachable {
-                        unreachable.push(failed.endpoint.address);
+                Attempt::Again { body: unsent, mut failed, reason, unreachable } => {
+                    failures += 1;
+                    if failures == limits::ATTEMPTS {
+                        failed.flight.answer(reason.status().as_u16());
+                        return refuse(reason);
                     }
+                    tried.extend(unreachable.then_some(failed.endpoint.address));
                     body = unsent;
-                    last = Some((failed, reason));
+                }
+                Attempt::Retry { body: again, failed, delay } => {
+                    self.retries += 1;
+                    tried.push(failed);
+                    body = again;
+                    sleep(delay).await;
                 }
             }
         }
-        let (mut pick, reason) = last.expect("there is at least one attempt");
-        pick.flight.answer(reason.status().as_u16());
-        refuse(reason)
+    }
+
+    /// Keeps the body where the route may want it once more.
+    fn keep(&mut self, retry: Option<&Retry>, body: RequestBody) -> RequestBody {
+        if retry.is_none() || matches!(self.store, Store::Empty) {
+            return body;
+        }
+        let Ok(room) = self.worker.keeping.clone().try_acquire_owned() else { return body };
+        let (body, kept) = body.kept();
+        self.store = Store::Kept { body: kept, _room: room };
+        body
+    }
+
+    /// The body for another attempt, if it is to be had.
+    fn again(&self) -> Option<RequestBody> {
+        match &self.store {
+            Store::Empty => Some(RequestBody::Empty),
+            Store::Kept { body, .. } => body.whole().map(RequestBody::whole),
+            Store::Gone => None,
+        }
     }
 
     fn pick(&self, tried: &[SocketAddr], first: bool) -> Result<Pick, Box<Response<AnswerBody>>> {
         let headers = HeaderView(&self.head.headers);
         let head = head::routed(&self.head, &self.authority.host, &headers);
-        let (entrance, port, started) = (self.client.entrance, self.authority.port, self.started);
+        let (entrance, port) = (self.client.entrance, self.authority.port);
+        // What other attempts took is not this version's slowness.
+        let started = if self.retries == 0 { self.started } else { Instant::now() };
         // Of a connection that changes its protocol there is no copy.
         let mirrored = first && self.upgrade.is_none();
         match self.worker.pick(&Wanted { entrance, head, port, tried, mirrored, started }) {
@@ -116,12 +172,17 @@ impl Exchange {
     }
 
     async fn attempt(&mut self, pick: Pick, body: RequestBody, fresh: bool) -> Attempt {
-        let trust = if self.replayable { Trust::Told } else { Trust::Asked };
+        let idempotent = self.head.method.is_idempotent();
+        let trust = if idempotent && matches!(self.store, Store::Empty) { Trust::Told } else { Trust::Asked };
+        let deadline = self.deadline(&pick.rule, Instant::now());
         let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint, trust) };
         let reused = pooled.is_some();
         let connection = match pooled {
             Some(connection) => Ok(connection),
-            None => connect(pick.endpoint.address).await,
+            None => match within(deadline, connect(pick.endpoint.address)).await {
+                Some(connection) => connection,
+                None => return self.timed_out(pick),
+            },
         };
         let mut connection = match connection {
             Ok(connection) => connection,
@@ -133,33 +194,67 @@ impl Exchange {
         let Some(request) = self.request_for(&pick, body) else {
             return answered(pick, Reason::BadRequest("the rewritten path is not valid"));
         };
-        match timeout(self.patience(&pick), connection.sender.try_send_request(request)).await {
-            Err(_) => answered(pick, Reason::AnswerTimeout),
-            Ok(Ok(response)) => Attempt::Answered(self.deliver(response, pick, connection)),
-            Ok(Err(mut error)) => {
+        match within(deadline, connection.sender.try_send_request(request)).await {
+            None => self.timed_out(pick),
+            Some(Ok(response)) => match self.retry(&pick, &Failure::Status(response.status().as_u16())) {
+                Some((body, delay)) => retried(pick, response.status(), body, delay),
+                None => Attempt::Answered(self.deliver(response, pick, connection)),
+            },
+            Some(Err(mut error)) => {
                 // An old connection that turned out closed says nothing about its backend.
                 if !reused {
                     pick.flight.connection_failed();
                 }
                 let lost = !error.error().is_parse() && !error.error().is_user();
                 tracing::debug!(error = %error.error(), reused, "Backend connection died");
-                let body = match error.take_message() {
-                    Some(unsent) => unsent.into_body(),
-                    None if self.replayable && lost => RequestBody::Empty,
-                    None => return answered(pick, Reason::BackendClosed),
-                };
+                let unsent = error.take_message().map(Request::into_body);
+                let again = || if idempotent && lost { self.again() } else { None };
+                let Some(body) = unsent.or_else(again) else { return answered(pick, Reason::BackendClosed) };
                 Attempt::Again { body, failed: pick, reason: Reason::BackendClosed, unreachable: !reused }
             }
         }
     }
 
-    /// How long this attempt's answer may take.
-    fn patience(&self, pick: &Pick) -> Duration {
-        let timeouts = pick.rule.timeouts;
-        let attempt = timeouts.backend.unwrap_or(limits::ANSWER);
-        match timeouts.request {
-            None => attempt,
-            Some(whole) => whole.saturating_sub(self.started.elapsed()).min(attempt),
+    fn timed_out(&self, pick: Pick) -> Attempt {
+        match self.retry(&pick, &Failure::Timeout) {
+            Some((body, delay)) => retried(pick, Reason::AnswerTimeout.status(), body, delay),
+            None => answered(pick, Reason::AnswerTimeout),
+        }
+    }
+
+    /// Whether the route wants another attempt, and may have it: the body for it, and how long to wait before.
+    fn retry(&self, pick: &Pick, failure: &Failure) -> Option<(RequestBody, Duration)> {
+        let Retry { codes, attempts, backoff } = pick.rule.retry.as_ref()?;
+        let wanted = match failure {
+            Failure::Status(code) => codes.contains(code),
+            Failure::Timeout => self.head.method.is_idempotent(),
+        };
+        if !wanted || self.retries >= attempts.unwrap_or(limits::DEFAULT_RETRIES).min(limits::RETRIES) {
+            return None;
+        }
+        let body = self.again()?;
+        let delay =
+            backoff.unwrap_or(limits::RETRY_BACK_OFF).saturating_mul(1 << self.retries.min(limits::BACK_OFF_DOUBLINGS));
+        let delay = self.worker.jittered(delay);
+        let now = Instant::now();
+        let late = self.end(&pick.rule).is_some_and(|end| now + delay >= end);
+        (!late && self.worker.budget.withdraw(now)).then_some((body, delay))
+    }
+
+    /// When an attempt that begins now must have its answer's head.
+    fn deadline(&self, rule: &Rule, now: Instant) -> Option<Instant> {
+        let attempt = match rule.timeouts {
+            Timeouts::Unset => Some(limits::ANSWER),
+            Timeouts::Set { backend, .. } => backend,
+        };
+        attempt.map(|attempt| now + attempt).into_iter().chain(self.end(rule)).min()
+    }
+
+    /// When the whole answer must be through.
+    fn end(&self, rule: &Rule) -> Option<Instant> {
+        match rule.timeouts {
+            Timeouts::Set { request: Some(request), .. } => Some(self.started + request),
+            Timeouts::Set { request: None, .. } | Timeouts::Unset => None,
         }
     }
 
@@ -228,8 +323,9 @@ impl Exchange {
             head::edit(&mut head.headers, &filters.response);
         }
         pick.flight.answer(head.status.as_u16());
+        let end = self.end(&pick.rule);
         let passage = Passage { flight: pick.flight, endpoint: pick.endpoint, connection };
-        Response::from_parts(head, AnswerBody::streamed(body, passage))
+        Response::from_parts(head, AnswerBody::streamed(body, passage, end))
     }
 
     /// The backend changed the protocol: only if the client asked for it.
@@ -253,4 +349,18 @@ impl Exchange {
 fn answered(mut pick: Pick, reason: Reason) -> Attempt {
     pick.flight.answer(reason.status().as_u16());
     Attempt::Answered(refuse(reason))
+}
+
+/// The attempt ended with this status, which the client will not see.
+fn retried(mut pick: Pick, status: StatusCode, body: RequestBody, delay: Duration) -> Attempt {
+    pick.flight.answer(status.as_u16());
+    Attempt::Retry { body, failed: pick.endpoint.address, delay }
+}
+
+/// `None` when the time is up.
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        None => Some(future.await),
+        Some(deadline) => timeout_at(deadline.into(), future).await.ok(),
+    }
 }

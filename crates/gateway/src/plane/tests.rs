@@ -2,5 +2,6 @@
 
 mod mirror;
 mod removal;
+mod retry;
 mod rules;
 mod town;

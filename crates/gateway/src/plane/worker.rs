@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::budget::Budget;
 use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
@@ -43,6 +44,9 @@ pub(crate) struct Worker {
     pub(crate) room: Arc<Semaphore>,
     /// One permit for each copy on its way to a mirror.
     copies: Arc<Semaphore>,
+    /// One permit for each body that is kept for a retry.
+    pub(crate) keeping: Arc<Semaphore>,
+    pub(crate) budget: Budget,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -101,6 +105,8 @@ impl Worker {
             pool: Pool::default(),
             room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
             copies: Arc::new(Semaphore::new(limits::MIRRORS)),
+            keeping: Arc::new(Semaphore::new(limits::KEPT_BODIES)),
+            budget: Budget::new(Instant::now()),
             stopping: watch::Sender::new(false),
             plane,
             index,
@@ -229,6 +235,12 @@ impl Worker {
 
     fn pod(&self, id: PodId, table: &Table) -> Arc<Pod> {
         self.pods.borrow_mut().entry(id).or_insert_with(|| self.plane.pods.get(id, table)).clone()
+    }
+
+    /// As long again by half at most, so that what failed together does not come back together.
+    pub(crate) fn jittered(&self, delay: Duration) -> Duration {
+        let half = u64::try_from(delay.as_micros() / 2).unwrap_or(u64::MAX);
+        delay + Duration::from_micros(self.next_random() % half.max(1))
     }
 
     /// Xorshift: even enough to spread requests, and no secret.

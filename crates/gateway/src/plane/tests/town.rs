@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +144,26 @@ struct Desk {
     name: String,
     holding: Arc<Notify>,
     copies: mpsc::UnboundedSender<Value>,
+    /// How often each target was asked for.
+    asked: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Desk {
+    /// `/status/CODE`, and `/flaky/CODE/TIMES`: this status for so many requests with the same query, then 200.
+    fn status(&self, uri: &http::Uri) -> u16 {
+        let number = |text: &str| text.parse().expect("a number");
+        let path: Vec<&str> = uri.path().split('/').skip(1).collect();
+        match path[..] {
+            ["status", code] => number(code),
+            ["flaky", code, times] => {
+                let mut asked = self.asked.lock().expect("not poisoned");
+                let count = asked.entry(uri.to_string()).or_default();
+                *count += 1;
+                if *count > u32::from(number(times)) { 200 } else { number(code) }
+            }
+            _ => 200,
+        }
+    }
 }
 
 /// An HTTP server that answers with its name, and can be killed without notice.
@@ -158,7 +178,7 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// What it answers: `/status/CODE` with that status, `/echo` with the request's head and body, `/hold` never, all else with
+    /// What it answers: `/status/CODE` with that status, `/flaky/CODE/TIMES` at first, `/echo` with the request's head and body, `/hold` never, all else with
     /// its name.
     pub(crate) async fn start(name: &str) -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
@@ -174,7 +194,8 @@ impl Backend {
         let mut tasks = JoinSet::new();
         let holding = Arc::new(Notify::new());
         let (sender, copies) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk { name: name.to_owned(), holding: holding.clone(), copies: sender });
+        let desk =
+            Arc::new(Desk { name: name.to_owned(), holding: holding.clone(), copies: sender, asked: Mutex::default() });
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -212,9 +233,7 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Result<Response<
         return Ok(upgraded(request));
     }
     let mut response = Response::new(Full::new(Bytes::from(desk.name.clone())));
-    if let Some(code) = path.strip_prefix("/status/") {
-        *response.status_mut() = code.parse().expect("a status code");
-    }
+    *response.status_mut() = desk.status(request.uri()).try_into().expect("a status code");
     let is_copy = request.headers().contains_key("x-sluice-mirror");
     // To the end of its body, whatever that is: the connection is to be used again.
     let echo = echo(request).await;
