@@ -6,8 +6,9 @@ mod route;
 mod status;
 
 pub use route::{
-    BackendObject, BackendRef, Fraction, HeaderFilter, HttpHeader, HttpPathModifier, HttpRouteFilter, HttpRouteRetry,
-    HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror, RequestRedirect, UrlRewrite,
+    BackendObject, BackendRef, Cors, Fraction, HeaderFilter, HttpHeader, HttpPathModifier, HttpRouteFilter,
+    HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror, RequestRedirect,
+    UrlRewrite,
 };
 pub use status::{GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, RouteGroupKind, RouteParentStatus};
 

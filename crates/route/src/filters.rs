@@ -2,6 +2,7 @@
 
 use sluice_model::gateway::{HeaderFilter, HttpPathModifier, HttpRouteFilter, RequestRedirect, UrlRewrite};
 
+use crate::cors::Cors;
 use crate::head::RequestHead;
 use crate::mirror;
 
@@ -13,6 +14,7 @@ pub struct Filters {
     pub response: HeaderEdits,
     pub redirect: Option<Redirect>,
     pub rewrite: Option<Rewrite>,
+    pub cors: Option<Cors>,
 }
 
 /// Applied in this order: set, add, remove.
@@ -54,6 +56,7 @@ impl Filters {
                 "ResponseHeaderModifier" => out.response.extend(filter.response_header_modifier.as_ref()),
                 "RequestRedirect" => out.redirect = filter.request_redirect.as_ref().map(Redirect::compile),
                 "URLRewrite" => out.rewrite = filter.url_rewrite.as_ref().map(Rewrite::compile),
+                "CORS" => out.cors = filter.cors.as_ref().map(Cors::compile),
                 // A reference like those to backends, and compiled with them.
                 mirror::KIND if filter.request_mirror.is_some() => {}
                 other => return Err(other.to_owned()),

@@ -38,6 +38,16 @@ impl<N: AsRef<str>, V: AsRef<str>, const COUNT: usize> Headers for [(N, V); COUN
 }
 
 impl<'a> RequestHead<'a> {
+    /// The first value of this header (name in lower case) that is text.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let mut found = None;
+        self.headers.any(name, &mut |value| {
+            found = Some(value.to_owned());
+            true
+        });
+        found
+    }
+
     /// The decoded values of a query parameter, in order.
     pub(crate) fn parameters(&self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         let pairs = self.query.unwrap_or_default().split('&');

@@ -6,6 +6,7 @@
 mod attach;
 mod backend;
 mod compile;
+pub mod cors;
 mod facts;
 mod filters;
 mod head;
@@ -21,6 +22,7 @@ mod table;
 
 pub use backend::{Backend, BackendKey, Endpoint, PodId, Version, VersionId};
 pub use compile::{Compiled, Compiler};
+pub use cors::Cors;
 pub use facts::{
     Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
     ServiceFacts, ServicePort, SliceFacts, World,

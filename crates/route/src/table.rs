@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::backend::{Backend, Endpoint};
+use crate::cors::Cors;
 use crate::facts::{Entrance, ObjectKey};
 use crate::filters::{Filters, Redirect};
 use crate::head::RequestHead;
@@ -31,7 +32,12 @@ pub struct Table {
 #[derive(Debug)]
 pub enum Decision<'t> {
     Forward(Forward<'t>),
-    Redirect { redirect: &'t Redirect, prefix: &'t str },
+    Redirect {
+        redirect: &'t Redirect,
+        prefix: &'t str,
+    },
+    /// A question about sharing, which this filter answers.
+    Preflight(&'t Cors),
     Refuse(Refusal),
 }
 
@@ -98,12 +104,20 @@ impl Table {
         if rule.unusable.is_some() {
             return Decision::Refuse(Refusal::UnusableRule);
         }
+        // Before a redirect, which would be no answer to a preflight.
+        let preflight = |filters: &'t Filters| filters.cors.as_ref().filter(|_| Cors::is_preflight(head));
+        if let Some(cors) = preflight(&rule.filters) {
+            return Decision::Preflight(cors);
+        }
         if let Some(redirect) = &rule.filters.redirect {
             return Decision::Redirect { redirect, prefix };
         }
         let Some(target) = draws.draw(&rule.split).map(|drawn| &rule.targets[drawn]) else {
             return Decision::Refuse(Refusal::NoBackend);
         };
+        if let Some(cors) = preflight(&target.filters) {
+            return Decision::Preflight(cors);
+        }
         let Some(backend) = target.slot.and_then(|slot| self.backends.get(slot)) else {
             return Decision::Refuse(Refusal::InvalidBackend);
         };

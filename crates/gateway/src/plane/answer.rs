@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use sluice_route::Refusal;
+use sluice_route::cors::AnswerHeaders;
 
 use super::body::AnswerBody;
+use super::head;
 
 const REASON: HeaderName = HeaderName::from_static("x-sluice-reason");
 
@@ -27,11 +29,14 @@ pub(crate) enum Reason {
     BackendClosed,
     /// The backend's answer did not come in time.
     AnswerTimeout,
+    /// A preflight of an origin that the route does not name.
+    Origin,
 }
 
 impl Reason {
     pub(crate) fn status(self) -> StatusCode {
         match self {
+            Self::Origin => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
@@ -55,6 +60,7 @@ impl Reason {
             Self::ConnectTimeout => "connect-timeout",
             Self::BackendClosed => "backend-closed",
             Self::AnswerTimeout => "answer-timeout",
+            Self::Origin => "origin-not-allowed",
         }
     }
 
@@ -73,6 +79,7 @@ impl Reason {
             Self::ConnectTimeout => "connecting to the backend took too long",
             Self::BackendClosed => "the backend closed the connection before it answered",
             Self::AnswerTimeout => "the backend did not answer in time",
+            Self::Origin => "the route does not allow requests of pages from this origin",
         }
     }
 }
@@ -83,6 +90,15 @@ pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
     *response.status_mut() = reason.status();
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.word()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What a preflight is answered.
+pub(crate) fn preflight(granted: Option<AnswerHeaders>) -> Response<AnswerBody> {
+    let Some(granted) = granted else { return refuse(Reason::Origin) };
+    let mut response = Response::new(AnswerBody::Own(None));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    head::put(response.headers_mut(), granted);
     response
 }
 

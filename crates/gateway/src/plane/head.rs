@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, Request, Uri, Version, request, uri};
-use sluice_route::{HeaderEdits, Headers, RequestHead};
+use sluice_route::cors::{self, AnswerHeaders};
+use sluice_route::{Cors, HeaderEdits, Headers, RequestHead};
 
 use super::answer::Reason;
 use super::limits;
@@ -225,6 +226,27 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     }
     for name in &edits.remove {
         headers.remove(name);
+    }
+}
+
+/// Lets the filter, and nobody else, say to whom an answer may be shown.
+pub(crate) fn share(headers: &mut HeaderMap, cors: &Cors, origin: Option<&HeaderValue>) {
+    for name in cors::OWNED {
+        headers.remove(name);
+    }
+    if cors.depends_on_origin() {
+        headers.append(VARY, HeaderValue::from_name(ORIGIN));
+    }
+    let origin = origin.and_then(|origin| origin.to_str().ok());
+    put(headers, cors.shared(origin).unwrap_or_default());
+}
+
+/// Sets these headers; a value that is not valid in HTTP is left out.
+pub(crate) fn put(headers: &mut HeaderMap, values: AnswerHeaders) {
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -24,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout_at};
 
 use super::accept::Client;
-use super::answer::{Reason, redirect, refuse};
+use super::answer::{Reason, preflight, redirect, refuse};
 use super::body::{AnswerBody, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::pool::{Connection, Trust, connect};
@@ -166,6 +166,7 @@ impl Exchange {
         let mirrored = first && self.upgrade.is_none();
         match self.worker.pick(&Wanted { entrance, head, port, tried, mirrored, started }) {
             Picked::Forward(pick) => Ok(pick),
+            Picked::Preflight(granted) => Err(Box::new(preflight(granted))),
             Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
             Picked::Refuse(refusal) => Err(Box::new(refuse(Reason::Refused(refusal)))),
         }
@@ -318,8 +319,10 @@ impl Exchange {
         head.version = Version::HTTP_11;
         // What is left belongs to the connection to the backend.
         head.extensions.clear();
-        head::edit(&mut head.headers, &pick.rule.filters.response);
-        if let Some(filters) = &pick.filters {
+        for filters in std::iter::once(&pick.rule.filters).chain(pick.filters.as_deref()) {
+            if let Some(cors) = &filters.cors {
+                head::share(&mut head.headers, cors, self.head.headers.get(ORIGIN));
+            }
             head::edit(&mut head.headers, &filters.response);
         }
         pick.flight.answer(head.status.as_u16());

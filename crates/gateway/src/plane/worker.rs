@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use sluice_route::cors::AnswerHeaders;
 use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -78,7 +79,12 @@ pub(crate) struct Wanted<'a> {
 
 pub(crate) enum Picked {
     Forward(Pick),
-    Redirect { status: u16, location: String },
+    Redirect {
+        status: u16,
+        location: String,
+    },
+    /// `None` when the origin may not.
+    Preflight(Option<AnswerHeaders>),
     Refuse(Refusal),
 }
 
@@ -172,6 +178,7 @@ impl Worker {
         let forward = match table.find(*entrance, head, &mut self.draws.borrow_mut()) {
             Decision::Forward(forward) => forward,
             Decision::Refuse(refusal) => return Picked::Refuse(refusal),
+            Decision::Preflight(cors) => return Picked::Preflight(cors.preflight(head)),
             Decision::Redirect { redirect, prefix } => {
                 let location = redirect.location(head, "http", *port, prefix);
                 return Picked::Redirect { status: redirect.status, location };

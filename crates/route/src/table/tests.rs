@@ -115,6 +115,9 @@ impl Town {
         let Some(compiled) = &self.last else { return "no table".into() };
         match compiled.table.find(entrance, &head, &mut self.draws) {
             Decision::Refuse(refusal) => format!("{} {}", refusal.status(), refusal.reason()),
+            Decision::Preflight(cors) => {
+                format!("preflight {}", cors.preflight(&head).map_or(0, |answer| answer.len()))
+            }
             Decision::Redirect { redirect, prefix } => {
                 format!("{} {}", redirect.status, redirect.location(&head, "http", None, prefix))
             }
@@ -639,4 +642,27 @@ fn a_mirrored_service_stays_known_when_no_route_sends_to_it() {
     assert_eq!(copies(&mut town, "/", 1), BTreeMap::from([("uid-a".into(), 1)]));
     town.route("other", json!({"hostnames": ["x"], "rules": [{"backendRefs": to("s")}]})).endpoints("a", &["a2"]);
     assert_eq!(copies(&mut town, "/", 1), BTreeMap::from([("uid-a2".into(), 1)]));
+}
+
+#[test]
+fn preflights_reach_no_backend() {
+    let mut town = Town::with_gateway();
+    let cors = json!([{"type": "CORS", "cors": {"allowOrigins": ["https://a"], "allowMethods": ["PUT"]}}]);
+    town.service("s", &["p"]).route(
+        "r",
+        json!({"rules": [
+            {"filters": cors, "backendRefs": to("gone")},
+            {"matches": [path("PathPrefix", "/own")], "backendRefs": [{"name": "s", "port": 80, "filters": cors}]},
+            {"matches": [path("PathPrefix", "/without")], "backendRefs": to("s")},
+        ]}),
+    );
+    town.check(&[
+        ("OPTIONS h/ origin=https://a access-control-request-method=PUT", "preflight 3"),
+        ("OPTIONS h/ origin=https://b access-control-request-method=PUT", "preflight 0"),
+        ("OPTIONS h/own origin=https://a access-control-request-method=PUT", "preflight 3"),
+        ("OPTIONS h/without origin=https://a access-control-request-method=PUT", "r -> s"),
+        ("OPTIONS h/own origin=https://a", "r -> s"),
+        ("OPTIONS h/own access-control-request-method=PUT", "r -> s"),
+        ("GET h/own origin=https://a access-control-request-method=PUT", "r -> s"),
+    ]);
 }

@@ -276,3 +276,28 @@ async fn http2_with_prior_knowledge_is_served() {
     );
     assert_eq!(seen["target"], "/echo");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_shared_with_the_origins_that_the_route_names() {
+    let filters = json!([{"type": "CORS", "cors": {"allowOrigins": ["https://*.bar.com"], "allowMethods": ["PUT"],
+        "exposeHeaders": ["x-3"], "allowCredentials": true}}]);
+    let mut town = Town::with_rules(1, json!([{"filters": filters, "backendRefs": [{"name": "shop", "port": 80}]}]));
+    let backend = Backend::start("a").await;
+    town.add("shop", &backend, "v1");
+    town.publish().await;
+    let mut client = town.client().await;
+    for (method, origin, status, expected) in [
+        ("OPTIONS", "https://a.bar.com", 204, ["https://a.bar.com", "true", "PUT", "5", "-"]),
+        ("OPTIONS", "https://evil.com", 403, ["-"; 5]),
+        ("GET", "https://a.bar.com", 200, ["https://a.bar.com", "true", "-", "-", "origin"]),
+        ("GET", "https://evil.com", 200, ["-", "-", "-", "-", "origin"]),
+    ] {
+        let request = Request::builder().method(method).uri("/").header("origin", origin);
+        let answer = client.exchange(request.header("access-control-request-method", "PUT"), "").await;
+        let header = |name: &str| answer.headers().get(name).map_or("-", |value| value.to_str().expect("text"));
+        let allow = ["origin", "credentials", "methods"].map(|what| header(&format!("access-control-allow-{what}")));
+        let found = [allow[0], allow[1], allow[2], header("access-control-max-age"), header("vary")];
+        assert_eq!((answer.status().as_u16(), found), (status, expected), "{method} {origin}");
+    }
+    assert_eq!(town.requests()["v1"], 2);
+}
