@@ -36,12 +36,34 @@ pub struct Version {
     pub hash: String,
 }
 
+/// How a backend is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, which may change to WebSocket.
+    Http1,
+    /// HTTP/2 from the first byte on, without TLS.
+    Http2,
+}
+
+impl Protocol {
+    /// By a Service port's `appProtocol`; `None` for what this gateway does not speak. Besides the names that the Gateway API
+    /// has agreed on, those that Services have had for long.
+    pub(crate) fn named(app_protocol: Option<&str>) -> Option<Self> {
+        match app_protocol.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("" | "http" | "kubernetes.io/ws" | "ws") => Some(Self::Http1),
+            Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Some(Self::Http2),
+            Some(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub pod: PodId,
     /// Of the pod; an identity of its own for an endpoint without one.
     pub uid: Arc<str>,
     pub address: SocketAddr,
+    pub protocol: Protocol,
     pub version: Arc<Version>,
 }
 
@@ -153,6 +175,8 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
     else {
         return Vec::new();
     };
+    // No reference leads to a port that speaks something else.
+    let protocol = Protocol::named(port.app_protocol.as_deref()).unwrap_or(Protocol::Http1);
     let namespace = key.service.namespace.as_str();
     let mut found: BTreeMap<SocketAddr, (Endpoint, Option<&PodFacts>)> = BTreeMap::new();
     for slice in world.slices_in(namespace).filter(|slice| slice.service == key.service.name) {
@@ -167,6 +191,7 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
                 pod: id,
                 uid,
                 address,
+                protocol,
                 version: names.version(namespace, pod.map_or("", |pod| pod.hash.as_str())),
             };
             found.insert(address, (endpoint, pod));

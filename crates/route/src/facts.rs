@@ -59,6 +59,8 @@ pub struct ServiceFacts {
 pub struct ServicePort {
     pub name: String,
     pub port: u16,
+    /// `appProtocol`: what is spoken there, as far as the Service says.
+    pub app_protocol: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

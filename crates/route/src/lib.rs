@@ -20,7 +20,7 @@ mod slots;
 mod split;
 mod table;
 
-pub use backend::{Backend, BackendKey, Endpoint, PodId, Version, VersionId};
+pub use backend::{Backend, BackendKey, Endpoint, PodId, Protocol, Version, VersionId};
 pub use compile::{Compiled, Compiler};
 pub use cors::Cors;
 pub use facts::{

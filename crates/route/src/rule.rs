@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluice_model::gateway::{BackendObject, HttpRouteFilter, HttpRouteRule};
 
-use crate::backend::BackendKey;
+use crate::backend::{BackendKey, Protocol};
 use crate::facts::{ObjectKey, RouteFacts, World};
 use crate::filters::Filters;
 use crate::matching::Match;
@@ -117,12 +117,18 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
     let Some(service) = world.services.get(&target) else {
         return invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` does not exist"));
     };
-    match reference.port {
-        None => invalid(reason::BACKEND_NOT_FOUND, format!("the reference to Service `{target}` names no port")),
-        Some(port) if service.ports.iter().any(|known| known.port == port) => {
-            Resolved::Backend(BackendKey { service: target, port })
-        }
-        Some(port) => invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` has no port {port}")),
+    let Some(port) = reference.port else {
+        return invalid(reason::BACKEND_NOT_FOUND, format!("the reference to Service `{target}` names no port"));
+    };
+    let Some(known) = service.ports.iter().find(|known| known.port == port) else {
+        return invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` has no port {port}"));
+    };
+    match (Protocol::named(known.app_protocol.as_deref()), &known.app_protocol) {
+        (None, Some(name)) => invalid(
+            reason::UNSUPPORTED_PROTOCOL,
+            format!("port {port} of Service `{target}` has the appProtocol `{name}`, which is not supported"),
+        ),
+        _ => Resolved::Backend(BackendKey { service: target, port }),
     }
 }
 

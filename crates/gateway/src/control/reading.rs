@@ -101,6 +101,7 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<Option<T>, serde_json::Err
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Port {
     #[serde(default)]
     name: Option<String>,
@@ -108,13 +109,18 @@ struct Port {
     port: Option<u16>,
     #[serde(default)]
     protocol: Option<String>,
+    #[serde(default)]
+    app_protocol: Option<String>,
 }
 
 /// Ports that speak TCP; others are not for HTTP.
 fn ports(value: &Value) -> Result<Vec<ServicePort>, serde_json::Error> {
     let ports: Vec<Port> = Option::deserialize(value)?.unwrap_or_default();
     let tcp = ports.into_iter().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    Ok(tcp.filter_map(|port| Some(ServicePort { name: port.name.unwrap_or_default(), port: port.port? })).collect())
+    let known = tcp.filter_map(|Port { name, port, protocol: _, app_protocol }| {
+        Some(ServicePort { name: name.unwrap_or_default(), port: port?, app_protocol })
+    });
+    Ok(known.collect())
 }
 
 fn service(spec: &Value) -> Result<Option<ServiceFacts>, serde_json::Error> {
@@ -204,7 +210,7 @@ mod tests {
         };
         let expected = SliceFacts {
             service: "shop".into(),
-            ports: vec![ServicePort { name: "http".into(), port: 3000 }],
+            ports: vec![ServicePort { name: "http".into(), port: 3000, ..Default::default() }],
             endpoints: vec![
                 endpoint("127.64.0.1", true, Some(("p", "u"))),
                 endpoint("127.64.0.2", false, None),

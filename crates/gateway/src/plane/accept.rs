@@ -24,7 +24,7 @@ pub(crate) struct Client {
 }
 
 #[derive(Clone, Copy)]
-struct OnThisThread;
+pub(crate) struct OnThisThread;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
     fn execute(&self, future: F) {

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
-use sluice_route::{Cors, HeaderEdits, Headers, RequestHead};
+use sluice_route::{Cors, HeaderEdits, Headers, Protocol, RequestHead};
 
 use super::answer::Reason;
 use super::limits;
@@ -212,6 +212,21 @@ pub(crate) fn origin_form(uri: &Uri, path: Option<String>) -> Option<Uri> {
     };
     let target: uri::PathAndQuery = target.parse().ok()?;
     Some(Uri::from(target))
+}
+
+/// The head as this protocol says it: HTTP/2 names the host in the target.
+pub(crate) fn spoken(mut head: request::Parts, protocol: Protocol) -> request::Parts {
+    if protocol == Protocol::Http2 {
+        head.version = Version::HTTP_2;
+        let host = head.headers.get(HOST).and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+        if let (Some(authority), Some(path)) = (host, head.uri.path_and_query().cloned())
+            && let Ok(uri) = Uri::builder().scheme("http").authority(authority).path_and_query(path).build()
+        {
+            head.uri = uri;
+            head.headers.remove(HOST);
+        }
+    }
+    head
 }
 
 /// Applies header filters; names and values that are not valid in HTTP are left out.

@@ -47,6 +47,13 @@ pub(crate) const MIRRORS: usize = 128;
 pub(crate) const KEPT_BODY: usize = 64 * 1024;
 /// Idle upstream connections that one worker keeps to one endpoint.
 pub(crate) const IDLE_PER_ENDPOINT: usize = 128;
+/// Requests at a time on one HTTP/2 connection to a backend; beyond, there is another connection. Those that a backend does not
+/// want yet wait on theirs.
+pub(crate) const STREAMS_PER_CONNECTION: usize = 100;
+/// A backend on HTTP/2 is asked so often whether it is still there, ...
+pub(crate) const PING: Duration = Duration::from_secs(10);
+/// ... and given up when it does not say so in this time.
+pub(crate) const PONG: Duration = Duration::from_secs(10);
 /// Bytes of a request's or answer's head.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 /// Header fields of a request or answer.

@@ -10,10 +10,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::body::{Kept, RequestBody};
-use super::limits;
 use super::meter::Meter;
-use super::pool::{Trust, connect};
+use super::pool::Trust;
 use super::worker::Presence;
+use super::{head, limits};
 
 /// Where a copy goes; it counts as in flight from here on.
 pub(crate) struct Copy {
@@ -50,11 +50,11 @@ async fn deliver(copy: &Copy, head: request::Parts, body: &Kept) -> Outcome {
     let pooled = worker.pool.take(&copy.endpoint, Trust::Asked);
     let connection = match pooled {
         Some(connection) => Ok(connection),
-        None => connect(copy.endpoint.address).await,
+        None => worker.pool.connect(&copy.endpoint).await,
     };
     let Ok(mut connection) = connection else { return Outcome::Failed };
-    let request = Request::from_parts(head, RequestBody::whole(body));
-    let Ok(mut answer) = connection.sender.send_request(request).await else { return Outcome::Failed };
+    let request = Request::from_parts(head::spoken(head, copy.endpoint.protocol), RequestBody::whole(body));
+    let Ok(mut answer) = connection.send(request).await else { return Outcome::Failed };
     while let Some(frame) = answer.body_mut().frame().await {
         if frame.is_err() {
             return Outcome::Failed;

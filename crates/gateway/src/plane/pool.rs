@@ -1,37 +1,63 @@
 //! One worker's connections to backends, kept by pod identity: a new pod on an old address never inherits a connection.
+//!
+//! A connection of HTTP/1.1 belongs to one request at a time and lies here in between. One of HTTP/2 stays here while it carries
+//! many requests at once; each has a stream of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use sluice_route::{Endpoint, PodId};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sluice_route::{Endpoint, PodId, Protocol};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::accept::OnThisThread;
 use super::answer::Reason;
 use super::body::RequestBody;
 use super::limits;
 use super::socket::Socket;
 
-pub(crate) type Sender = http1::SendRequest<RequestBody>;
+type Place = (PodId, SocketAddr);
 
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<(PodId, SocketAddr), Vec<Idle>>>,
+    idle: RefCell<HashMap<Place, Vec<Idle>>>,
+    shared: RefCell<HashMap<Place, Vec<Rc<Shared>>>>,
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Exclusive,
     since: Instant,
 }
 
-/// A connection to a backend that can take one request at a time.
-pub(crate) struct Connection {
-    pub(crate) sender: Sender,
+/// A connection to a backend, or a part of one, that can take one request.
+pub(crate) enum Connection {
+    Exclusive(Exclusive),
+    Stream(Stream),
+}
+
+/// One of HTTP/1.1.
+pub(crate) struct Exclusive {
+    sender: http1::SendRequest<RequestBody>,
     socket: Socket,
 }
+
+/// One of HTTP/2.
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Cell<usize>,
+    /// When its last stream ended.
+    since: Cell<Instant>,
+}
+
+/// The place of one request on a shared connection.
+pub(crate) struct Stream(Rc<Shared>);
 
 /// How sure a connection must be before it is used again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,10 +69,20 @@ pub(crate) enum Trust {
 }
 
 impl Pool {
-    /// The connection that was used last, if it is still open.
+    /// A connection that is still open and has room for a request.
     pub(crate) fn take(&self, endpoint: &Endpoint, trust: Trust) -> Option<Connection> {
+        let place = (endpoint.pod, endpoint.address);
+        match endpoint.protocol {
+            Protocol::Http1 => self.take_idle(&place, trust).map(Connection::Exclusive),
+            // Whoever says goodbye on such a connection also says which requests it has not touched.
+            Protocol::Http2 => self.take_stream(&place).map(Connection::Stream),
+        }
+    }
+
+    /// The connection that was used last.
+    fn take_idle(&self, place: &Place, trust: Trust) -> Option<Exclusive> {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(&(endpoint.pod, endpoint.address))?;
+        let kept = idle.get_mut(place)?;
         kept.retain(|idle| !idle.connection.sender.is_closed());
         // One that still finishes its last exchange is left for later.
         while let Some(ready) = kept.iter().rposition(|idle| idle.connection.sender.is_ready()) {
@@ -58,7 +94,37 @@ impl Pool {
         None
     }
 
+    /// On the first connection with room, so that those that are not needed become idle.
+    fn take_stream(&self, place: &Place) -> Option<Stream> {
+        let mut shared = self.shared.borrow_mut();
+        let kept = shared.get_mut(place)?;
+        kept.retain(|connection| !connection.sender.is_closed());
+        kept.iter().find(|connection| connection.has_room()).map(Stream::new)
+    }
+
+    /// A new connection, driven by a task of this worker.
+    pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Reason> {
+        let opened = async {
+            let stream = sluice_reach::connect(endpoint.address).await.map_err(|_| Reason::ConnectFailed)?;
+            // Refused only by sockets that are broken already, which the first write will tell.
+            let _ = stream.set_nodelay(true);
+            match endpoint.protocol {
+                Protocol::Http1 => exclusive(stream).await.map(Connection::Exclusive),
+                Protocol::Http2 => shared(stream).await.map(|connection| {
+                    let stream = Stream::new(&connection);
+                    let place = (endpoint.pod, endpoint.address);
+                    self.shared.borrow_mut().entry(place).or_default().push(connection);
+                    Connection::Stream(stream)
+                }),
+            }
+            .map_err(|_| Reason::ConnectFailed)
+        };
+        timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)?
+    }
+
+    /// After its exchange is over.
     pub(crate) fn put(&self, endpoint: &Endpoint, connection: Connection) {
+        let Connection::Exclusive(connection) = connection else { return };
         if connection.sender.is_closed() {
             return;
         }
@@ -69,39 +135,82 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections to all other pods.
+    /// Closes the idle connections to all other pods; shared ones close with their last stream.
     pub(crate) fn keep(&self, served: impl Fn(PodId) -> bool) {
         self.idle.borrow_mut().retain(|(pod, _), _| served(*pod));
+        self.shared.borrow_mut().retain(|(pod, _), _| served(*pod));
     }
 
     /// Closes connections before their backend gets tired of them.
     pub(crate) fn sweep(&self, now: Instant) {
+        let fresh = |since: Instant| now.duration_since(since) < limits::UPSTREAM_IDLE;
         self.idle.borrow_mut().retain(|_, kept| {
-            kept.retain(|idle| {
-                !idle.connection.sender.is_closed() && now.duration_since(idle.since) < limits::UPSTREAM_IDLE
-            });
+            kept.retain(|idle| !idle.connection.sender.is_closed() && fresh(idle.since));
+            !kept.is_empty()
+        });
+        self.shared.borrow_mut().retain(|_, kept| {
+            kept.retain(|shared| !shared.sender.is_closed() && (shared.streams.get() > 0 || fresh(shared.since.get())));
             !kept.is_empty()
         });
     }
 }
 
-/// A new connection, driven by a task of this worker.
-pub(crate) async fn connect(address: SocketAddr) -> Result<Connection, Reason> {
-    let opened = async {
-        let stream = sluice_reach::connect(address).await.map_err(|_| Reason::ConnectFailed)?;
-        // Refused only by sockets that are broken already, which the first write will tell.
-        let _ = stream.set_nodelay(true);
-        let socket = Socket::new(stream);
-        let mut builder = http1::Builder::new();
-        builder.max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
-        let (sender, driver) =
-            builder.handshake(TokioIo::new(socket.clone())).await.map_err(|_| Reason::ConnectFailed)?;
-        Ok((Connection { sender, socket }, driver))
-    };
-    let (connection, driver) = timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)??;
+impl Connection {
+    /// Sends the request; an error gives it back where not a byte of it was written.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Exclusive(connection) => connection.sender.try_send_request(request).await,
+            Self::Stream(stream) => stream.0.sender.clone().try_send_request(request).await,
+        }
+    }
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        self.sender.is_ready() && self.streams.get() < limits::STREAMS_PER_CONNECTION
+    }
+}
+
+impl Stream {
+    fn new(connection: &Rc<Shared>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self(connection.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
+async fn exclusive(stream: TcpStream) -> hyper::Result<Exclusive> {
+    let socket = Socket::new(stream);
+    let mut builder = http1::Builder::new();
+    builder.max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
+    let (sender, driver) = builder.handshake(TokioIo::new(socket.clone())).await?;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer is told as well; idle connections may close as they like.
         let _ = driver.with_upgrades().await;
     });
-    Ok(connection)
+    Ok(Exclusive { sender, socket })
+}
+
+async fn shared(stream: TcpStream) -> hyper::Result<Rc<Shared>> {
+    let mut builder = http2::Builder::new(OnThisThread);
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .keep_alive_interval(limits::PING)
+        .keep_alive_timeout(limits::PONG);
+    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(async move {
+        // As above.
+        let _ = driver.await;
+    });
+    Ok(Rc::new(Shared { sender, streams: Cell::new(0), since: Cell::new(Instant::now()) }))
 }

@@ -19,7 +19,7 @@ use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use sluice_route::{Filters, Retry, Rule, Timeouts};
+use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout_at};
 
@@ -27,7 +27,7 @@ use super::accept::Client;
 use super::answer::{Reason, preflight, redirect, refuse};
 use super::body::{AnswerBody, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
-use super::pool::{Connection, Trust, connect};
+use super::pool::{Connection, Trust};
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
 use super::{limits, mirror, tunnel};
 
@@ -180,7 +180,7 @@ impl Exchange {
         let reused = pooled.is_some();
         let connection = match pooled {
             Some(connection) => Ok(connection),
-            None => match within(deadline, connect(pick.endpoint.address)).await {
+            None => match within(deadline, self.worker.pool.connect(&pick.endpoint)).await {
                 Some(connection) => connection,
                 None => return self.timed_out(pick),
             },
@@ -195,7 +195,7 @@ impl Exchange {
         let Some(request) = self.request_for(&pick, body) else {
             return answered(pick, Reason::BadRequest("the rewritten path is not valid"));
         };
-        match within(deadline, connection.sender.try_send_request(request)).await {
+        match within(deadline, connection.send(request)).await {
             None => self.timed_out(pick),
             Some(Ok(response)) => match self.retry(&pick, &Failure::Status(response.status().as_u16())) {
                 Some((body, delay)) => retried(pick, response.status(), body, delay),
@@ -209,7 +209,8 @@ impl Exchange {
                 let lost = !error.error().is_parse() && !error.error().is_user();
                 tracing::debug!(error = %error.error(), reused, "Backend connection died");
                 let unsent = error.take_message().map(Request::into_body);
-                let again = || if idempotent && lost { self.again() } else { None };
+                let safe = (idempotent && lost) || was_refused(error.error());
+                let again = || if safe { self.again() } else { None };
                 let Some(body) = unsent.or_else(again) else { return answered(pick, Reason::BackendClosed) };
                 Attempt::Again { body, failed: pick, reason: Reason::BackendClosed, unreachable: !reused }
             }
@@ -262,11 +263,13 @@ impl Exchange {
     /// What the backend is sent; `None` when a filter made the path invalid.
     fn request_for(&self, pick: &Pick, body: RequestBody) -> Option<Request<RequestBody>> {
         let mut head = self.head_for(&pick.rule, pick.filters.as_deref(), &pick.prefix)?;
-        if let Some(Upgrade { protocol, .. }) = &self.upgrade {
+        if let Some(Upgrade { protocol, .. }) = &self.upgrade
+            && pick.endpoint.protocol == Protocol::Http1
+        {
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(UPGRADE, protocol.clone());
         }
-        Some(Request::from_parts(head, body))
+        Some(Request::from_parts(head::spoken(head, pick.endpoint.protocol), body))
     }
 
     /// The client's head after the filters of the rule, and of the backendRef if there are any.
@@ -352,6 +355,12 @@ impl Exchange {
 fn answered(mut pick: Pick, reason: Reason) -> Attempt {
     pick.flight.answer(reason.status().as_u16());
     Attempt::Answered(refuse(reason))
+}
+
+/// The backend says that it has not looked at this request: any method may be sent again.
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
 }
 
 /// The attempt ended with this status, which the client will not see.

@@ -66,7 +66,7 @@ impl Town {
     /// A Service with port 80 in front of pods `name:hash`.
     fn service(&mut self, name: &str, pods: &[&str]) -> &mut Self {
         let service = key(name);
-        let ports = vec![ServicePort { name: "http".into(), port: 80 }];
+        let ports = vec![ServicePort { name: "http".into(), port: 80, ..Default::default() }];
         self.compiler.apply(Change::Service(service.clone(), Some(ServiceFacts { ports })));
         self.endpoints(name, pods)
     }
@@ -87,7 +87,7 @@ impl Town {
             let facts = PodFacts { uid: format!("uid-{pod}"), hash: hash.into(), replica_set, terminating: false };
             self.compiler.apply(Change::Pod(ObjectKey::new(service.namespace.as_str(), pod), Some(facts)));
         }
-        let ports = vec![ServicePort { name: "http".into(), port: 3000 }];
+        let ports = vec![ServicePort { name: "http".into(), port: 3000, ..Default::default() }];
         let slice = SliceFacts { service: service.name.clone(), ports, endpoints };
         self.change(Change::Slice(service, Some(slice)))
     }
@@ -541,7 +541,7 @@ fn redirects_need_no_backend() {
 fn a_pod_with_an_address_of_each_family_is_one_endpoint() {
     let mut town = Town::with_gateway();
     town.service("shop", &["a", "b"]).route("r", json!({"rules": [{"backendRefs": [{"name": "shop", "port": 80}]}]}));
-    let ports = vec![ServicePort { name: "http".into(), port: 3000 }];
+    let ports = vec![ServicePort { name: "http".into(), port: 3000, ..Default::default() }];
     let endpoint = |address: &str, pod: &str| EndpointFacts {
         addresses: vec![address.parse().expect("an address")],
         ready: true,
@@ -665,4 +665,33 @@ fn preflights_reach_no_backend() {
         ("OPTIONS h/own access-control-request-method=PUT", "r -> s"),
         ("GET h/own origin=https://a access-control-request-method=PUT", "r -> s"),
     ]);
+}
+
+#[test]
+fn a_port_that_speaks_something_else_is_no_backend() {
+    for (protocol, expected) in [
+        ("kubernetes.io/h2c", Some(crate::Protocol::Http2)),
+        ("kubernetes.io/ws", Some(crate::Protocol::Http1)),
+        ("grpc", Some(crate::Protocol::Http2)),
+        ("HTTP", Some(crate::Protocol::Http1)),
+        ("kubernetes.io/wss", None),
+        ("example.com/own", None),
+    ] {
+        let mut town = Town::with_gateway();
+        town.service("s", &["p"]).route("r", json!({"rules": [{"backendRefs": to("s")}]}));
+        let port = ServicePort { name: "http".into(), port: 80, app_protocol: Some(protocol.into()) };
+        town.change(Change::Service(key("s"), Some(ServiceFacts { ports: vec![port] })));
+        let Some(expected) = expected else {
+            let found = (town.ask("GET h/"), town.says("route r"));
+            assert_eq!(found, ("500 invalid-backend".into(), "Accepted !ResolvedRefs/UnsupportedProtocol".into()));
+            continue;
+        };
+        let headers: [(&str, &str); 0] = [];
+        let head = RequestHead { method: "GET", host: "h", path: "/", query: None, headers: &headers };
+        let compiled = town.last.as_ref().expect("a table");
+        let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
+            panic!("the route leads somewhere")
+        };
+        assert_eq!(forward.endpoints[0].protocol, expected, "{protocol}");
+    }
 }

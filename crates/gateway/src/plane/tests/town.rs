@@ -69,7 +69,11 @@ impl Town {
     }
 
     pub(crate) fn service(&mut self, name: &str) {
-        let ports = vec![ServicePort { name: "http".into(), port: 80 }];
+        self.service_of(name, None);
+    }
+
+    pub(crate) fn service_of(&mut self, name: &str, app_protocol: Option<&str>) {
+        let ports = vec![ServicePort { name: "http".into(), port: 80, app_protocol: app_protocol.map(str::to_owned) }];
         self.apply(Change::Service(key(name), Some(ServiceFacts { ports })));
     }
 
@@ -82,7 +86,7 @@ impl Town {
         let pod = PodRef { name: name.into(), uid: format!("uid-{name}") };
         let slice = SliceFacts {
             service: service.into(),
-            ports: vec![ServicePort { name: "http".into(), port: backend.address.port() }],
+            ports: vec![ServicePort { name: "http".into(), port: backend.address.port(), ..Default::default() }],
             endpoints: vec![EndpointFacts { addresses: vec![backend.address.ip()], ready: true, pod: Some(pod) }],
         };
         self.apply(Change::Slice(key(name), Some(slice)));
