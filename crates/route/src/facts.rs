@@ -35,6 +35,16 @@ pub enum Entrance {
     Port(u16),
 }
 
+impl Entrance {
+    /// The port that a client came in by: the listener's, where a socket belongs to one listener, else what the client calls it.
+    pub fn port(self, named: Option<u16>) -> Option<u16> {
+        match self {
+            Self::Default => named,
+            Self::Port(port) => Some(port),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayFacts {
     pub generation: i64,

@@ -180,7 +180,7 @@ impl Worker {
             Decision::Refuse(refusal) => return Picked::Refuse(refusal),
             Decision::Preflight(cors) => return Picked::Preflight(cors.preflight(head)),
             Decision::Redirect { redirect, prefix } => {
-                let location = redirect.location(head, "http", *port, prefix);
+                let location = redirect.location(head, "http", entrance.port(*port), prefix);
                 return Picked::Redirect { status: redirect.status, location };
             }
         };

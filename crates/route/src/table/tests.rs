@@ -119,7 +119,7 @@ impl Town {
                 format!("preflight {}", cors.preflight(&head).map_or(0, |answer| answer.len()))
             }
             Decision::Redirect { redirect, prefix } => {
-                format!("{} {}", redirect.status, redirect.location(&head, "http", None, prefix))
+                format!("{} {}", redirect.status, redirect.location(&head, "http", entrance.port(None), prefix))
             }
             Decision::Forward(forward) => {
                 let rules = &forward.route;
@@ -695,3 +695,5 @@ fn a_port_that_speaks_something_else_is_no_backend() {
         assert_eq!(forward.endpoints[0].protocol, expected, "{protocol}");
     }
 }
+
+mod conformance;
