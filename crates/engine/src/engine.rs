@@ -172,7 +172,11 @@ impl Parts {
         ca: &str,
     ) -> Result<Self, StartError> {
         definitions::install_classes(&client(server, "engine")).await?;
-        let gateway_options = GatewayOptions { address: options.gateway, ..GatewayOptions::default() };
+        let gateway_options = GatewayOptions {
+            address: options.gateway,
+            addresses: options.gateway_addresses.clone(),
+            ..GatewayOptions::default()
+        };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;
         let dns = services::listen(options.dns, &plan).await?;
         let dns_service = match dns {

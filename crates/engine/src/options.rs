@@ -1,7 +1,7 @@
 //! What an engine is started with, and why it may not start.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ pub struct Options {
     pub data: PathBuf,
     pub api: SocketAddr,
     pub gateway: SocketAddr,
+    /// For Gateways, one for each; without any all share the one above.
+    pub gateway_addresses: Vec<IpAddr>,
     /// Where to write the kubeconfig instead of `kubeconfig` in the data directory.
     pub kubeconfig: Option<PathBuf>,
     /// `false` leaves the API alone.

@@ -92,7 +92,7 @@ impl Control {
         let (statuses, writer) = Statuses::new(client.clone(), options.address.ip());
         tasks.spawn(writer);
         let control = Self {
-            compiler: Compiler::new(options.address.port()),
+            compiler: Compiler::new(options.address.port()).with_addresses(options.addresses.clone()),
             doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,

@@ -1,6 +1,6 @@
 //! How a gateway instance is set up.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The class whose Gateways are served here; the engine creates it.
 pub const GATEWAY_CLASS: &str = "sluice";
@@ -16,12 +16,19 @@ pub struct GatewayOptions {
     /// Where listeners with port 80, or with the port given here, are served; other ports open on the same IP address.
     /// Port 0 takes any free one.
     pub address: SocketAddr,
+    /// Each Gateway gets one of these for itself, whatever ports its listeners have; those for whom none is left share `address`.
+    pub addresses: Vec<IpAddr>,
     /// Worker threads, each with its own runtime, listeners and upstream connections; 0 stands for one per core.
     pub workers: usize,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { instance: "local".to_owned(), address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers: 0 }
+        Self {
+            instance: "local".to_owned(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            addresses: Vec::new(),
+            workers: 0,
+        }
     }
 }

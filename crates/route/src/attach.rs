@@ -1,6 +1,7 @@
 //! Which routes hang on which listeners, under which host names, and what is to be said about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_model::gateway::{GROUP, LabelSelector, Listener, ParentRef};
@@ -8,6 +9,9 @@ use sluice_model::gateway::{GROUP, LabelSelector, Listener, ParentRef};
 use crate::facts::{Entrance, GatewayFacts, ObjectKey, RouteFacts, World};
 use crate::host::Host;
 use crate::report::{Finding, GatewayReport, ListenerReport, ParentReport, reason};
+
+/// Protocols of listeners that HTTPRoutes may attach to.
+const PROTOCOLS: [&str; 1] = ["HTTP"];
 
 /// All listeners of Gateways of our classes.
 pub(crate) struct Listeners<'w> {
@@ -49,11 +53,13 @@ impl<'w> Listeners<'w> {
     /// `entrance_of` maps a listener's port to its socket, `closed` says which sockets could not be opened and why.
     pub(crate) fn gather(
         world: &'w World,
-        entrance_of: impl Fn(u16) -> Entrance,
+        entrance_of: impl Fn(&ObjectKey, u16) -> Entrance,
         closed: &'w BTreeMap<Entrance, String>,
     ) -> Self {
-        let ours = world.gateways.iter().filter(|(_, facts)| world.classes.contains(&facts.spec.gateway_class_name));
-        let gateways = ours.map(|(key, facts)| (key, doors(facts, &entrance_of, closed))).collect();
+        let gateways = world
+            .our_gateways()
+            .map(|(key, facts)| (key, doors(facts, &|port| entrance_of(key, port), closed)))
+            .collect();
         Self { gateways }
     }
 
@@ -219,7 +225,7 @@ fn problem_of(listener: &Listener, host: &Host, earlier: &[Door<'_>]) -> Option<
         let message = format!("an earlier listener has port {} and host `{host}`", listener.port);
         return problem(reason::HOSTNAME_CONFLICT, message, true);
     }
-    if listener.protocol != "HTTP" {
+    if !PROTOCOLS.contains(&listener.protocol.as_str()) {
         let message = format!("protocol `{}` is not served by this gateway, HTTP is", listener.protocol);
         return problem(reason::UNSUPPORTED_PROTOCOL, message, false);
     }
@@ -228,6 +234,9 @@ fn problem_of(listener: &Listener, host: &Host, earlier: &[Door<'_>]) -> Option<
 
 /// Whether HTTPRoutes may attach, and whether the listener names kinds that nobody serves.
 fn kinds_of(listener: &Listener) -> (bool, bool) {
+    if !PROTOCOLS.contains(&listener.protocol.as_str()) {
+        return (false, false);
+    }
     let kinds = listener.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
     let http = |kind: &sluice_model::gateway::RouteGroupKind| {
         kind.kind == "HTTPRoute" && kind.group.as_deref().unwrap_or(GROUP) == GROUP
@@ -268,7 +277,11 @@ impl Door<'_> {
 }
 
 /// The Gateway's own conditions follow from those of its listeners.
-pub(crate) fn gateway_report(facts: &GatewayFacts, listeners: Vec<ListenerReport>) -> GatewayReport {
+pub(crate) fn gateway_report(
+    facts: &GatewayFacts,
+    address: Option<IpAddr>,
+    listeners: Vec<ListenerReport>,
+) -> GatewayReport {
     let holding = |kind: &str| {
         let holds =
             |listener: &&ListenerReport| listener.findings.iter().any(|found| found.kind == kind && found.holds);
@@ -286,7 +299,7 @@ pub(crate) fn gateway_report(facts: &GatewayFacts, listeners: Vec<ListenerReport
     } else {
         Finding::no(reason::PROGRAMMED, reason::INVALID, "no listener is served")
     };
-    GatewayReport { generation: facts.generation, findings: vec![accepted, programmed], listeners }
+    GatewayReport { generation: facts.generation, address, findings: vec![accepted, programmed], listeners }
 }
 
 /// What is said to one parent about a route that it took or refused.

@@ -4,8 +4,10 @@
 //! Services attaches all routes anew, but shares each route, host and backend that came out the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::address::Addresses;
 use crate::attach::{Attachment, Listeners, gateway_report, parent_report};
 use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
@@ -25,6 +27,7 @@ pub struct Compiler {
     stale: Stale,
     /// Port of the default entrance.
     default_port: u16,
+    addresses: Addresses,
     closed: BTreeMap<Entrance, String>,
     routes: BTreeMap<ObjectKey, Arc<CompiledRoute>>,
     places: Places,
@@ -64,6 +67,7 @@ impl Compiler {
             world: World::default(),
             stale: Stale::default(),
             default_port,
+            addresses: Addresses::default(),
             closed: BTreeMap::new(),
             routes: BTreeMap::new(),
             places: Places::default(),
@@ -71,6 +75,12 @@ impl Compiler {
             report: Arc::default(),
             registry: Registry::default(),
         }
+    }
+
+    /// Gives every Gateway one of these addresses, while there are some; its listeners have their own ports there.
+    pub fn with_addresses(mut self, pool: Vec<IpAddr>) -> Self {
+        self.addresses = Addresses::new(pool);
+        self
     }
 
     pub fn world(&self) -> &World {
@@ -108,10 +118,12 @@ impl Compiler {
     fn compile_routes(&mut self, next: &mut Table) {
         let world = std::mem::take(&mut self.world);
         let closed = std::mem::take(&mut self.closed);
-        let default_port = self.default_port;
-        let entrance_of = |port| match port {
-            port if port == WELL_KNOWN_PORT || port == default_port => Entrance::Default,
-            port => Entrance::Port(port),
+        self.addresses.assign(&world.our_gateways().collect());
+        let (default_port, addresses) = (self.default_port, &self.addresses);
+        let entrance_of = |gateway: &ObjectKey, port| match addresses.of(gateway) {
+            Some(address) => Entrance::Own(SocketAddr::new(address, port)),
+            None if port == WELL_KNOWN_PORT || port == default_port => Entrance::Default,
+            None => Entrance::Port(port),
         };
         let mut listeners = Listeners::gather(&world, entrance_of, &closed);
         let mut hosts: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
@@ -132,7 +144,7 @@ impl Compiler {
         }
         let entrances = listeners.entrances();
         let gateways = listeners.reports().into_iter().map(|(key, listeners)| {
-            let report = gateway_report(&world.gateways[&key], listeners);
+            let report = gateway_report(&world.gateways[&key], self.addresses.of(&key), listeners);
             (key, report)
         });
         self.report = Arc::new(Report { gateways: gateways.collect(), routes: reports, entrances });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_model::gateway::{GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
@@ -33,6 +33,8 @@ pub enum Entrance {
     Default,
     /// The same IP address, this port.
     Port(u16),
+    /// An address that one Gateway has for itself.
+    Own(SocketAddr),
 }
 
 impl Entrance {
@@ -41,6 +43,7 @@ impl Entrance {
         match self {
             Self::Default => named,
             Self::Port(port) => Some(port),
+            Self::Own(address) => Some(address.port()),
         }
     }
 }
@@ -48,6 +51,8 @@ impl Entrance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayFacts {
     pub generation: i64,
+    /// The one that its status names, from this run or another.
+    pub address: Option<IpAddr>,
     pub spec: GatewaySpec,
 }
 
@@ -156,6 +161,11 @@ pub(crate) struct Stale {
 }
 
 impl World {
+    /// Those of a class of ours.
+    pub(crate) fn our_gateways(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<GatewayFacts>)> {
+        self.gateways.iter().filter(|(_, facts)| self.classes.contains(&facts.spec.gateway_class_name))
+    }
+
     /// Takes the change in and notes what it makes stale; nothing, when it says what was known already.
     pub(crate) fn apply(&mut self, change: Change, stale: &mut Stale) {
         match change {

@@ -3,6 +3,7 @@
 //! No sockets, no HTTP library, no clock: [`Compiler`] takes [`Change`]s and gives a [`Table`] and a [`Report`];
 //! [`Table::find`] takes a [`RequestHead`] and gives a [`Decision`].
 
+mod address;
 mod attach;
 mod backend;
 mod compile;

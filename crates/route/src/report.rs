@@ -1,6 +1,7 @@
 //! What is to be said in the status of Gateways and HTTPRoutes. Times are added by whoever writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use sluice_model::gateway::ParentRef;
 
@@ -60,6 +61,8 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayReport {
     pub generation: i64,
+    /// Its own, or `None` when it shares that of the gateway.
+    pub address: Option<IpAddr>,
     pub findings: Vec<Finding>,
     pub listeners: Vec<ListenerReport>,
 }

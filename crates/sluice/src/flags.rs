@@ -1,6 +1,6 @@
 //! Every command and flag, with the help text it owns.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +72,9 @@ pub(crate) struct Up {
     /// The gateway's address; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub gateway: SocketAddr,
+    /// Addresses for Gateways, one for each, with every port of its listeners; those for whom none is left share the gateway's
+    #[arg(long, value_name = "IP,...", value_delimiter = ',')]
+    pub gateway_addresses: Vec<IpAddr>,
     /// Where to write the kubeconfig [default: kubeconfig in the data directory]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -64,11 +64,14 @@ impl Doors {
     }
 
     fn try_open(&mut self, entrance: Entrance) {
-        let Entrance::Port(port) = entrance else { return };
+        let address = match entrance {
+            Entrance::Default => return,
+            Entrance::Port(port) => SocketAddr::new(self.ip, port),
+            Entrance::Own(address) => address,
+        };
         if self.open.contains(&entrance) {
             return;
         }
-        let address = SocketAddr::new(self.ip, port);
         match open(address, self.plane.workers()) {
             Ok(sockets) => {
                 self.waiting.insert(entrance, sockets);

@@ -31,7 +31,8 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
         }
         Resource::Gateways => {
             let (spec, error) = optional(read(&object.spec));
-            (Change::Gateway(key, spec.map(|spec| GatewayFacts { generation, spec })), error)
+            let address = object.status["addresses"][0]["value"].as_str().and_then(|address| address.parse().ok());
+            (Change::Gateway(key, spec.map(|spec| GatewayFacts { generation, address, spec })), error)
         }
         Resource::HttpRoutes => {
             let (spec, error) = optional(read(&object.spec));
@@ -220,22 +221,6 @@ mod tests {
         let (change, error) = whole(Resource::EndpointSlices, &slice);
         assert!(error.is_none());
         assert_eq!(change, Change::Slice(ObjectKey::new("a", "shop-1"), Some(expected)));
-    }
-
-    #[test]
-    fn services_say_what_their_ports_speak() {
-        let service = object(&json!({"metadata": {"name": "shop", "namespace": "a"}, "spec": {"ports": [
-            {"name": "http", "port": 80, "targetPort": 3000},
-            {"name": "grpc", "port": 81, "appProtocol": "kubernetes.io/h2c", "protocol": "TCP"},
-            {"name": "dns", "port": 53, "protocol": "UDP"}]}}));
-        let port = |name: &str, port, app_protocol: Option<&str>| ServicePort {
-            name: name.into(),
-            port,
-            app_protocol: app_protocol.map(str::to_owned),
-        };
-        let ports = vec![port("http", 80, None), port("grpc", 81, Some("kubernetes.io/h2c"))];
-        let expected = Change::Service(ObjectKey::new("a", "shop"), Some(ServiceFacts { ports }));
-        assert_eq!(whole(Resource::Services, &service).0, expected);
     }
 
     #[test]

@@ -24,6 +24,29 @@ use crate::options::CONTROLLER_NAME;
 /// Statuses written at a time.
 const CONCURRENT_WRITES: usize = 8;
 const MANAGER: &str = "sluice-gateway";
+/// What of the Gateway API is served, in the API's words and in their order: nothing stands here before its tests of the
+/// conformance suite pass.
+const FEATURES: [&str; 19] = [
+    "Gateway",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Subject {
@@ -139,7 +162,8 @@ impl Statuses {
                 conditions: settled(&listener.findings, conditions, report.generation, now),
             }
         });
-        let address = GatewayAddress { kind: "IPAddress".to_owned(), value: self.address.to_string() };
+        let address =
+            GatewayAddress { kind: "IPAddress".to_owned(), value: report.address.unwrap_or(self.address).to_string() };
         let status = GatewayStatus {
             addresses: vec![address],
             conditions: settled(&report.findings, &old.conditions, report.generation, now),
@@ -157,7 +181,8 @@ fn class_status(observed: &Observed, now: Timestamp) -> Value {
         reason: "Accepted",
         message: "this gateway serves Gateways of this class".to_owned(),
     };
-    json!({"conditions": settled(&[accepted], &old, observed.generation, now)})
+    let features = FEATURES.map(|name| json!({"name": name}));
+    json!({"conditions": settled(&[accepted], &old, observed.generation, now), "supportedFeatures": features})
 }
 
 /// Our parents, beside those that other gateways report about. `None` when there is nothing to say and nothing to take back.
@@ -246,6 +271,15 @@ mod tests {
         let times: Vec<i64> = second.iter().map(|condition| condition.last_transition_time.as_second()).collect();
         assert_eq!(times, [100, 200]);
         assert_eq!(second[0].observed_generation, Some(2));
+    }
+
+    #[test]
+    fn features_are_told_in_order() {
+        assert!(FEATURES.is_sorted());
+        let observed = Observed { revision: String::new(), generation: 3, status: json!({}) };
+        let status = class_status(&observed, Timestamp::UNIX_EPOCH);
+        assert_eq!(status["supportedFeatures"][0], json!({"name": "Gateway"}));
+        assert_eq!(status["conditions"][0]["observedGeneration"], 3);
     }
 
     #[test]

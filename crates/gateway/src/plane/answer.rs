@@ -89,7 +89,7 @@ pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Own(Some(Bytes::from(body))));
     *response.status_mut() = reason.status();
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.word()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
 }
 

@@ -49,7 +49,8 @@ impl Town {
     fn gateway(&mut self, name: &str, listeners: Value) -> &mut Self {
         let mut spec = json!({"gatewayClassName": "sluice"});
         spec["listeners"] = listeners;
-        let facts = GatewayFacts { generation: 1, spec: serde_json::from_value(spec).expect("a Gateway spec") };
+        let facts =
+            GatewayFacts { generation: 1, address: None, spec: serde_json::from_value(spec).expect("a Gateway spec") };
         self.change(Change::Gateway(key(name), Some(facts)))
     }
 
@@ -427,6 +428,33 @@ fn ports_lead_to_entrances() {
     }
     let entrances: Vec<Entrance> = town.last.as_ref().expect("a table").report.entrances.iter().copied().collect();
     assert_eq!(entrances, [Entrance::Default, Entrance::Port(9000)]);
+}
+
+#[test]
+fn gateways_with_addresses_of_their_own_do_not_meet() {
+    let mut town = Town::new();
+    let pool = vec!["192.0.2.1".parse().expect("an address"), "192.0.2.2".parse().expect("an address")];
+    town.compiler = Compiler::new(8080).with_addresses(pool);
+    town.change(Change::Class("sluice".into(), true));
+    let parent = |name: &str| json!([{"name": name}]);
+    for name in ["one", "two", "three"] {
+        town.gateway(name, json!([listener("http", 80, "")])).service(name, &["p"]);
+        town.route(name, json!({"parentRefs": parent(name), "rules": [{"backendRefs": to(name)}]}));
+    }
+    let own = |last: u8| Entrance::Own(([192, 0, 2, last], 80).into());
+    for (entrance, expected) in [(own(1), "one -> one"), (own(2), "two -> two"), (Entrance::Default, "three -> three")]
+    {
+        assert_eq!(town.ask_at(entrance, "GET h/"), expected, "{entrance:?}");
+    }
+}
+
+#[test]
+fn an_unsupported_protocol_supports_no_kinds() {
+    let mut town = Town::new();
+    town.gateway("gw", json!([listener("http", 80, ""), {"name": "udp", "port": 53, "protocol": "UDP"}]));
+    let report = &town.last.as_ref().expect("a table").report.gateways[&key("gw")];
+    let kinds: Vec<bool> = report.listeners.iter().map(|listener| listener.takes_http_routes).collect();
+    assert_eq!(kinds, [true, false]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         data: absolute(data)?,
         api: flags.api,
         gateway: flags.gateway,
+        gateway_addresses: flags.gateway_addresses,
         kubeconfig: flags.kubeconfig.map(absolute).transpose()?,
         controllers: !flags.no_controllers,
         stop_pods: flags.stop_pods,

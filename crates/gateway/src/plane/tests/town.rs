@@ -54,7 +54,7 @@ impl Town {
         let gateway = serde_json::from_value(gateway).expect("a Gateway");
         let route = serde_json::from_value(route).expect("a route");
         town.apply(Change::Class("sluice".into(), true));
-        town.apply(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, spec: gateway })));
+        town.apply(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, address: None, spec: gateway })));
         town.apply(Change::Route(key("r"), Some(RouteFacts { generation: 1, created: 1, spec: route })));
         town.service("shop");
         town
