@@ -130,3 +130,37 @@ async fn a_backend_that_says_goodbye_costs_no_call() {
     }
     assert!(connections.load(Ordering::SeqCst) >= 10);
 }
+
+/// Refuses the first request of all without a look at it, and answers the others with 200.
+async fn picky(listener: TcpListener) {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let mut all = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let refused = refused.clone();
+        all.spawn(async move {
+            let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                if refused.fetch_add(1, Ordering::SeqCst) == 0 {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                } else {
+                    respond.send_response(Response::new(()), true).expect("sent");
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backend_refused_to_look_at_is_sent_again() {
+    let mut town = Town::new(1);
+    town.service_of("shop", Some("kubernetes.io/h2c"));
+    let mut backend = Backend::start("picky").await;
+    let listener = TcpListener::bind((backend.address.ip(), 0)).await.expect("a free port");
+    backend.address = listener.local_addr().expect("bound");
+    let server = tokio::spawn(picky(listener));
+    town.add("shop", &backend, "v1");
+    town.publish().await;
+    // Not idempotent, and yet nothing can have happened twice.
+    assert_eq!(town.client().await.post("/", "").await, (200, String::new()));
+    server.abort();
+}
