@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
@@ -117,11 +117,10 @@ impl Exchange {
             }
             match self.attempt(pick, body, !first).await {
                 Attempt::Answered(answer) => return answer,
-                Attempt::Again { body: unsent, mut failed, reason, unreachable } => {
+                Attempt::Again { body: unsent, failed, reason, unreachable } => {
                     failures += 1;
                     if failures == limits::ATTEMPTS {
-                        failed.flight.answer(reason.status().as_u16());
-                        return refuse(reason);
+                        return self.in_place(failed, reason);
                     }
                     tried.extend(unreachable.then_some(failed.endpoint.address));
                     body = unsent;
@@ -193,7 +192,7 @@ impl Exchange {
             }
         };
         let Some(request) = self.request_for(&pick, body) else {
-            return answered(pick, Reason::BadRequest("the rewritten path is not valid"));
+            return Attempt::Answered(self.in_place(pick, Reason::BadRequest("the rewritten path is not valid")));
         };
         match within(deadline, connection.send(request)).await {
             None => self.timed_out(pick),
@@ -211,7 +210,9 @@ impl Exchange {
                 let unsent = error.take_message().map(Request::into_body);
                 let safe = (idempotent && lost) || was_refused(error.error());
                 let again = || if safe { self.again() } else { None };
-                let Some(body) = unsent.or_else(again) else { return answered(pick, Reason::BackendClosed) };
+                let Some(body) = unsent.or_else(again) else {
+                    return Attempt::Answered(self.in_place(pick, Reason::BackendClosed));
+                };
                 Attempt::Again { body, failed: pick, reason: Reason::BackendClosed, unreachable: !reused }
             }
         }
@@ -220,7 +221,7 @@ impl Exchange {
     fn timed_out(&self, pick: Pick) -> Attempt {
         match self.retry(&pick, &Failure::Timeout) {
             Some((body, delay)) => retried(pick, Reason::AnswerTimeout.status(), body, delay),
-            None => answered(pick, Reason::AnswerTimeout),
+            None => Attempt::Answered(self.in_place(pick, Reason::AnswerTimeout)),
         }
     }
 
@@ -322,16 +323,29 @@ impl Exchange {
         head.version = Version::HTTP_11;
         // What is left belongs to the connection to the backend.
         head.extensions.clear();
-        for filters in std::iter::once(&pick.rule.filters).chain(pick.filters.as_deref()) {
-            if let Some(cors) = &filters.cors {
-                head::share(&mut head.headers, cors, self.head.headers.get(ORIGIN));
-            }
+        self.share(&pick, &mut head.headers);
+        for filters in filters_of(&pick) {
             head::edit(&mut head.headers, &filters.response);
         }
         pick.flight.answer(head.status.as_u16());
         let end = self.end(&pick.rule);
         let passage = Passage { flight: pick.flight, endpoint: pick.endpoint, connection };
         Response::from_parts(head, AnswerBody::streamed(body, passage, end))
+    }
+
+    /// Our answer in place of the picked backend's, which pages may read like that one.
+    fn in_place(&self, mut pick: Pick, reason: Reason) -> Response<AnswerBody> {
+        pick.flight.answer(reason.status().as_u16());
+        let mut answer = refuse(reason);
+        self.share(&pick, answer.headers_mut());
+        answer
+    }
+
+    /// Says to whom the answer may be shown.
+    fn share(&self, pick: &Pick, headers: &mut HeaderMap) {
+        for cors in filters_of(pick).filter_map(|filters| filters.cors.as_ref()) {
+            head::share(headers, cors, self.head.headers.get(ORIGIN));
+        }
     }
 
     /// The backend changed the protocol: only if the client asked for it.
@@ -352,9 +366,9 @@ impl Exchange {
     }
 }
 
-fn answered(mut pick: Pick, reason: Reason) -> Attempt {
-    pick.flight.answer(reason.status().as_u16());
-    Attempt::Answered(refuse(reason))
+/// The rule's filters, and those of the chosen backendRef if it has any.
+fn filters_of(pick: &Pick) -> impl Iterator<Item = &Filters> {
+    std::iter::once(&pick.rule.filters).chain(pick.filters.as_deref())
 }
 
 /// The backend says that it has not looked at this request: any method may be sent again.

@@ -300,4 +300,9 @@ async fn answers_are_shared_with_the_origins_that_the_route_names() {
         assert_eq!((answer.status().as_u16(), found), (status, expected), "{method} {origin}");
     }
     assert_eq!(town.requests()["v1"], 2);
+    // A page is to see that the backend is gone, not that it may not know.
+    backend.kill().await;
+    let answer = client.exchange(Request::get("/").header("origin", "https://a.bar.com"), "").await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://a.bar.com");
 }
