@@ -3,6 +3,7 @@
 //! One loop orders everything: changes come in from the watches, are compiled together, published, and once every worker has gone
 //! over to the table, the revisions it was made of are acknowledged in the Lease and the statuses are brought up to date.
 
+mod certificates;
 mod doors;
 mod lease;
 mod object;
@@ -12,7 +13,7 @@ mod watch;
 
 pub(crate) use lease::give_back;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,9 @@ pub(crate) struct Control {
     doors: Doors,
     statuses: Statuses,
     /// Resources whose first list is not in yet.
-    missing: BTreeSet<Resource>,
+    /// With the round of lists that is due.
+    missing: BTreeMap<Resource, u64>,
+    certificates: certificates::Store,
     seen: Seen,
     /// What was published last, until every worker serves it. Changes wait for that: they are compiled together then.
     published: Option<Published>,
@@ -87,6 +90,8 @@ impl Control {
         for resource in Resource::ALL {
             tasks.spawn(watch::run(client.clone(), resource, sender.clone()));
         }
+        let (certificates, wanted) = certificates::Store::new();
+        tasks.spawn(watch::run_secrets(client.clone(), wanted, sender));
         let (lease, acknowledged) = channel::channel(None);
         tasks.spawn(lease::run(client.clone(), options.instance.clone(), acknowledged));
         let (statuses, writer) = Statuses::new(client.clone(), options.address.ip());
@@ -96,7 +101,8 @@ impl Control {
             doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,
-            missing: Resource::ALL.into_iter().collect(),
+            missing: Resource::ALL.into_iter().map(|resource| (resource, 0)).collect(),
+            certificates,
             seen: Seen::new(),
             published: None,
             served: None,
@@ -131,8 +137,10 @@ impl Control {
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Listed(resource) => {
-                self.missing.remove(&resource);
+            Update::Listed { resource, round } => {
+                if self.missing.get(&resource).is_some_and(|due| *due <= round) {
+                    self.missing.remove(&resource);
+                }
             }
             Update::Changed { resource, revision, change } => {
                 let newest = self.seen.entry(resource).or_default();
@@ -143,6 +151,10 @@ impl Control {
                         self.compiler.apply(Change::Class(name, ours));
                     }
                     watch::Change::Facts(change) => self.compiler.apply(change),
+                    watch::Change::Certificate(key, read) => {
+                        let facts = self.certificates.take(&key, read);
+                        self.compiler.apply(Change::Secret(key, facts));
+                    }
                     watch::Change::Status(subject, observed) => self.statuses.observe(subject, observed),
                 }
             }
@@ -154,10 +166,16 @@ impl Control {
         if !self.missing.is_empty() {
             return;
         }
+        // A listener's first table has its certificate already, if there is one.
+        if let Some(round) = self.compiler.secrets().and_then(|secrets| self.certificates.want(secrets)) {
+            self.missing.insert(Resource::Secrets, round);
+            return;
+        }
         let compiled = self.compiler.compile().map(|compiled| self.open_doors(compiled));
         match compiled {
             Some(Compiled { table, report }) => {
                 tracing::debug!(generation = table.generation, "Table published");
+                self.plane.certify(self.certificates.between());
                 self.plane.publish(table.clone());
                 self.published = Some(Published { table, report, seen: self.seen.clone() });
             }
@@ -190,6 +208,7 @@ impl Control {
         let generation = self.plane.acknowledged();
         if let Some(published) = self.published.take_if(|published| published.table.generation <= generation) {
             self.served = Some(published);
+            self.plane.certify(self.certificates.settled());
         }
         // Only the table that is served may say who is draining: by a former one a pod that is back would seem withdrawn.
         if self.published.is_some() {

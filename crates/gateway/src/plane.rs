@@ -19,11 +19,13 @@ mod pods;
 mod pool;
 mod proxy;
 mod socket;
+mod tls;
 mod tunnel;
 mod worker;
 
 pub(crate) use listen::open;
 pub use meter::{MirrorCounts, VersionKey};
+pub(crate) use tls::{Certificate, CertificateError, Certificates};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -44,6 +46,7 @@ use worker::{Order, Worker};
 /// Shared by the workers and the control side.
 pub(crate) struct Plane {
     table: Arc<ArcSwap<Table>>,
+    certificates: ArcSwap<Certificates>,
     lines: Vec<Line>,
     /// Told when a worker acknowledged, or when a withdrawn pod has no more requests.
     progress: Notify,
@@ -75,6 +78,7 @@ impl Workers {
             .unzip();
         let plane = Arc::new(Plane {
             table: Arc::default(),
+            certificates: ArcSwap::default(),
             lines,
             progress: Notify::new(),
             pods: Pods::new(count),
@@ -122,6 +126,11 @@ impl Plane {
         for line in &self.lines {
             line.wake.notify_one();
         }
+    }
+
+    /// The certificates that tables from now on may name, and those that workers may still have one with.
+    pub(crate) fn certify(&self, certificates: Certificates) {
+        self.certificates.store(Arc::new(certificates));
     }
 
     /// The newest generation that every worker has gone over to.

@@ -4,6 +4,7 @@
 
 mod route;
 mod status;
+mod tls;
 
 pub use route::{
     BackendObject, BackendRef, Cors, Fraction, HeaderFilter, HttpHeader, HttpPathModifier, HttpRouteFilter,
@@ -11,6 +12,7 @@ pub use route::{
     UrlRewrite,
 };
 pub use status::{GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, RouteGroupKind, RouteParentStatus};
+pub use tls::{ListenerTls, SecretObjectRef};
 
 use std::collections::BTreeMap;
 
@@ -43,6 +45,8 @@ pub struct Listener {
     pub port: u16,
     /// `HTTP`, `HTTPS`, `TLS`, `TCP`, `UDP` or a domain-prefixed name.
     pub protocol: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_routes: Option<AllowedRoutes>,
 }

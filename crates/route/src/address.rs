@@ -58,7 +58,7 @@ mod tests {
             .map(|text| {
                 let (name, address) = text.split_once('=').unwrap_or((text, ""));
                 let spec = GatewaySpec { gateway_class_name: "sluice".into(), listeners: Vec::new() };
-                let facts = GatewayFacts { generation: 1, address: address.parse().ok(), spec };
+                let facts = GatewayFacts { generation: 1, created: 1, address: address.parse().ok(), spec };
                 (ObjectKey::new("a", name), Arc::new(facts))
             })
             .collect();

@@ -9,13 +9,15 @@ use sluice_model::gateway::{GROUP, LabelSelector, Listener, ParentRef};
 use crate::facts::{Entrance, GatewayFacts, ObjectKey, RouteFacts, World};
 use crate::host::Host;
 use crate::report::{Finding, GatewayReport, ListenerReport, ParentReport, reason};
+use crate::tls::{CertificateId, HTTPS, TlsListeners, certificates, unsupported};
 
 /// Protocols of listeners that HTTPRoutes may attach to.
-const PROTOCOLS: [&str; 1] = ["HTTP"];
+const PROTOCOLS: [&str; 2] = ["HTTP", HTTPS];
 
 /// All listeners of Gateways of our classes.
 pub(crate) struct Listeners<'w> {
     gateways: BTreeMap<&'w ObjectKey, Vec<Door<'w>>>,
+    by_age: Vec<&'w ObjectKey>,
 }
 
 /// One listener, and whether it can be served.
@@ -24,6 +26,8 @@ struct Door<'w> {
     host: Host,
     entrance: Entrance,
     problem: Option<Problem>,
+    /// Empty without TLS. The `Err` is its `ResolvedRefs`.
+    certificates: Result<Arc<[CertificateId]>, Finding>,
     /// The socket could not be opened.
     closed: Option<&'w String>,
     takes_http_routes: bool,
@@ -56,17 +60,38 @@ impl<'w> Listeners<'w> {
         entrance_of: impl Fn(&ObjectKey, u16) -> Entrance,
         closed: &'w BTreeMap<Entrance, String>,
     ) -> Self {
-        let gateways = world
+        let mut gateways: BTreeMap<_, _> = world
             .our_gateways()
-            .map(|(key, facts)| (key, doors(facts, &|port| entrance_of(key, port), closed)))
+            .map(|(key, facts)| (key, doors(world, key, facts, &|port| entrance_of(key, port), closed)))
             .collect();
-        Self { gateways }
+        let mut by_age: Vec<&ObjectKey> = gateways.keys().copied().collect();
+        by_age.sort_by_key(|key| world.gateways[*key].created);
+        let mut spoken = BTreeMap::new();
+        for key in &by_age {
+            let doors = gateways.get_mut(key).into_iter().flatten();
+            doors.for_each(|door| door.agree(key, &mut spoken));
+        }
+        Self { gateways, by_age }
+    }
+
+    /// The certificates behind each entrance that speaks TLS. Of listeners of several Gateways with one host the oldest counts.
+    pub(crate) fn tls(&self) -> BTreeMap<Entrance, TlsListeners> {
+        let mut entrances: BTreeMap<Entrance, TlsListeners> = BTreeMap::new();
+        let doors = self.by_age.iter().flat_map(|key| &self.gateways[key]);
+        for door in doors.filter(|door| door.is_served() && door.listener.protocol == HTTPS) {
+            let Ok(certificates) = &door.certificates else { continue };
+            let listeners = entrances.entry(door.entrance).or_default();
+            if listeners.get(&door.host).is_none() {
+                listeners.insert(door.host.clone(), certificates.clone());
+            }
+        }
+        entrances
     }
 
     /// Every socket that some valid listener wants.
     pub(crate) fn entrances(&self) -> BTreeSet<Entrance> {
         let doors = self.gateways.values().flatten();
-        doors.filter(|door| door.problem.is_none()).map(|door| door.entrance).collect()
+        doors.filter(|door| door.is_served()).map(|door| door.entrance).collect()
     }
 
     /// Hangs the route on its parents. Only parents of ours are reported about.
@@ -85,16 +110,16 @@ impl<'w> Listeners<'w> {
         for parent in &route.spec.parent_refs {
             let Some(gateway) = gateway_of(parent, key) else { continue };
             let Some(doors) = self.gateways.get_mut(&gateway) else { continue };
-            let before = attachments.len();
             let outcome = attach_to(world, key, &hosts, parent, &gateway, doors, &mut attachments);
-            debug_assert_eq!(outcome.is_ok(), attachments.len() > before, "accepted means reachable");
             parents.push((parent.clone(), outcome));
         }
         (attachments, parents)
     }
 
     pub(crate) fn reports(self) -> BTreeMap<ObjectKey, Vec<ListenerReport>> {
-        self.gateways.into_iter().map(|(key, doors)| (key.clone(), doors.iter().map(Door::report).collect())).collect()
+        let reports =
+            |doors: &[Door<'_>]| (0..doors.len()).map(|at| doors[at].report(overlapping(doors, at))).collect();
+        self.gateways.into_iter().map(|(key, doors)| (key.clone(), reports(&doors))).collect()
     }
 }
 
@@ -134,17 +159,22 @@ fn attach_to(
             format!("no listener of Gateway `{gateway}` takes routes of this namespace and kind"),
         );
     }
-    let before = attachments.len();
+    let mut attached = false;
     for at in chosen {
         let isolated = narrower_siblings(doors, at);
         let shared: Vec<Host> = hosts.iter().filter_map(|host| host.intersection(&doors[at].host)).collect();
-        if !shared.is_empty() {
-            doors[at].attached.insert(route.clone());
+        if shared.is_empty() {
+            continue;
+        }
+        attached = true;
+        doors[at].attached.insert(route.clone());
+        if !doors[at].is_served() {
+            continue;
         }
         let entrance = doors[at].entrance;
         attachments.extend(shared.into_iter().map(|host| Attachment { entrance, host, isolated: isolated.clone() }));
     }
-    if attachments.len() == before {
+    if !attached {
         return refuse(reason::NO_MATCHING_HOSTNAME, "no hostname is also one of the listener's".to_owned());
     }
     Ok(())
@@ -153,10 +183,21 @@ fn attach_to(
 /// Of listeners on one socket the narrowest takes a host for itself.
 fn narrower_siblings(doors: &[Door<'_>], at: usize) -> Arc<[Host]> {
     let mine = &doors[at];
-    let siblings = doors.iter().filter(|other| {
-        other.problem.is_none() && other.entrance == mine.entrance && other.host.narrower_than(&mine.host)
-    });
+    let siblings = doors
+        .iter()
+        .filter(|other| other.is_served() && other.entrance == mine.entrance && other.host.narrower_than(&mine.host));
     siblings.filter(|other| other.host.intersection(&mine.host).is_some()).map(|other| other.host.clone()).collect()
+}
+
+/// Another TLS listener on the socket with hosts in common: a client's connection for one may come to carry requests for the other.
+fn overlapping<'d>(doors: &'d [Door<'_>], at: usize) -> Option<&'d Listener> {
+    let mine = &doors[at];
+    let shares = |other: &Door<'_>| {
+        other.problem.is_none() && other.entrance == mine.entrance && other.host.intersection(&mine.host).is_some()
+    };
+    let secure = mine.listener.protocol == HTTPS && mine.problem.is_none();
+    let mut others = doors.iter().enumerate().filter(|(other, door)| secure && *other != at && shares(door));
+    others.next().map(|(_, door)| door.listener)
 }
 
 fn allows(listener: &Listener, gateway_namespace: &str, route: &ObjectKey, world: &World) -> bool {
@@ -189,6 +230,8 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 }
 
 fn doors<'w>(
+    world: &World,
+    gateway: &ObjectKey,
     facts: &'w GatewayFacts,
     entrance_of: &impl Fn(u16) -> Entrance,
     closed: &'w BTreeMap<Entrance, String>,
@@ -205,6 +248,7 @@ fn doors<'w>(
             host,
             entrance,
             problem,
+            certificates: certificates(world, gateway, listener),
             closed,
             takes_http_routes,
             bad_kinds,
@@ -226,10 +270,10 @@ fn problem_of(listener: &Listener, host: &Host, earlier: &[Door<'_>]) -> Option<
         return problem(reason::HOSTNAME_CONFLICT, message, true);
     }
     if !PROTOCOLS.contains(&listener.protocol.as_str()) {
-        let message = format!("protocol `{}` is not served by this gateway, HTTP is", listener.protocol);
+        let message = format!("protocol `{}` is not served by this gateway, HTTP and HTTPS are", listener.protocol);
         return problem(reason::UNSUPPORTED_PROTOCOL, message, false);
     }
-    None
+    unsupported(listener).and_then(|message| problem(reason::UNSUPPORTED_VALUE, message, false))
 }
 
 /// Whether HTTPRoutes may attach, and whether the listener names kinds that nobody serves.
@@ -244,8 +288,25 @@ fn kinds_of(listener: &Listener) -> (bool, bool) {
     (kinds.is_empty() || kinds.iter().any(http), !kinds.iter().all(http))
 }
 
-impl Door<'_> {
-    fn report(&self) -> ListenerReport {
+impl<'w> Door<'w> {
+    fn is_served(&self) -> bool {
+        self.problem.is_none() && self.certificates.is_ok()
+    }
+
+    /// One entrance speaks one protocol: that of the first to want it.
+    fn agree(&mut self, gateway: &'w ObjectKey, spoken: &mut BTreeMap<Entrance, (&'w str, &'w ObjectKey)>) {
+        if self.problem.is_some() {
+            return;
+        }
+        let listener = self.listener;
+        let (protocol, owner) = spoken.entry(self.entrance).or_insert((&listener.protocol, gateway));
+        if *protocol != listener.protocol {
+            let message = format!("port {} is used with protocol {protocol} by Gateway `{owner}`", listener.port);
+            self.problem = Some(Problem { reason: reason::PORT_UNAVAILABLE, message, conflict: false });
+        }
+    }
+
+    fn report(&self, overlapping: Option<&Listener>) -> ListenerReport {
         let mut findings = Vec::new();
         match &self.problem {
             None => findings.push(Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "the listener is valid")),
@@ -255,18 +316,28 @@ impl Door<'_> {
         }
         findings.push(match (&self.problem, self.closed) {
             (Some(_), _) => Finding::no(reason::PROGRAMMED, reason::INVALID, "the listener is not valid"),
+            (None, _) if self.certificates.is_err() => {
+                Finding::no(reason::PROGRAMMED, reason::INVALID, "the listener has no usable certificate")
+            }
             (None, Some(why)) => Finding::no(reason::PROGRAMMED, reason::PORT_UNAVAILABLE, why.clone()),
             (None, None) => Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, "the listener is served"),
         });
-        findings.push(if self.bad_kinds {
-            Finding::no(reason::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, "only kind HTTPRoute is supported")
-        } else {
-            Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved")
+        findings.push(match &self.certificates {
+            Err(unresolved) => unresolved.clone(),
+            Ok(_) if self.bad_kinds => {
+                Finding::no(reason::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, "only kind HTTPRoute is supported")
+            }
+            Ok(_) => Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved"),
         });
         findings.push(match self.problem.as_ref().filter(|problem| problem.conflict) {
             Some(problem) => Finding::yes(reason::CONFLICTED, problem.reason, problem.message.clone()),
             None => Finding::no(reason::CONFLICTED, reason::NO_CONFLICTS, "no other listener is in its way"),
         });
+        // Never said to be false: the Gateway API wants it so.
+        findings.extend(overlapping.map(|other| {
+            let message = format!("listener `{}` has hosts in common with it", other.name);
+            Finding::yes(reason::OVERLAPPING_TLS, reason::OVERLAPPING_HOSTNAMES, message)
+        }));
         ListenerReport {
             name: self.listener.name.clone(),
             attached_routes: i32::try_from(self.attached.len()).unwrap_or(i32::MAX),

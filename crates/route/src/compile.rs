@@ -16,6 +16,7 @@ use crate::pods::Pods;
 use crate::report::{Report, RouteReport};
 use crate::rule::{CompiledRoute, resolve};
 use crate::table::{HostRoutes, Hosts, Source, Table};
+use crate::tls;
 
 /// Listener ports that are served at the address given to the gateway, whatever its port.
 const WELL_KNOWN_PORT: u16 = 80;
@@ -91,6 +92,11 @@ impl Compiler {
         self.world.apply(change, &mut self.stale);
     }
 
+    /// The Secrets that listeners refer to, and may. `None`: nothing has changed that could change this.
+    pub fn secrets(&self) -> Option<BTreeSet<ObjectKey>> {
+        self.stale.routes.then(|| tls::secrets(&self.world))
+    }
+
     /// Sockets that could not be opened, with the reason; all others count as open.
     pub fn set_closed(&mut self, closed: BTreeMap<Entrance, String>) {
         if self.closed != closed {
@@ -143,6 +149,7 @@ impl Compiler {
             routes.insert(key.clone(), route);
         }
         let entrances = listeners.entrances();
+        next.tls = Arc::new(listeners.tls());
         let gateways = listeners.reports().into_iter().map(|(key, listeners)| {
             let report = gateway_report(&world.gateways[&key], self.addresses.of(&key), listeners);
             (key, report)

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use sluice_model::gateway::{GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
 use sluice_model::rollout::Exposure;
 
+use crate::tls::CertificateId;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     pub namespace: String,
@@ -53,6 +55,8 @@ pub struct GatewayFacts {
     pub generation: i64,
     /// The one that its status names, from this run or another.
     pub address: Option<IpAddr>,
+    /// Seconds since 1970: of two Gateways that want the same, the older one has it.
+    pub created: i64,
     pub spec: GatewaySpec,
 }
 
@@ -117,6 +121,14 @@ pub struct RolloutFacts {
     pub exposure: Option<Exposure>,
 }
 
+/// A Secret of type `kubernetes.io/tls`, read by whoever watches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFacts {
+    Certificate(CertificateId),
+    /// Why it is none.
+    Unusable(String),
+}
+
 pub type GrantFacts = ReferenceGrantSpec;
 
 /// One object appeared, changed or (`None`) went away.
@@ -129,6 +141,8 @@ pub enum Change {
     Gateway(ObjectKey, Option<GatewayFacts>),
     Route(ObjectKey, Option<RouteFacts>),
     Grant(ObjectKey, Option<GrantFacts>),
+    /// Only those that [`crate::Compiler::secrets`] asks for.
+    Secret(ObjectKey, Option<SecretFacts>),
     Service(ObjectKey, Option<ServiceFacts>),
     /// Keyed by the name of the EndpointSlice.
     Slice(ObjectKey, Option<SliceFacts>),
@@ -143,6 +157,7 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, Arc<GatewayFacts>>,
     pub routes: BTreeMap<ObjectKey, Arc<RouteFacts>>,
     pub grants: BTreeMap<ObjectKey, GrantFacts>,
+    pub secrets: BTreeMap<ObjectKey, SecretFacts>,
     pub services: BTreeMap<ObjectKey, ServiceFacts>,
     pub slices: BTreeMap<ObjectKey, SliceFacts>,
     pub pods: BTreeMap<ObjectKey, PodFacts>,
@@ -175,6 +190,7 @@ impl World {
             Change::Gateway(key, facts) => stale.routes |= put(&mut self.gateways, key, facts.map(Arc::new)),
             Change::Route(key, facts) => stale.routes |= put(&mut self.routes, key, facts.map(Arc::new)),
             Change::Grant(key, facts) => stale.routes |= put(&mut self.grants, key, facts),
+            Change::Secret(key, facts) => stale.routes |= put(&mut self.secrets, key, facts),
             Change::Service(key, facts) => {
                 if put(&mut self.services, key.clone(), facts) {
                     stale.routes = true;

@@ -1,5 +1,6 @@
 //! Host names of listeners and routes: exact, `*.suffix`, or any; which is narrower, and what two of them share.
 
+use std::collections::HashMap;
 use std::fmt;
 
 /// Ordered by how specific it is: an exact name before a wildcard, a longer one before a shorter one, any host last.
@@ -64,6 +65,47 @@ impl fmt::Display for Host {
             Self::Exact(name) => f.write_str(name),
             Self::Wildcard(suffix) => write!(f, "*{suffix}"),
             Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// Something for each host, found by the name that a client asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct ByHost<T> {
+    exact: HashMap<String, T>,
+    /// By what follows the `*`, with its dot.
+    wildcard: HashMap<String, T>,
+    any: Option<T>,
+}
+
+impl<T> Default for ByHost<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None }
+    }
+}
+
+impl<T> ByHost<T> {
+    /// Everything for this name, from the narrowest host to the widest.
+    pub(crate) fn matching<'t>(&'t self, name: &str) -> impl Iterator<Item = &'t T> {
+        let suffixes = name.match_indices('.').map(|(at, _)| &name[at..]);
+        let suffixes = suffixes.take(if self.wildcard.is_empty() { 0 } else { usize::MAX });
+        let wildcard = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
+        self.exact.get(name).into_iter().chain(wildcard).chain(&self.any)
+    }
+
+    pub(crate) fn get(&self, host: &Host) -> Option<&T> {
+        match host {
+            Host::Exact(name) => self.exact.get(name),
+            Host::Wildcard(suffix) => self.wildcard.get(suffix),
+            Host::Any => self.any.as_ref(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, host: Host, value: T) {
+        match host {
+            Host::Exact(name) => drop(self.exact.insert(name, value)),
+            Host::Wildcard(suffix) => drop(self.wildcard.insert(suffix, value)),
+            Host::Any => self.any = Some(value),
         }
     }
 }

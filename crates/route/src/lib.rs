@@ -10,6 +10,7 @@ mod compile;
 pub mod cors;
 mod facts;
 mod filters;
+mod grant;
 mod head;
 mod host;
 mod matching;
@@ -20,13 +21,14 @@ mod rule;
 mod slots;
 mod split;
 mod table;
+mod tls;
 
 pub use backend::{Backend, BackendKey, Endpoint, PodId, Protocol, Version, VersionId};
 pub use compile::{Compiled, Compiler};
 pub use cors::Cors;
 pub use facts::{
     Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
-    ServiceFacts, ServicePort, SliceFacts, World,
+    SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
 };
 pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
@@ -38,3 +40,4 @@ pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, R
 pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
 pub use table::{Decision, Forward, Refusal, Table};
+pub use tls::{CertificateId, Transport};

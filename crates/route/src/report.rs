@@ -13,10 +13,13 @@ pub(crate) mod reason {
     pub(crate) const PROGRAMMED: &str = "Programmed";
     pub(crate) const RESOLVED_REFS: &str = "ResolvedRefs";
     pub(crate) const CONFLICTED: &str = "Conflicted";
+    pub(crate) const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
+    pub(crate) const OVERLAPPING_HOSTNAMES: &str = "OverlappingHostnames";
     pub(crate) const NO_CONFLICTS: &str = "NoConflicts";
     pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     pub(crate) const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
     pub(crate) const INVALID_KIND: &str = "InvalidKind";
+    pub(crate) const INVALID_CERTIFICATE_REF: &str = "InvalidCertificateRef";
     pub(crate) const REF_NOT_PERMITTED: &str = "RefNotPermitted";
     pub(crate) const BACKEND_NOT_FOUND: &str = "BackendNotFound";
     pub(crate) const NO_MATCHING_PARENT: &str = "NoMatchingParent";

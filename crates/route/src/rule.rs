@@ -8,6 +8,7 @@ use sluice_model::gateway::{BackendObject, HttpRouteFilter, HttpRouteRule};
 use crate::backend::{BackendKey, Protocol};
 use crate::facts::{ObjectKey, RouteFacts, World};
 use crate::filters::Filters;
+use crate::grant::{Referrer, granted};
 use crate::matching::Match;
 use crate::mirror::{Mirror, mirrors};
 use crate::report::{Finding, reason};
@@ -109,7 +110,7 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
         return invalid(reason::INVALID_KIND, format!("backend kind `{group}/{kind}` is not a Service"));
     }
     let target = ObjectKey::new(reference.namespace.as_deref().unwrap_or(namespace), reference.name.as_str());
-    if target.namespace != namespace && !granted(world, namespace, &target) {
+    if !granted(world, Referrer { kind: "HTTPRoute", namespace }, "Service", &target) {
         let message =
             format!("no ReferenceGrant in `{}` lets HTTPRoutes of `{namespace}` refer to it", target.namespace);
         return invalid(reason::REF_NOT_PERMITTED, message);
@@ -130,18 +131,6 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
         ),
         _ => Resolved::Backend(BackendKey { service: target, port }),
     }
-}
-
-fn granted(world: &World, from: &str, target: &ObjectKey) -> bool {
-    world.grants.iter().filter(|(grant, _)| grant.namespace == target.namespace).any(|(_, grant)| {
-        let from_route = |source: &sluice_model::gateway::GrantFrom| {
-            source.group == sluice_model::gateway::GROUP && source.kind == "HTTPRoute" && source.namespace == from
-        };
-        let to_service = |to: &sluice_model::gateway::GrantTo| {
-            to.group.is_empty() && to.kind == "Service" && to.name.as_ref().is_none_or(|name| *name == target.name)
-        };
-        grant.from.iter().any(from_route) && grant.to.iter().any(to_service)
-    })
 }
 
 impl CompiledRoute {

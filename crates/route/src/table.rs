@@ -12,18 +12,20 @@ use crate::cors::Cors;
 use crate::facts::{Entrance, ObjectKey};
 use crate::filters::{Filters, Redirect};
 use crate::head::RequestHead;
-use crate::host::Host;
+use crate::host::{ByHost, Host};
 use crate::matching::{Match, PathTest, Strength};
 use crate::mirror::{self, Mirror};
 use crate::pods::Pods;
 use crate::rule::{CompiledRoute, Rule};
 use crate::slots::Slots;
 use crate::split::Draws;
+use crate::tls::{CertificateId, TlsListeners, Transport};
 
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     pub generation: u64,
     pub(crate) entrances: Arc<BTreeMap<Entrance, Hosts>>,
+    pub(crate) tls: Arc<BTreeMap<Entrance, TlsListeners>>,
     pub(crate) backends: Slots,
     pub(crate) pods: Pods,
 }
@@ -59,6 +61,8 @@ pub struct Forward<'t> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NoRoute,
+    /// The request came in by a connection of another listener.
+    Misdirected,
     /// The rule names no backend, or only ones of weight 0.
     NoBackend,
     /// The chosen backendRef cannot be resolved.
@@ -73,6 +77,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Self::NoRoute => 404,
+            Self::Misdirected => 421,
             Self::NoBackend | Self::InvalidBackend | Self::UnusableRule => 500,
             Self::NoEndpoints => 503,
         }
@@ -82,6 +87,7 @@ impl Refusal {
     pub fn reason(self) -> &'static str {
         match self {
             Self::NoRoute => "no-route",
+            Self::Misdirected => "misdirected",
             Self::NoBackend => "no-backend",
             Self::InvalidBackend => "invalid-backend",
             Self::UnusableRule => "unusable-rule",
@@ -93,7 +99,11 @@ impl Refusal {
 impl Table {
     /// Decides about one request. `draws` is the caller's place in the weight sequences and moves on.
     pub fn find<'t>(&'t self, entrance: Entrance, head: &RequestHead<'_>, draws: &mut Draws) -> Decision<'t> {
-        let Some(entry) = self.entrances.get(&entrance).and_then(|hosts| hosts.find(head)) else {
+        let Some(entry) = self
+            .entrances
+            .get(&entrance)
+            .and_then(|hosts| hosts.matching(head.host).find_map(|routes| routes.find(head)))
+        else {
             return Decision::Refuse(Refusal::NoRoute);
         };
         let prefix = match &entry.test.path {
@@ -145,6 +155,31 @@ impl Table {
         drawn.collect()
     }
 
+    pub fn speaks_tls(&self, entrance: Entrance) -> bool {
+        self.tls.contains_key(&entrance)
+    }
+
+    /// The certificates of the listener that a TLS client gets who asks for this name, best first. `None`: of no listener.
+    pub fn certificates(&self, entrance: Entrance, server_name: Option<&str>) -> Option<&Arc<[CertificateId]>> {
+        self.tls.get(&entrance)?.matching(server_name.unwrap_or_default()).next()
+    }
+
+    /// Whether a request for this host belongs to another listener than the connection that it came in by.
+    pub fn misdirected(&self, entrance: Entrance, transport: &Transport, host: &str) -> bool {
+        match (self.tls.get(&entrance), transport) {
+            (None, Transport::Plain) => false,
+            // The listener was replaced by one of the other kind after the connection was made.
+            (Some(_), Transport::Plain) => true,
+            (None, Transport::Tls { .. }) => self.entrances.contains_key(&entrance),
+            (Some(listeners), Transport::Tls { server_name }) => {
+                let listener_of = |name| listeners.matching(name).next();
+                let (connection, request) =
+                    (listener_of(server_name.as_deref().unwrap_or_default()), listener_of(host));
+                request.is_some_and(|request| connection.is_none_or(|connection| !Arc::ptr_eq(connection, request)))
+            }
+        }
+    }
+
     /// Every pod that some request may be sent to.
     pub fn pods(&self) -> &Pods {
         &self.pods
@@ -152,39 +187,7 @@ impl Table {
 }
 
 /// The hosts of one entrance.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Hosts {
-    pub(crate) exact: HashMap<String, Arc<HostRoutes>>,
-    /// By what follows the `*`, with its dot.
-    pub(crate) wildcard: HashMap<String, Arc<HostRoutes>>,
-    pub(crate) any: Option<Arc<HostRoutes>>,
-}
-
-impl Hosts {
-    fn find<'t>(&'t self, head: &RequestHead<'_>) -> Option<&'t Entry> {
-        let exact = self.exact.get(head.host).into_iter();
-        let suffixes = head.host.match_indices('.').map(|(at, _)| &head.host[at..]);
-        let suffixes = suffixes.take(if self.wildcard.is_empty() { 0 } else { usize::MAX });
-        let wildcard = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
-        exact.chain(wildcard).chain(&self.any).find_map(|routes| routes.find(head))
-    }
-
-    pub(crate) fn get(&self, host: &Host) -> Option<&Arc<HostRoutes>> {
-        match host {
-            Host::Exact(name) => self.exact.get(name),
-            Host::Wildcard(suffix) => self.wildcard.get(suffix),
-            Host::Any => self.any.as_ref(),
-        }
-    }
-
-    pub(crate) fn insert(&mut self, host: Host, routes: Arc<HostRoutes>) {
-        match host {
-            Host::Exact(name) => drop(self.exact.insert(name, routes)),
-            Host::Wildcard(suffix) => drop(self.wildcard.insert(suffix, routes)),
-            Host::Any => self.any = Some(routes),
-        }
-    }
-}
+pub(crate) type Hosts = ByHost<Arc<HostRoutes>>;
 
 /// Every rule of one host, by path.
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 //! and not a list that cannot be decoded.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use k8s_openapi::ByteString;
 use kube::core::{DynamicResourceScope, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,9 +24,11 @@ pub(crate) enum Resource {
     EndpointSlices,
     Pods,
     Rollouts,
+    Secrets,
 }
 
 impl Resource {
+    /// Those of which everything is watched; of Secrets only what listeners refer to.
     pub(crate) const ALL: [Self; 9] = [
         Self::GatewayClasses,
         Self::Gateways,
@@ -45,6 +49,7 @@ impl Resource {
             Self::HttpRoutes => [gateway::GROUP, gateway::VERSION, "HTTPRoute", "httproutes"],
             Self::ReferenceGrants => [gateway::GROUP, "v1beta1", "ReferenceGrant", "referencegrants"],
             Self::Namespaces => ["", "v1", "Namespace", "namespaces"],
+            Self::Secrets => ["", "v1", "Secret", "secrets"],
             Self::Services => ["", "v1", "Service", "services"],
             Self::EndpointSlices => ["discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"],
             Self::Pods => ["", "v1", "Pod", "pods"],
@@ -82,6 +87,30 @@ pub(crate) struct Bare {
     pub(crate) metadata: ObjectMeta,
 }
 
+/// A Secret of type `kubernetes.io/tls`. Whatever else it holds is skipped while decoding.
+#[derive(Clone, Deserialize)]
+pub(crate) struct TlsSecret {
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(crate) data: TlsData,
+}
+
+#[derive(Clone, Default, Deserialize)]
+pub(crate) struct TlsData {
+    #[serde(rename = "tls.crt", default)]
+    pub(crate) chain: ByteString,
+    #[serde(rename = "tls.key", default)]
+    pub(crate) key: ByteString,
+}
+
+/// Without anything that is secret: annotations may repeat the data.
+impl fmt::Debug for TlsSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSecret").field("name", &self.metadata.name).finish_non_exhaustive()
+    }
+}
+
 macro_rules! resource {
     ($($object:ty),*) => {$(
         impl kube::Resource for $object {
@@ -115,4 +144,4 @@ macro_rules! resource {
     )*};
 }
 
-resource!(Whole, Bare);
+resource!(Whole, Bare, TlsSecret);

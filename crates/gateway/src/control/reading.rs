@@ -24,6 +24,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde_json::Error>) {
     let key = key_of(&object.metadata);
     let generation = object.metadata.generation.unwrap_or_default();
+    let created = object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
     match resource {
         Resource::GatewayClasses => {
             let (spec, error) = optional(read::<GatewayClassSpec>(&object.spec));
@@ -32,11 +33,10 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
         Resource::Gateways => {
             let (spec, error) = optional(read(&object.spec));
             let address = object.status["addresses"][0]["value"].as_str().and_then(|address| address.parse().ok());
-            (Change::Gateway(key, spec.map(|spec| GatewayFacts { generation, address, spec })), error)
+            (Change::Gateway(key, spec.map(|spec| GatewayFacts { generation, created, address, spec })), error)
         }
         Resource::HttpRoutes => {
             let (spec, error) = optional(read(&object.spec));
-            let created = object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
             (Change::Route(key, spec.map(|spec| RouteFacts { generation, created, spec })), error)
         }
         Resource::ReferenceGrants => {
@@ -55,6 +55,8 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
             let (facts, error) = optional(rollout(object));
             (Change::Rollout(key, facts), error)
         }
+        // Read as certificates, by whoever watches them.
+        Resource::Secrets => (gone(resource, key), None),
         Resource::Pods | Resource::Namespaces => (bare(resource, &Bare { metadata: object.metadata.clone() }), None),
     }
 }
@@ -83,6 +85,7 @@ pub(crate) fn gone(resource: Resource, key: ObjectKey) -> Change {
         Resource::HttpRoutes => Change::Route(key, None),
         Resource::ReferenceGrants => Change::Grant(key, None),
         Resource::Namespaces => Change::Namespace(key.name, None),
+        Resource::Secrets => Change::Secret(key, None),
         Resource::Services => Change::Service(key, None),
         Resource::EndpointSlices => Change::Slice(key, None),
         Resource::Pods => Change::Pod(key, None),

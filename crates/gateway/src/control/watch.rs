@@ -9,11 +9,13 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use sluice_route::ObjectKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as channel};
 
-use super::object::{Bare, Resource, Whole};
+use super::certificates::Wanted;
+use super::object::{Bare, Resource, TlsData, TlsSecret, Whole};
 use super::status::{Observed, Subject};
 use super::{key_of, reading};
+use crate::plane::{Certificate, CertificateError};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -27,25 +29,56 @@ pub(crate) enum Update {
         change: Box<Change>,
     },
     /// Everything that was there has been told. Also said of a resource that the API does not have (yet).
-    Listed(Resource),
+    Listed {
+        resource: Resource,
+        round: u64,
+    },
 }
 
 #[derive(Debug)]
 pub(crate) enum Change {
     Facts(sluice_route::Change),
+    /// What a Secret holds; `None` when it is gone, or not wanted any more.
+    Certificate(ObjectKey, Option<Result<Certificate, CertificateError>>),
     /// What stands in the status now; `None` when the object is gone.
     Status(Subject, Option<Observed>),
 }
 
 /// Ends when nobody listens any more.
 pub(crate) async fn run(client: Client, resource: Resource, sender: mpsc::Sender<Update>) {
+    let mut follower = Follower::new(resource, sender);
     match resource {
-        Resource::Pods | Resource::Namespaces => follow::<Bare>(client, resource, sender).await,
-        _ => follow::<Whole>(client, resource, sender).await,
+        Resource::Pods | Resource::Namespaces => follower.follow::<Bare>(client).await,
+        _ => follower.follow::<Whole>(client).await,
+    }
+}
+
+/// Follows the Secrets that listeners refer to, and lists them anew whenever these are others. Without any it reads nothing.
+pub(crate) async fn run_secrets(client: Client, mut wanted: channel::Receiver<Wanted>, sender: mpsc::Sender<Update>) {
+    let mut follower = Follower::new(Resource::Secrets, sender);
+    while wanted.changed().await.is_ok() {
+        follower.wanted = wanted.borrow_and_update().clone();
+        if follower.wanted.keys.is_empty() {
+            follower.listing.clear();
+            if follower.end_list().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = follower.follow::<TlsSecret>(client.clone()) => return,
+            changed = wanted.changed() => match changed {
+                Ok(()) => wanted.mark_changed(),
+                Err(_) => return,
+            },
+        }
     }
 }
 
 trait Watched: kube::Resource<DynamicType = Resource> + Clone + Debug + DeserializeOwned + Send + 'static {
+    /// What is asked for in the first place.
+    const FIELDS: Option<&str> = None;
+
     fn changes(&self, resource: Resource) -> Vec<Change>;
 }
 
@@ -74,43 +107,12 @@ impl Watched for Whole {
     }
 }
 
-async fn follow<K: Watched>(client: Client, resource: Resource, sender: mpsc::Sender<Update>) {
-    let mut streaming = true;
-    let mut follower = Follower { resource, sender, known: HashSet::new(), listing: HashSet::new() };
-    let mut retry = FIRST_RETRY;
-    loop {
-        let api: Api<K> = Api::all_with(client.clone(), &resource);
-        let config = watcher::Config::default();
-        let events = watcher(api, if streaming { config.streaming_lists() } else { config });
-        pin_mut!(events);
-        while let Some(event) = events.next().await {
-            let error = match event {
-                Ok(event) => {
-                    retry = FIRST_RETRY;
-                    if follower.take(event).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match code(&error) {
-                // The API has no such resource. It may get one later.
-                Some(404) => {
-                    if follower.sender.send(Update::Listed(resource)).await.is_err() {
-                        return;
-                    }
-                }
-                // It does not know streaming lists.
-                Some(400 | 422) if streaming => {
-                    streaming = false;
-                    break;
-                }
-                _ => tracing::warn!(resource = resource.plural(), %error, "Watch interrupted"),
-            }
-            tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(LAST_RETRY);
-        }
+impl Watched for TlsSecret {
+    const FIELDS: Option<&str> = Some("type=kubernetes.io/tls");
+
+    fn changes(&self, _: Resource) -> Vec<Change> {
+        let TlsData { chain, key } = &self.data;
+        vec![Change::Certificate(key_of(&self.metadata), Some(Certificate::read(&chain.0, &key.0)))]
     }
 }
 
@@ -125,6 +127,8 @@ fn code(error: &watcher::Error) -> Option<u16> {
 struct Follower {
     resource: Resource,
     sender: mpsc::Sender<Update>,
+    /// Of Secrets.
+    wanted: Wanted,
     known: HashSet<ObjectKey>,
     /// Told since the present list began.
     listing: HashSet<ObjectKey>,
@@ -134,25 +138,79 @@ struct Follower {
 struct Gone;
 
 impl Follower {
+    fn new(resource: Resource, sender: mpsc::Sender<Update>) -> Self {
+        Self { resource, sender, wanted: Wanted::default(), known: HashSet::new(), listing: HashSet::new() }
+    }
+
+    /// Ends when nobody listens any more.
+    async fn follow<K: Watched>(&mut self, client: Client) {
+        let resource = self.resource;
+        let mut streaming = true;
+        let mut retry = FIRST_RETRY;
+        loop {
+            let api: Api<K> = Api::all_with(client.clone(), &resource);
+            let config = watcher::Config { field_selector: K::FIELDS.map(str::to_owned), ..watcher::Config::default() };
+            let events = watcher(api, if streaming { config.streaming_lists() } else { config });
+            pin_mut!(events);
+            while let Some(event) = events.next().await {
+                let error = match event {
+                    Ok(event) => {
+                        retry = FIRST_RETRY;
+                        if self.take(event).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                match code(&error) {
+                    // The API has no such resource. It may get one later.
+                    Some(404) => {
+                        if self.send_listed().await.is_err() {
+                            return;
+                        }
+                    }
+                    // It does not know streaming lists.
+                    Some(400 | 422) if streaming => {
+                        streaming = false;
+                        break;
+                    }
+                    code => {
+                        tracing::warn!(resource = resource.plural(), %error, "Watch interrupted");
+                        // Who may not read Secrets has no certificates, but everything else.
+                        if code == Some(403) && resource == Resource::Secrets && self.send_listed().await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(LAST_RETRY);
+            }
+        }
+    }
+
     async fn take<K: Watched>(&mut self, event: Event<K>) -> Result<(), Gone> {
         match event {
             Event::Init => self.listing.clear(),
-            Event::InitApply(object) => {
+            Event::InitApply(object) if self.is_wanted(&object) => {
                 self.listing.insert(key_of(object.meta()));
                 self.tell(&object).await?;
             }
-            Event::Apply(object) => self.tell(&object).await?,
-            Event::InitDone => {
-                let listing = std::mem::take(&mut self.listing);
-                let gone: Vec<ObjectKey> = self.known.difference(&listing).cloned().collect();
-                for key in gone {
-                    self.tell_gone(key, 0).await?;
-                }
-                self.send(Update::Listed(self.resource)).await?;
-            }
+            Event::Apply(object) if self.is_wanted(&object) => self.tell(&object).await?,
+            Event::InitApply(_) | Event::Apply(_) => {}
+            Event::InitDone => self.end_list().await?,
             Event::Delete(object) => self.tell_gone(key_of(object.meta()), revision(object.meta())).await?,
         }
         Ok(())
+    }
+
+    async fn end_list(&mut self) -> Result<(), Gone> {
+        let listing = std::mem::take(&mut self.listing);
+        let gone: Vec<ObjectKey> = self.known.difference(&listing).cloned().collect();
+        for key in gone {
+            self.tell_gone(key, 0).await?;
+        }
+        self.send_listed().await
     }
 
     async fn tell<K: Watched>(&mut self, object: &K) -> Result<(), Gone> {
@@ -168,12 +226,23 @@ impl Follower {
     async fn tell_gone(&mut self, key: ObjectKey, revision: u64) -> Result<(), Gone> {
         self.known.remove(&key);
         let status = Subject::of(self.resource, &key).map(|subject| Change::Status(subject, None));
-        let facts = Change::Facts(reading::gone(self.resource, key));
+        let facts = match self.resource {
+            Resource::Secrets => Change::Certificate(key, None),
+            resource => Change::Facts(reading::gone(resource, key)),
+        };
         for change in [Some(facts), status].into_iter().flatten() {
             let change = Box::new(change);
             self.send(Update::Changed { resource: self.resource, revision, change }).await?;
         }
         Ok(())
+    }
+
+    fn is_wanted<K: Watched>(&self, object: &K) -> bool {
+        self.resource != Resource::Secrets || self.wanted.keys.contains(&key_of(object.meta()))
+    }
+
+    async fn send_listed(&self) -> Result<(), Gone> {
+        self.send(Update::Listed { resource: self.resource, round: self.wanted.round }).await
     }
 
     async fn send(&self, update: Update) -> Result<(), Gone> {

@@ -9,16 +9,18 @@ use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use sluice_route::Entrance;
+use sluice_route::{Entrance, Transport};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::worker::Worker;
-use super::{limits, proxy};
+use super::{limits, proxy, tls};
 
 /// What a client's requests have in common.
 pub(crate) struct Client {
     pub(crate) entrance: Entrance,
+    pub(crate) transport: Transport,
     /// Its address, as it appears in `X-Forwarded-For`.
     pub(crate) peer: HeaderValue,
 }
@@ -75,17 +77,38 @@ fn spawn_client(
 ) {
     let peer = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    let client = Rc::new(Client { entrance, peer });
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        serve(worker, client, stream).await;
+        // Refused only by sockets that are broken already.
+        let _ = stream.set_nodelay(true);
+        if worker.speaks_tls(entrance) {
+            serve_tls(worker, entrance, peer, stream).await;
+        } else {
+            let client = Client { entrance, transport: Transport::Plain, peer };
+            serve(worker, client, stream).await;
+        }
         drop(permit);
     });
 }
 
-async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream) {
-    // Refused only by sockets that are broken already.
-    let _ = stream.set_nodelay(true);
+async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: HeaderValue, stream: TcpStream) {
+    let mut stopping = worker.stopping.subscribe();
+    let shaken = tokio::select! {
+        shaken = tls::handshake(stream, &worker.handshakes, |name| worker.tls_config(entrance, name)) => shaken,
+        // Nobody has asked for anything yet.
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    match shaken {
+        Ok((stream, server_name)) => {
+            let client = Client { entrance, transport: Transport::Tls { server_name }, peer };
+            serve(worker, client, stream).await;
+        }
+        Err(error) => tracing::debug!(%error, ?entrance, "No TLS with a client"),
+    }
+}
+
+async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let client = Rc::new(client);
     let mut stopping = worker.stopping.subscribe();
     let mut builder = auto::Builder::new(OnThisThread);
     builder

@@ -71,6 +71,7 @@ impl Reason {
             Self::Connect => "this gateway does not serve CONNECT",
             Self::ExpectationFailed => "the only expectation understood is 100-continue",
             Self::Refused(Refusal::NoRoute) => "no route matches this request",
+            Self::Refused(Refusal::Misdirected) => "the connection is one of another listener than the request's host",
             Self::Refused(Refusal::NoBackend) => "the route names no backend for this request",
             Self::Refused(Refusal::InvalidBackend) => "the route's backend does not exist or may not be used",
             Self::Refused(Refusal::UnusableRule) => "the route's rule uses something that is not supported",

@@ -10,6 +10,7 @@ use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
 use sluice_route::{Cors, HeaderEdits, Headers, Protocol, RequestHead};
 
+use super::accept::Client;
 use super::answer::Reason;
 use super::limits;
 
@@ -21,7 +22,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Names the route that a copied request was copied for.
 pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// Headers that say something about one connection only.
 const HOP_BY_HOP: [HeaderName; 8] =
@@ -168,7 +168,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Turns the client's head into the one that a backend gets, but for the path.
-pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, peer: &HeaderValue) {
+pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, client: &Client) {
     let trailers = head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(&mut head.headers);
     if trailers {
@@ -179,8 +179,8 @@ pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, peer: &H
     // Nobody in front of us is trusted: what a client claims about itself is replaced by what we see.
     head.headers.remove(FORWARDED);
     head.headers.remove(MIRROR);
-    head.headers.insert(X_FORWARDED_FOR, peer.clone());
-    head.headers.insert(X_FORWARDED_PROTO, HTTP);
+    head.headers.insert(X_FORWARDED_FOR, client.peer.clone());
+    head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.transport.scheme()));
     if let Some(value) = &authority.value {
         head.headers.insert(X_FORWARDED_HOST, value.clone());
         head.headers.insert(HOST, value.clone());
@@ -268,6 +268,7 @@ pub(crate) fn put(headers: &mut HeaderMap, values: AnswerHeaders) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_route::{Entrance, Transport};
 
     fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> request::Parts {
         let mut request = Request::builder().method(method).uri(uri);
@@ -340,7 +341,9 @@ mod tests {
             ],
         );
         let authority = check(&head).expect("valid");
-        forward(&mut head, &authority, &HeaderValue::from_static("10.0.0.1"));
+        let peer = HeaderValue::from_static("10.0.0.1");
+        let client = Client { entrance: Entrance::Default, transport: Transport::Plain, peer };
+        forward(&mut head, &authority, &client);
         let mut names: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();
         names.sort();

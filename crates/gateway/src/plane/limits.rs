@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A client has so long to send the whole head of a request, and a kept connection may be idle as long.
 pub(crate) const HEAD_READ: Duration = Duration::from_secs(75);
+/// A TLS handshake, from the connection to its end.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Making a connection to a backend.
 pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 /// From the request to the head of the backend's answer, where the route says nothing else.
@@ -39,6 +41,8 @@ pub(crate) const RETRIES_SAVED: u64 = 100;
 pub(crate) const KEPT_BODIES: usize = 256;
 /// Client connections of one worker; further ones wait in the listener's queue.
 pub(crate) const CONNECTIONS: usize = 16_384;
+/// TLS handshakes of one worker beyond the client's first message; further ones wait.
+pub(crate) const HANDSHAKES: usize = 1024;
 /// Connections waiting to be accepted, for each worker.
 pub(crate) const BACKLOG: u32 = 1024;
 /// Copies of requests that one worker has on their way to mirrors; further ones are not made.

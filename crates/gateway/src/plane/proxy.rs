@@ -158,12 +158,12 @@ impl Exchange {
     fn pick(&self, tried: &[SocketAddr], first: bool) -> Result<Pick, Box<Response<AnswerBody>>> {
         let headers = HeaderView(&self.head.headers);
         let head = head::routed(&self.head, &self.authority.host, &headers);
-        let (entrance, port) = (self.client.entrance, self.authority.port);
+        let (client, port) = (&self.client, self.authority.port);
         // What other attempts took is not this version's slowness.
         let started = if self.retries == 0 { self.started } else { Instant::now() };
         // Of a connection that changes its protocol there is no copy.
         let mirrored = first && self.upgrade.is_none();
-        match self.worker.pick(&Wanted { entrance, head, port, tried, mirrored, started }) {
+        match self.worker.pick(&Wanted { client, head, port, tried, mirrored, started }) {
             Picked::Forward(pick) => Ok(pick),
             Picked::Preflight(granted) => Err(Box::new(preflight(granted))),
             Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
@@ -276,7 +276,7 @@ impl Exchange {
     /// The client's head after the filters of the rule, and of the backendRef if there are any.
     fn head_for(&self, rule: &Rule, own: Option<&Filters>, prefix: &str) -> Option<request::Parts> {
         let mut head = self.head.clone();
-        head::forward(&mut head, &self.authority, &self.client.peer);
+        head::forward(&mut head, &self.authority, &self.client);
         let mut path = None;
         for filter in std::iter::once(&rule.filters).chain(own) {
             head::edit(&mut head.headers, &filter.request);

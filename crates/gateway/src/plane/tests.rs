@@ -5,4 +5,5 @@ mod mirror;
 mod removal;
 mod retry;
 mod rules;
+mod tls;
 mod town;

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
 use tokio::runtime::{Builder, Runtime};
@@ -18,12 +19,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::accept::Client;
 use super::budget::Budget;
 use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
-use super::{Plane, accept, limits};
+use super::{Plane, accept, limits, tls};
 
 /// What a worker is told to do.
 pub(crate) enum Order {
@@ -48,6 +50,7 @@ pub(crate) struct Worker {
     /// One permit for each body that is kept for a retry.
     pub(crate) keeping: Arc<Semaphore>,
     pub(crate) budget: Budget,
+    pub(crate) handshakes: Semaphore,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -66,7 +69,7 @@ pub(crate) struct Pick {
 
 /// What an endpoint is wanted for.
 pub(crate) struct Wanted<'a> {
-    pub(crate) entrance: Entrance,
+    pub(crate) client: &'a Client,
     pub(crate) head: RequestHead<'a>,
     /// The port that the client named.
     pub(crate) port: Option<u16>,
@@ -113,6 +116,7 @@ impl Worker {
             copies: Arc::new(Semaphore::new(limits::MIRRORS)),
             keeping: Arc::new(Semaphore::new(limits::KEPT_BODIES)),
             budget: Budget::new(Instant::now()),
+            handshakes: Semaphore::new(limits::HANDSHAKES),
             stopping: watch::Sender::new(false),
             plane,
             index,
@@ -170,17 +174,32 @@ impl Worker {
         self.plane.progress.notify_one();
     }
 
+    pub(crate) fn speaks_tls(&self, entrance: Entrance) -> bool {
+        self.table.borrow_mut().load().speaks_tls(entrance)
+    }
+
+    /// How a client that asks for this name is served now. `None`: not at all.
+    pub(crate) fn tls_config(&self, entrance: Entrance, server_name: Option<&str>) -> Option<Arc<ServerConfig>> {
+        let mut table = self.table.borrow_mut();
+        let ids = table.load().certificates(entrance, server_name)?;
+        tls::choose(&self.plane.certificates.load(), ids, server_name)
+    }
+
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
     pub(crate) fn pick(self: &Rc<Self>, wanted: &Wanted<'_>) -> Picked {
-        let Wanted { entrance, head, port, tried, mirrored, started } = wanted;
+        let Wanted { client, head, port, tried, mirrored, started } = wanted;
+        let Client { entrance, transport, .. } = client;
         let mut cache = self.table.borrow_mut();
         let table = cache.load();
+        if table.misdirected(*entrance, transport, head.host) {
+            return Picked::Refuse(Refusal::Misdirected);
+        }
         let forward = match table.find(*entrance, head, &mut self.draws.borrow_mut()) {
             Decision::Forward(forward) => forward,
             Decision::Refuse(refusal) => return Picked::Refuse(refusal),
             Decision::Preflight(cors) => return Picked::Preflight(cors.preflight(head)),
             Decision::Redirect { redirect, prefix } => {
-                let location = redirect.location(head, "http", entrance.port(*port), prefix);
+                let location = redirect.location(head, transport.scheme(), entrance.port(*port), prefix);
                 return Picked::Redirect { status: redirect.status, location };
             }
         };

@@ -1,4 +1,5 @@
 //! The gateway against the API that it runs beside, with backends on loopback addresses.
 
 mod served;
+mod tls;
 mod world;

@@ -92,6 +92,19 @@ impl World {
         pod.metadata.resource_version.and_then(|revision| revision.parse().ok()).expect("a revision")
     }
 
+    pub(crate) async fn delete(&self, kind: &str, namespace: &str, name: &str) {
+        api(&self.client, "v1", kind, Some(namespace)).delete(name, &DeleteParams::default()).await.expect("deleted");
+    }
+
+    /// Another gateway in place of this one.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { client, gateway } = self;
+        gateway.shutdown().await;
+        let options = GatewayOptions { workers: 2, ..GatewayOptions::default() };
+        let gateway = Gateway::start(client.clone(), options).await.expect("a gateway");
+        Self { client, gateway }
+    }
+
     pub(crate) async fn apply(&self, object: Value) -> DynamicObject {
         apply_with(&self.client, &object).await
     }

@@ -47,14 +47,11 @@ impl Town {
         let address = sockets[0].local_addr().expect("bound");
         workers.plane().serve(Entrance::Default, sockets);
         let mut town = Self { workers, address, compiler: Compiler::new(80), table: Arc::default() };
-        let gateway =
-            json!({"gatewayClassName": "sluice", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]});
         let mut route = json!({"parentRefs": [{"name": "gw"}]});
         route["rules"] = rules;
-        let gateway = serde_json::from_value(gateway).expect("a Gateway");
         let route = serde_json::from_value(route).expect("a route");
         town.apply(Change::Class("sluice".into(), true));
-        town.apply(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, address: None, spec: gateway })));
+        town.listeners(&json!([{"name": "http", "port": 80, "protocol": "HTTP"}]));
         town.apply(Change::Route(key("r"), Some(RouteFacts { generation: 1, created: 1, spec: route })));
         town.service("shop");
         town
@@ -66,6 +63,12 @@ impl Town {
 
     pub(crate) fn apply(&mut self, change: Change) {
         self.compiler.apply(change);
+    }
+
+    pub(crate) fn listeners(&mut self, listeners: &Value) {
+        let spec = json!({"gatewayClassName": "sluice", "listeners": listeners});
+        let spec = serde_json::from_value(spec).expect("a Gateway");
+        self.apply(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, created: 1, address: None, spec })));
     }
 
     pub(crate) fn service(&mut self, name: &str) {
