@@ -227,6 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn services_say_what_their_ports_speak() {
+        let service = object(&json!({"metadata": {"name": "shop", "namespace": "a"}, "spec": {"ports": [
+            {"name": "http", "port": 80, "targetPort": 3000},
+            {"name": "grpc", "port": 81, "appProtocol": "kubernetes.io/h2c", "protocol": "TCP"},
+            {"name": "dns", "port": 53, "protocol": "UDP"}]}}));
+        let port = |name: &str, port, app_protocol: Option<&str>| ServicePort {
+            name: name.into(),
+            port,
+            app_protocol: app_protocol.map(str::to_owned),
+        };
+        let ports = vec![port("http", 80, None), port("grpc", 81, Some("kubernetes.io/h2c"))];
+        let expected = Change::Service(ObjectKey::new("a", "shop"), Some(ServiceFacts { ports }));
+        assert_eq!(whole(Resource::Services, &service).0, expected);
+    }
+
+    #[test]
     fn pods_are_known_by_hash_and_owner() {
         let pod = object(
             &json!({"metadata": {"name": "p", "namespace": "a", "uid": "u", "labels": {TEMPLATE_HASH: "h"},

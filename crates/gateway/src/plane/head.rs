@@ -361,6 +361,58 @@ mod tests {
     }
 
     #[test]
+    fn header_filters_do_as_the_conformance_suite_expects() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let edits = HeaderEdits {
+            set: pairs(&[("X-Header-Set", "set"), ("X-Set-New", "new")]),
+            add: pairs(&[("X-Header-Add", "add"), ("x-Mixedcase-ADD-1", "mixed"), ("X-UPPER", "upper")]),
+            remove: vec!["X-Header-Remove".into(), "X-Not-There".into()],
+        };
+        let mut head = parts(
+            "GET",
+            "/",
+            &[
+                ("x-header-set", "one"),
+                ("x-header-set", "two"),
+                ("x-header-add", "original"),
+                ("x-header-remove", "value"),
+                ("another-header", "stays"),
+            ],
+        );
+        edit(&mut head.headers, &edits);
+        let mut found: Vec<String> = head
+            .headers
+            .keys()
+            .map(|name| {
+                let values = head.headers.get_all(name).iter().map(|value| value.to_str().expect("text"));
+                format!("{name}={}", values.collect::<Vec<_>>().join(","))
+            })
+            .collect();
+        found.sort();
+        let expected = [
+            "another-header=stays",
+            "x-header-add=original,add",
+            "x-header-set=set",
+            "x-mixedcase-add-1=mixed",
+            "x-set-new=new",
+            "x-upper=upper",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn http2_names_the_host_in_its_target() {
+        for (protocol, expected) in
+            [(Protocol::Http1, ("/a?b".to_owned(), true)), (Protocol::Http2, ("http://shop:81/a?b".to_owned(), false))]
+        {
+            let head = spoken(parts("GET", "/a?b", &[("host", "shop:81")]), protocol);
+            assert_eq!((head.uri.to_string(), head.headers.contains_key(HOST)), expected);
+        }
+    }
+
+    #[test]
     fn the_backend_gets_a_path_whatever_the_client_sent() {
         let target = |uri: &str, path: Option<&str>| {
             origin_form(&uri.parse().expect("a URI"), path.map(str::to_owned)).expect("a target").to_string()

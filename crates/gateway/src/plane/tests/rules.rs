@@ -199,6 +199,7 @@ async fn a_post_never_takes_a_connection_that_was_closed_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_pass_both_ways_after_an_upgrade() {
     let mut town = Town::new(1);
+    town.service_of("shop", Some("kubernetes.io/ws"));
     let backend = Backend::start("a").await;
     town.add("shop", &backend, "v1");
     town.publish().await;
