@@ -101,11 +101,9 @@ class World:
     def keepers(self, uid=None):
         """Supervisors and keepers, of one pod or of all, as (name, id)."""
         where = str(self.directory(uid)) if uid else str(pathlib.Path(self.engine.dir) / "data/pods")
-        found = []
-        for pid, comm, cwd in processes():
-            if comm in (SUPERVISOR, KEEPER) and cwd.startswith(where):
-                found.append((comm, pid))
-        return found
+        all_here = {pid: (comm, parent) for pid, comm, parent, cwd in processes() if comm in (SUPERVISOR, KEEPER) and cwd.startswith(where)}
+        # A supervisor's child of its name is no supervisor: it is a container whose program has not begun yet.
+        return [(comm, pid) for pid, (comm, parent) in all_here.items() if all_here.get(parent, ("",))[0] != SUPERVISOR]
 
     def kill_pod(self, uid, *comms):
         victims = [pid for comm, pid in self.keepers(uid) if comm in comms]
@@ -192,7 +190,7 @@ class World:
         """What this machine still has of this engine's pods."""
         words = lambda *command: subprocess.run(command, text=True, capture_output=True).stdout
         mine = lambda text: self.engine.dir in text
-        processes_left = {pid: comm for pid, comm, cwd in processes() if mine(cwd) and pid != self.engine.process.pid}
+        processes_left = {pid: comm for pid, comm, _, cwd in processes() if mine(cwd) and pid != self.engine.process.pid}
         roots = [path for root in pathlib.Path("/sys/fs/cgroup").iterdir() for path in (root, root.parent)]
         groups = {str(group) for root in roots for uid in self.uids for group in (root / "sluice").glob(f"pod{uid}")}
         ports = {f"sl{fnv1a(uid):08x}" for uid in self.uids}
@@ -251,12 +249,13 @@ class Follower(threading.Thread):
 
 
 def processes():
-    """Everything that runs, as (id, name, directory)."""
+    """Everything that runs, as (id, name, parent, directory)."""
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if entry.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-                    yield int(entry.name), entry.joinpath("comm").read_text().strip(), str(entry.joinpath("cwd").readlink())
+                state, parent = entry.joinpath("stat").read_text().rsplit(")", 1)[1].split()[:2]
+                if state != "Z":
+                    yield int(entry.name), entry.joinpath("comm").read_text().strip(), int(parent), str(entry.joinpath("cwd").readlink())
             except OSError:
                 pass
 
