@@ -66,10 +66,13 @@ fn world(routes: usize) -> Vec<Change> {
     let listeners = json!([{"name": "http", "port": 80, "protocol": "HTTP",
         "allowedRoutes": {"namespaces": {"from": "All"}}}]);
     let spec = from(json!({"gatewayClassName": "sluice", "listeners": listeners}));
-    let gateway = Change::Gateway(ObjectKey::new("infra", "gw"), Some(GatewayFacts { generation: 1, spec }));
+    let gateway = Change::Gateway(
+        ObjectKey::new("infra", "gw"),
+        Some(GatewayFacts { generation: 1, address: None, created: 0, spec }),
+    );
     let mut changes = vec![Change::Class("sluice".into(), true), gateway];
     for number in 0..routes {
-        let ports = vec![ServicePort { name: "http".into(), port: 80 }];
+        let ports = vec![ServicePort { name: "http".into(), port: 80, app_protocol: None }];
         changes.push(Change::Service(key(number, "shop"), Some(ServiceFacts { ports })));
         changes.extend((0..PODS_PER_SERVICE).map(|at| pod(number, at, false)));
         changes.extend([slice(number, true), route(number, "/"), exposure(number, 100)]);
@@ -96,7 +99,7 @@ fn slice(number: usize, last_ready: bool) -> Change {
         ready: last_ready || at + 1 < PODS_PER_SERVICE,
         pod: Some(PodRef { name: format!("pod-{number}-{at}"), uid: format!("uid-{number}-{at}") }),
     });
-    let ports = vec![ServicePort { name: "http".into(), port: 8080 }];
+    let ports = vec![ServicePort { name: "http".into(), port: 8080, app_protocol: None }];
     let facts = SliceFacts { service: format!("shop-{number}"), ports, endpoints: endpoints.collect() };
     Change::Slice(key(number, "shop"), Some(facts))
 }
