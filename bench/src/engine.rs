@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -41,8 +41,13 @@ impl Engine {
     }
 
     pub(crate) fn start_with(sluice: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_on(sluice, flags, None)
+    }
+
+    /// On one processor, if one is named.
+    pub(crate) fn start_on(sluice: &Path, flags: &[&str], processor: Option<usize>) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut process = Command::new(sluice)
+        let mut process = on_processor(sluice, processor)
             .args(["up", "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--stop-pods", "-o", "json"])
             .args(flags)
             .arg("--data")
@@ -53,6 +58,17 @@ impl Engine {
         BufReader::new(process.stdout.take().context("standard output is piped")?).read_line(&mut line)?;
         let ready = serde_json::from_str(&line).context("the engine did not get ready")?;
         Ok(Self { sluice: sluice.to_owned(), process, ready, data })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The binary, as a client of this engine.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.sluice);
+        command.env("KUBECONFIG", &self.ready.kubeconfig);
+        command
     }
 
     /// Where it keeps everything.
@@ -75,10 +91,35 @@ impl Engine {
     }
 
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.end()?.success(), "the engine did not end well");
+        Ok(())
+    }
+
+    fn end(&mut self) -> anyhow::Result<ExitStatus> {
         let pid = self.process.id().to_string();
         anyhow::ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "cannot stop the engine");
-        anyhow::ensure!(self.process.wait()?.success(), "the engine did not end well");
-        Ok(())
+        Ok(self.process.wait()?)
+    }
+}
+
+/// After an error it must not stay behind.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _told_already = self.end();
+        }
+    }
+}
+
+/// A program on one processor, or wherever there is room.
+pub(crate) fn on_processor(program: impl AsRef<std::ffi::OsStr>, processor: Option<usize>) -> Command {
+    match processor {
+        None => Command::new(program),
+        Some(processor) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &processor.to_string()]).arg(program);
+            command
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! Measures Sluice against its peers: `sluice-bench pods|route|start|store`. One JSON line per measurement on stdout.
+//! Measures Sluice against its peers: `sluice-bench gateway|pods|route|start|store`. One JSON line per measurement on stdout.
 
+mod debian;
 mod engine;
+mod gateway;
 mod pods;
 mod report;
 mod route;
@@ -9,12 +11,13 @@ mod store;
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
+        Some("gateway") => gateway::run(),
         Some("pods") => pods::run(),
         // What `pods` starts its peers with, in a mount namespace of their own.
         Some("timer") => pods::time_commands(),
         Some("route") => route::run(),
         Some("start") => start::run(),
         Some("store") => store::run(),
-        other => anyhow::bail!("unknown benchmark {other:?}, there are: pods, route, start, store"),
+        other => anyhow::bail!("unknown benchmark {other:?}, there are: gateway, pods, route, start, store"),
     }
 }

@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::debian::{self, finish};
+
 /// Programs, and the packages of Debian that they come with.
 const PROGRAMS: [(&str, &str); 9] = [
     ("crun", "crun"),
@@ -20,28 +22,7 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 pub(super) fn install() -> anyhow::Result<()> {
-    let there = |program: &str| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file())
-    };
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
-        finish(&mut command)
-    };
-    apt(&["update", "-qq"])?;
-    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], missing.as_slice()].concat())
-}
-
-/// Runs a command to its end, which must be a good one.
-pub(super) fn finish(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    anyhow::ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
+    debian::install(&PROGRAMS)
 }
 
 /// Processor time of a process and of the children that it has waited for.

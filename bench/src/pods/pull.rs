@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::peers::{self, cpu_seconds, finish};
+use super::peers::{self, cpu_seconds};
+use crate::debian::finish;
 use crate::engine::{PATIENCE, pause};
 use crate::report::{Pair, print};
 

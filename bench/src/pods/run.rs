@@ -26,8 +26,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::peers::{self, LIMITS, Rootfs, cpu_seconds, finish};
+use super::peers::{self, LIMITS, Rootfs, cpu_seconds};
 use super::timer::Timer;
+use crate::debian::finish;
 use crate::engine::Engine;
 use crate::report::{Pair, print};
 
