@@ -45,14 +45,14 @@ impl Group {
 
     /// Makes the group of a pod and limits it, wherever we may. Its containers' groups will lie in it.
     pub(super) fn make(&self, resources: &Resources) -> io::Result<()> {
-        let limits = limits(resources);
+        let (limits, of_all_pods) = (limits(resources), limits(&whole_machine()));
         for hierarchy in of_pods() {
             if !hierarchy.make(&self.0)? {
                 continue;
             }
             let directory = hierarchy.place.join(&self.0);
             // As below a kubelet, all pods together weigh what the machine's processors do: by default, what one process does.
-            let _best_effort = hierarchy.limit(Path::new(ROOT), &hierarchy::limits(&whole_machine()));
+            let _best_effort = hierarchy.limit(Path::new(ROOT), &of_all_pods);
             if hierarchy.unified && directory.join(CONTROLLERS).exists() {
                 // Level by level: a group has those controllers that the one above hands on.
                 for above in [&hierarchy.place, &hierarchy.place.join(ROOT), &directory] {
