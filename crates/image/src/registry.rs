@@ -380,12 +380,9 @@ impl Session {
         let mut fruitless = 0;
         loop {
             let before = have;
-            let range = HeaderValue::from_str(&format!("bytes={have}-")).expect("digits");
-            let headers: &[_] = if have > 0 { &[(header::RANGE, range)] } else { &[] };
-            let (response, host) = self.get(path, headers).await?;
-            let part = Part::of(&response, have);
-            let cut = |received| RegistryError::Cut { host: host.clone(), digest: digest.clone(), received, size };
-            let Some(part) = part else { return Err(cut(have)) };
+            let cut = |host: String, received| RegistryError::Cut { host, digest: digest.clone(), received, size };
+            let (response, host, part) = self.rest(path, have).await?;
+            let Some(part) = part else { return Err(cut(host, have)) };
             if let Some(found) = part.whole.filter(|whole| *whole != size) {
                 return Err(RegistryError::Size { host, digest: digest.clone(), size, found });
             }
@@ -428,10 +425,29 @@ impl Session {
                 return Err(RegistryError::Stalled { host, digest, received: have, size, stalls: fruitless, waited });
             }
             if fruitless > MAX_CUTS {
-                return Err(cut(have));
+                return Err(cut(host, have));
             }
             tokio::time::sleep(self.delay(fruitless.min(4))).await;
         }
+    }
+
+    /// Asks for a blob from where we are; for all of it when the registry refuses that, or gives another part.
+    async fn rest(&self, path: &str, have: u64) -> Result<(Response<Incoming>, String, Option<Part>), RegistryError> {
+        if have > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={have}-")).expect("digits");
+            match self.get(path, &[(header::RANGE, range)]).await {
+                Err(RegistryError::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }) => {}
+                asked => {
+                    let (response, host) = asked?;
+                    if let Some(part) = Part::of(&response, have) {
+                        return Ok((response, host, Some(part)));
+                    }
+                }
+            }
+        }
+        let (response, host) = self.get(path, &[]).await?;
+        let part = Part::of(&response, have);
+        Ok((response, host, part))
     }
 }
 

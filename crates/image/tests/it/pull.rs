@@ -144,6 +144,46 @@ async fn a_cut_download_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_cut_download_comes_again_from_a_registry_that_refuses_ranges() {
+    let refusals = [
+        answer_with(StatusCode::RANGE_NOT_SATISFIABLE, None),
+        // Another part than was asked for.
+        answer_with(StatusCode::PARTIAL_CONTENT, Some("bytes 7-299999/300000")),
+    ];
+    for refusal in refusals {
+        let count = AtomicUsize::new(0);
+        let world = World::new(move |request, contents| {
+            let bytes = large_blob(request, contents)?;
+            match (count.fetch_add(1, Ordering::SeqCst), request.headers().contains_key(header::RANGE)) {
+                (0, _) => Some(cut(StatusCode::OK, &[], &bytes, 100_000)),
+                (_, true) => Some(refusal()),
+                (_, false) => None,
+            }
+        })
+        .await;
+        world.pull().await.expect("pulled");
+        let log = world.registry.log();
+        let ranges: Vec<bool> = asked_for_largest(&log).map(|line| line.contains(" bytes=")).collect();
+        assert_eq!(ranges, [false, true, false], "{log:?}");
+    }
+}
+
+fn answer_with(status: StatusCode, range: Option<&'static str>) -> impl Fn() -> Answer {
+    move || {
+        let headers: Vec<(&str, &str)> = range.map(|range| ("content-range", range)).into_iter().collect();
+        answer(status, &headers, b"not this")
+    }
+}
+
+/// The requests for the blob that was asked for most often.
+fn asked_for_largest(log: &[String]) -> impl Iterator<Item = &String> {
+    let blob = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
+    let times = |path: &str| log.iter().filter(|line| blob(line) == path).count();
+    let largest = log.iter().map(blob).max_by_key(|path| times(path)).unwrap_or_default();
+    log.iter().filter(move |line| blob(line) == largest)
+}
+
+#[tokio::test]
 async fn lies_are_refused_and_leave_nothing() {
     let world = World::new(|request, contents| {
         large_blob(request, contents).map(|mut bytes| {
@@ -207,6 +247,23 @@ async fn a_busy_registry_is_asked_again() {
     let result = world.pull().await;
     world.refused(result, "answered 429");
     assert_eq!(world.registry.log().len(), 5, "not for ever");
+}
+
+#[tokio::test]
+async fn a_registry_is_asked_again_when_it_says() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let asks = asked.clone();
+    let world = World::new(move |_, _| {
+        let mut asks = asks.lock().expect("whole");
+        asks.push(std::time::Instant::now());
+        (asks.len() == 1).then(|| answer(StatusCode::TOO_MANY_REQUESTS, &[("retry-after", "2")], b""))
+    })
+    .await;
+    world.pull().await.expect("pulled");
+    let asked = asked.lock().expect("whole");
+    let waited = asked[1].duration_since(asked[0]);
+    // Without the header it would have been a tenth of that.
+    assert!(waited >= std::time::Duration::from_secs(2), "{waited:?}");
 }
 
 /// `Bearer`: only the token of `user:pass` opens the registry.
