@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::write;
 
+const GROUP: &str = "gateway.networking.k8s.io";
 /// Annotations that say which release the definitions are; tools read them.
 const KEPT_ANNOTATIONS: [&str; 3] =
     ["gateway.networking.k8s.io/bundle-version", "gateway.networking.k8s.io/channel", "api-approved.kubernetes.io"];
@@ -24,6 +25,10 @@ pub(crate) fn generate(folder: &Path) -> anyhow::Result<()> {
         }
         let mut definition: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("`{}` is no YAML", path.display()))?;
+        // The experimental channel brings groups whose objects nobody serves here.
+        if definition["spec"]["group"] != GROUP {
+            continue;
+        }
         strip(&mut definition);
         let plural = definition["spec"]["names"]["plural"].as_str().context("a definition has a plural")?.to_owned();
         write(&format!("gateway-api/{plural}.json"), serde_json::to_vec(&definition)?)?;

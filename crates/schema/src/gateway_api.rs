@@ -1,4 +1,4 @@
-//! The definitions of the Gateway API, as published (standard channel), without prose.
+//! The definitions of the Gateway API, as published (experimental channel), without prose.
 
 use serde_json::Value;
 

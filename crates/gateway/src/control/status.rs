@@ -26,7 +26,7 @@ const CONCURRENT_WRITES: usize = 8;
 const MANAGER: &str = "sluice-gateway";
 /// What of the Gateway API is served, in the API's words and in their order: nothing stands here before its tests of the
 /// conformance suite pass.
-const FEATURES: [&str; 30] = [
+const FEATURES: [&str; 31] = [
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
@@ -55,6 +55,7 @@ const FEATURES: [&str; 30] = [
     "HTTPRouteRequestPercentageMirror",
     "HTTPRouteRequestTimeout",
     "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetry",
     "HTTPRouteSchemeRedirect",
     "ReferenceGrant",
 ];
