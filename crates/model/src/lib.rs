@@ -16,6 +16,7 @@ pub mod resources;
 pub mod rollout;
 pub mod schedule;
 pub mod selector;
+pub mod sticky;
 
 pub use hash::fnv1a;
 pub use quality::qos_class;

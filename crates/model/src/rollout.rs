@@ -98,12 +98,26 @@ pub struct Step {
     /// Requests that always go to the candidate.
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<HttpRouteMatch>,
+    /// Whose requests stay with one version while the candidate's share rises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// A duration such as `10m`, or `approval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// Names of checks that run in this step and must pass to leave it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
+}
+
+/// A split by who asks instead of by turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sticky {
+    /// `header:NAME`, `cookie:NAME` or `claim:NAME`.
+    pub by: String,
+    /// A duration such as `14d`: how long browsers keep a cookie that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +135,8 @@ pub struct Rolling {
 pub struct Canary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Amount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
 }
@@ -383,6 +399,9 @@ pub struct PlannedStep {
     /// Requests that go to the candidate whatever the weight, as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,
+    /// `header:x-user-id`: whose requests stay together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
     /// `10m` or `approval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -403,6 +422,8 @@ pub struct Exposure {
     pub candidate_weight: u32,
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<HttpRouteMatch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sluice_model::amount::{Amount, AmountError, Pods, Share};
 use sluice_model::duration::{self, DurationError};
 use sluice_model::gateway::HttpRouteMatch;
-use sluice_model::rollout::{self as model, HttpCheck, NoData, OnFail, Release, RolloutSpec, Strategy, When};
+use sluice_model::rollout::{self as model, HttpCheck, NoData, OnFail, Release, RolloutSpec, Sticky, Strategy, When};
+use sluice_model::sticky::{Unit, UnitError};
 use sluice_stats::Limit;
 
 use crate::presets;
@@ -48,6 +49,8 @@ pub struct Step {
     pub stable: Size,
     pub traffic: Share,
     pub matches: Vec<HttpRouteMatch>,
+    /// Its texts can be read.
+    pub sticky: Option<Sticky>,
     pub hold: Hold,
     /// Names of checks; each exists.
     pub checks: Vec<String>,
@@ -118,6 +121,10 @@ pub enum SpecError {
     Duration { path: String, source: DurationError },
     #[error("{path}.{source}")]
     Limit { path: String, source: LimitError },
+    #[error("{path}: {source}")]
+    Unit { path: String, source: UnitError },
+    #[error("{path}: only a cookie has an age, `{by}` has none")]
+    AgeOfNoCookie { path: String, by: String },
     #[error("{path}: `{traffic}` is less than the {before} of the step before; list the steps in rising order")]
     TrafficFalls { path: String, traffic: Share, before: Share },
     #[error("{path}: a step with traffic 100% needs all pods of the candidate; leave `candidate` out or write 100%")]
@@ -274,6 +281,7 @@ fn read_steps(steps: &[model::Step], from: &str, checks: &BTreeSet<&str>, errors
             optional(errors, &format!("{path}.{field}"), amount, Amount::pods).map_or(Size::ByTraffic, Size::Pods)
         };
         let (candidate, stable) = (size("candidate", step.candidate.as_ref()), size("stable", step.stable.as_ref()));
+        check_sticky(errors, &format!("{path}.sticky"), step.sticky.as_ref());
         let hold = read_hold(errors, &format!("{path}.hold"), step.hold.as_deref());
         Step {
             name: step.name.clone().unwrap_or_else(|| traffic.to_string()),
@@ -281,11 +289,24 @@ fn read_steps(steps: &[model::Step], from: &str, checks: &BTreeSet<&str>, errors
             stable,
             traffic,
             matches: step.matches.clone(),
+            sticky: step.sticky.clone(),
             hold,
             checks: step.checks.clone(),
         }
     };
     steps.iter().enumerate().map(read).collect()
+}
+
+fn check_sticky(errors: &mut Vec<SpecError>, path: &str, sticky: Option<&Sticky>) {
+    let Some(Sticky { by, max_age }) = sticky else { return };
+    let age = format!("{path}.maxAge");
+    read_duration(errors, &age, max_age.as_deref());
+    match by.parse() {
+        Ok(Unit::Cookie(_)) => {}
+        Ok(Unit::Header(_) | Unit::Claim(_)) if max_age.is_none() => {}
+        Ok(_) => errors.push(SpecError::AgeOfNoCookie { path: age, by: by.clone() }),
+        Err(source) => errors.push(SpecError::Unit { path: format!("{path}.by"), source }),
+    }
 }
 
 /// Adds the last step, in which the candidate gets everything, where the user left it out.
@@ -306,6 +327,7 @@ fn complete(steps: &mut Vec<Step>, shift: Shift) {
         stable: Size::ByTraffic,
         traffic: Share::ALL,
         matches: Vec::new(),
+        sticky: None,
         hold: Hold::For(Duration::ZERO),
         checks: Vec::new(),
     });
@@ -324,6 +346,7 @@ fn waiting_for_a_person(steps: &[Step], shift: Shift) -> Step {
         stable,
         traffic: Share::NONE,
         matches: Vec::new(),
+        sticky: None,
         hold: Hold::Approval,
         checks: Vec::new(),
     }
@@ -351,6 +374,9 @@ fn check_steps(steps: &[Step], shift: Shift, from: &str, errors: &mut Vec<SpecEr
         }
         if shift != Shift::Routes && !step.matches.is_empty() {
             errors.push(SpecError::NeedsRoutes { path: path("match"), value: "a match" });
+        }
+        if shift != Shift::Routes && step.sticky.is_some() {
+            errors.push(SpecError::NeedsRoutes { path: path("sticky"), value: "a sticky split" });
         }
     }
 }

@@ -56,6 +56,7 @@ fn planned(desired: &Desired, step: &Step, replicas: u32, fences: Fences) -> Pla
             Shift::Replicas | Shift::Recreate => share_of_pods(split.candidate, split.stable).to_string(),
         },
         matches: step.matches.iter().map(describe).collect(),
+        sticky: step.sticky.as_ref().map(|sticky| sticky.by.clone()),
         hold: match step.hold {
             Hold::For(Duration::ZERO) => None,
             Hold::For(hold) => Some(duration::show(hold)),
@@ -128,9 +129,10 @@ impl fmt::Display for Plan {
         writeln!(f, "  #  {:width$}  candidate  stable  traffic  then", "step")?;
         for (index, step) in self.steps.iter().enumerate() {
             let number = index + 1;
-            let PlannedStep { name, candidate, stable, traffic, matches, hold, checks } = step;
+            let PlannedStep { name, candidate, stable, traffic, matches, sticky, hold, checks } = step;
             write!(f, "{number:>3}  {name:width$}  {candidate:>9}  {stable:>6}  {traffic:>7}  ")?;
             let mut then: Vec<String> = matches.iter().map(|text| format!("match {text}")).collect();
+            then.extend(sticky.iter().map(|by| format!("sticky by {by}")));
             then.extend(match hold.as_deref() {
                 Some("approval") => Some("wait for approval".to_owned()),
                 Some(hold) => Some(format!("hold {hold}")),

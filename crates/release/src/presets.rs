@@ -87,6 +87,7 @@ fn canary(spec: &RolloutSpec) -> Vec<Step> {
         .map(|weight| Step {
             name: Some(weight.to_string()),
             traffic: Some(weight),
+            sticky: parameters.sticky.clone(),
             hold: Some(hold.clone()),
             checks: checks(spec, When::During),
             ..Step::default()

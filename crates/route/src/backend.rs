@@ -10,6 +10,7 @@ use crate::facts::{EndpointFacts, ObjectKey, PodFacts, World};
 use crate::head::RequestHead;
 use crate::matching::Match;
 use crate::split::{Draws, Split};
+use crate::sticky::{NewCookie, Sticky, lies_within};
 
 /// Shares of an exposure add up to this.
 const FULL_SHARE: u32 = 10_000;
@@ -80,9 +81,22 @@ pub struct Backend {
 struct Group {
     /// Sent to the candidate whatever the weights say.
     pinned: Vec<Match>,
+    /// Whose requests stay on one side, while both have a share.
+    sticky: Option<Sticky>,
+    /// The candidate's, of all.
+    share: u32,
     /// Stable, then candidate; only the first is used outside a Rollout.
     sides: [Arc<[Endpoint]>; 2],
     split: Split,
+}
+
+/// Where a request may go.
+#[derive(Debug)]
+pub(crate) struct Choice<'t> {
+    /// Never empty; any of them will do.
+    pub(crate) endpoints: &'t Arc<[Endpoint]>,
+    /// What makes the next request of the same client come to the same version.
+    pub(crate) cookie: Option<NewCookie<'t>>,
 }
 
 /// What the lookups of a backend need beside the world.
@@ -94,10 +108,11 @@ pub(crate) trait Names {
 
 impl Backend {
     /// The endpoints to choose from for this request: all of one version where a Rollout splits, else all there are.
-    pub(crate) fn choose(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<&Arc<[Endpoint]>> {
+    pub(crate) fn choose(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<Choice<'_>> {
         let group = &self.groups[draws.draw(&self.split)?];
-        let side = if group.pinned.iter().any(|test| test.holds(head)) { 1 } else { draws.draw(&group.split)? };
-        Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())
+        let (side, cookie) = group.side(head, draws)?;
+        let endpoints = Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())?;
+        Some(Choice { endpoints, cookie })
     }
 
     /// Every endpoint that some request may be sent to.
@@ -110,9 +125,8 @@ impl Backend {
         let mut groups: BTreeMap<Option<&ObjectKey>, Members<'_>> = BTreeMap::new();
         for (endpoint, pod) in routable(&key, world, names) {
             let rollout = pod.and_then(|pod| world.rollout_of(&key.service.namespace, pod));
-            let members = groups
-                .entry(rollout.map(|(key, _)| key))
-                .or_insert_with(|| Members { exposure: rollout.map(|(_, exposure)| exposure), endpoints: Vec::new() });
+            let members =
+                groups.entry(rollout.map(|(key, _)| key)).or_insert_with(|| Members { rollout, endpoints: Vec::new() });
             members.endpoints.push((endpoint, pod));
         }
         let sizes: Vec<u32> = groups.values().map(|members| members.endpoints.len() as u32).collect();
@@ -124,17 +138,29 @@ impl Backend {
     }
 }
 
+impl Group {
+    fn side(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<(usize, Option<NewCookie<'_>>)> {
+        if self.pinned.iter().any(|test| test.holds(head)) {
+            return Some((1, None));
+        }
+        match self.sticky.as_ref().and_then(|sticky| sticky.place(head, draws)) {
+            Some((place, cookie)) => Some((usize::from(lies_within(place, self.share, FULL_SHARE)), cookie)),
+            None => Some((draws.draw(&self.split)?, None)),
+        }
+    }
+}
+
 struct Members<'w> {
-    exposure: Option<&'w Exposure>,
+    rollout: Option<(&'w ObjectKey, &'w Exposure)>,
     endpoints: Vec<(Endpoint, Option<&'w PodFacts>)>,
 }
 
 impl Members<'_> {
     fn compile(self, names: &mut impl Names, previous: Option<&Group>) -> Group {
-        let Some(exposure) = self.exposure else {
+        let Some((key, exposure)) = self.rollout else {
             let all = self.endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
             let split = renewed(vec![1, 0], previous.map(|group| &group.split), names);
-            return Group { pinned: Vec::new(), sides: [all, Arc::new([])], split };
+            return Group { pinned: Vec::new(), sticky: None, share: 0, sides: [all, Arc::new([])], split };
         };
         let of = |hash: &str| -> Arc<[Endpoint]> {
             let mine = self.endpoints.iter().filter(|(_, pod)| pod.is_some_and(|pod| pod.hash == hash));
@@ -147,7 +173,12 @@ impl Members<'_> {
         // An unreadable match pins nobody: the candidate gets less than meant, never more.
         let pinned = if candidate.is_some() { &exposure.matches[..] } else { &[] };
         let pinned = pinned.iter().filter_map(|from| Match::compile(from).ok()).collect();
-        Group { pinned, sides, split: renewed(weights, previous.map(|group| &group.split), names) }
+        let share = if weights[0] == 0 { FULL_SHARE } else { weights[1] };
+        // With one side alone there is nothing to stay with.
+        let sticky = candidate.zip(exposure.sticky.as_ref()).filter(|_| share > 0 && share < FULL_SHARE);
+        let sticky = sticky.and_then(|(candidate, sticky)| Sticky::compile(sticky, key, candidate));
+        let split = renewed(weights, previous.map(|group| &group.split), names);
+        Group { pinned, sticky, share, sides, split }
     }
 }
 

@@ -20,6 +20,7 @@ mod report;
 mod rule;
 mod slots;
 mod split;
+mod sticky;
 mod table;
 mod tls;
 
@@ -39,5 +40,6 @@ pub use pods::Pods;
 pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, RouteReport};
 pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
+pub use sticky::NewCookie;
 pub use table::{Decision, Forward, Refusal, Table};
 pub use tls::{CertificateId, Transport};

@@ -64,6 +64,7 @@ pub struct Draws {
     places: HashMap<u64, Place>,
     worker: u64,
     workers: u64,
+    random: u64,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,26 @@ struct Place {
 impl Draws {
     /// Workers start at different points of each sequence, so that together they are even from the first request on.
     pub fn new(worker: usize, workers: usize) -> Self {
-        Self { places: HashMap::new(), worker: worker as u64, workers: workers.max(1) as u64 }
+        Self { places: HashMap::new(), worker: worker as u64, workers: workers.max(1) as u64, random: worker as u64 }
+    }
+
+    /// Another `seed` makes other names.
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { random: seed, ..self }
+    }
+
+    /// A name that nobody had before, up to chance.
+    pub(crate) fn fresh_name(&mut self) -> String {
+        format!("{:016x}{:016x}", self.next_random(), self.next_random())
+    }
+
+    /// SplitMix64: as many different numbers as there are, and no secret.
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// The next target; `None` when all weights are 0.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::backend::{Backend, Endpoint};
+use crate::backend::{Backend, Choice, Endpoint};
 use crate::cors::Cors;
 use crate::facts::{Entrance, ObjectKey};
 use crate::filters::{Filters, Redirect};
@@ -19,6 +19,7 @@ use crate::pods::Pods;
 use crate::rule::{CompiledRoute, Rule};
 use crate::slots::Slots;
 use crate::split::Draws;
+use crate::sticky::NewCookie;
 use crate::tls::{CertificateId, TlsListeners, Transport};
 
 #[derive(Debug, Clone, Default)]
@@ -54,6 +55,8 @@ pub struct Forward<'t> {
     pub endpoints: &'t Arc<[Endpoint]>,
     /// The path prefix that matched, for rewrites.
     pub prefix: &'t str,
+    /// What the answer is to set.
+    pub cookie: Option<NewCookie<'t>>,
     /// Of the rule and of the chosen backendRef.
     pub(crate) mirrors: [&'t [Mirror]; 2],
 }
@@ -133,10 +136,10 @@ impl Table {
         };
         match backend.choose(head, draws) {
             None => Decision::Refuse(Refusal::NoEndpoints),
-            Some(endpoints) => {
+            Some(Choice { endpoints, cookie }) => {
                 let (route, filters) = (&entry.route.key, &target.filters);
                 let mirrors = [&rule.mirrors[..], &target.mirrors];
-                Decision::Forward(Forward { route, rule, filters, backend, endpoints, prefix, mirrors })
+                Decision::Forward(Forward { route, rule, filters, backend, endpoints, prefix, cookie, mirrors })
             }
         }
     }
@@ -152,6 +155,7 @@ impl Table {
             let backend = self.backends.get(mirror.slot?)?;
             (draws.draw(&mirror.split)? == mirror::COPY).then(|| backend.choose(head, draws)).flatten()
         });
+        let drawn = drawn.map(|choice| choice.endpoints);
         drawn.collect()
     }
 

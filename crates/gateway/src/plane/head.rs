@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
-use sluice_route::{Cors, HeaderEdits, Headers, Protocol, RequestHead};
+use sluice_route::{Cors, HeaderEdits, Headers, NewCookie, Protocol, RequestHead, Transport};
 
 use super::accept::Client;
 use super::answer::Reason;
@@ -242,6 +242,14 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     for name in &edits.remove {
         headers.remove(name);
     }
+}
+
+/// The line that gives a browser this cookie, for all of the host that it asked.
+pub(crate) fn set_cookie(cookie: &NewCookie<'_>, transport: &Transport) -> Option<HeaderValue> {
+    let NewCookie { name, value, max_age } = cookie;
+    let secure = if matches!(transport, Transport::Tls { .. }) { "; Secure" } else { "" };
+    let seconds = max_age.as_secs();
+    HeaderValue::try_from(format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")).ok()
 }
 
 /// Lets the filter, and nobody else, say to whom an answer may be shown.

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
+use http::header::{CONNECTION, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -327,6 +327,7 @@ impl Exchange {
         for filters in filters_of(&pick) {
             head::edit(&mut head.headers, &filters.response);
         }
+        bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
         let end = self.end(&pick.rule);
         let passage = Passage { flight: pick.flight, endpoint: pick.endpoint, connection };
@@ -338,6 +339,7 @@ impl Exchange {
         pick.flight.answer(reason.status().as_u16());
         let mut answer = refuse(reason);
         self.share(&pick, answer.headers_mut());
+        bind(&mut pick, answer.headers_mut());
         answer
     }
 
@@ -360,9 +362,17 @@ impl Exchange {
         head::strip_hop_by_hop(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         protocol.map(|protocol| head.headers.insert(UPGRADE, protocol));
+        bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
         tunnel::spawn(client, backend, pick.flight);
         Response::from_parts(head, AnswerBody::Own(None))
+    }
+}
+
+/// Lets the client come to the same version again.
+fn bind(pick: &mut Pick, headers: &mut HeaderMap) {
+    if let Some(cookie) = pick.cookie.take() {
+        headers.append(SET_COOKIE, *cookie);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use http::HeaderValue;
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
@@ -25,7 +27,7 @@ use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
-use super::{Plane, accept, limits, tls};
+use super::{Plane, accept, head, limits, tls};
 
 /// What a worker is told to do.
 pub(crate) enum Order {
@@ -62,6 +64,8 @@ pub(crate) struct Pick {
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) prefix: String,
     pub(crate) flight: Flight,
+    /// For the answer: what brings the client to the same version again.
+    pub(crate) cookie: Option<Box<HeaderValue>>,
     pub(crate) copies: Vec<Copy>,
     /// Of the route, where there are copies to be marked with it.
     pub(crate) route: String,
@@ -107,7 +111,7 @@ impl Worker {
         let workers = plane.workers();
         let worker = Rc::new(Self {
             table: RefCell::new(Cache::new(plane.table.clone())),
-            draws: RefCell::new(Draws::new(index, workers)),
+            draws: RefCell::new(Draws::new(index, workers).seeded(seed(index))),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             pods: RefCell::default(),
             meters: RefCell::default(),
@@ -187,19 +191,19 @@ impl Worker {
 
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
     pub(crate) fn pick(self: &Rc<Self>, wanted: &Wanted<'_>) -> Picked {
-        let Wanted { client, head, port, tried, mirrored, started } = wanted;
+        let Wanted { client, head: request, port, tried, mirrored, started } = wanted;
         let Client { entrance, transport, .. } = client;
         let mut cache = self.table.borrow_mut();
         let table = cache.load();
-        if table.misdirected(*entrance, transport, head.host) {
+        if table.misdirected(*entrance, transport, request.host) {
             return Picked::Refuse(Refusal::Misdirected);
         }
-        let forward = match table.find(*entrance, head, &mut self.draws.borrow_mut()) {
+        let forward = match table.find(*entrance, request, &mut self.draws.borrow_mut()) {
             Decision::Forward(forward) => forward,
             Decision::Refuse(refusal) => return Picked::Refuse(refusal),
-            Decision::Preflight(cors) => return Picked::Preflight(cors.preflight(head)),
+            Decision::Preflight(cors) => return Picked::Preflight(cors.preflight(request)),
             Decision::Redirect { redirect, prefix } => {
-                let location = redirect.location(head, transport.scheme(), entrance.port(*port), prefix);
+                let location = redirect.location(request, transport.scheme(), entrance.port(*port), prefix);
                 return Picked::Redirect { status: redirect.status, location };
             }
         };
@@ -210,9 +214,10 @@ impl Worker {
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.to_owned();
         let flight = Flight { presence, meter, started: *started, status: None };
-        let copies = if *mirrored { self.copies(&forward, head, table) } else { Vec::new() };
+        let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
+        let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
         let route = if copies.is_empty() { String::new() } else { forward.route.to_string() };
-        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight, copies, route })
+        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight, cookie, copies, route })
     }
 
     /// Where copies of the request go. Without room for one it is not made.
@@ -285,6 +290,11 @@ impl Worker {
             self.pool.put(endpoint, connection);
         }
     }
+}
+
+/// Another number for every worker of every gateway.
+fn seed(worker: usize) -> u64 {
+    std::hash::RandomState::new().hash_one(worker)
 }
 
 /// A request, or a copy of one, that counts as in flight to a pod.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use sluice_gateway::{Gateway, GatewayOptions, StartError};
 
-use crate::world::{World, get};
+use crate::world::{World, answer, get};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_is_served_acknowledged_and_reported() {
@@ -86,6 +86,58 @@ async fn an_exposure_moves_traffic_once_it_is_acknowledged() {
         assert!(u32::abs_diff(candidate, expected) < 4, "{candidate} of 100 at {weight}");
         assert_eq!(world.get("/", "x-preview: 1\r\n").await, (200, "candidate".into()));
     }
+    world.gateway.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sticky_split_keeps_everybody_where_they_are_while_it_rises() {
+    const USERS: usize = 200;
+    let world = World::start().await;
+    world.shop().await;
+    world.pod("stable", "v1").await;
+    world.pod("candidate", "v2").await;
+    world
+        .apply(json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "shop", "namespace": "default"},
+            "spec": {"target": {"kind": "Deployment", "name": "shop"}, "strategy": "Canary"}}))
+        .await;
+    let split = async |weight: usize, by: &str| {
+        let sticky = json!({"by": by});
+        let exposure = json!({"stable": "v1", "candidate": "v2", "candidateWeight": weight, "sticky": sticky});
+        let revision = expose(&world, exposure).await;
+        world.wait("the exposure is acknowledged", async || world.acknowledged("rollouts").await >= revision).await;
+    };
+    let mut before = Vec::new();
+    for weight in [1000, 4000, 8000] {
+        split(weight, "header:x-user").await;
+        let mut candidates = Vec::new();
+        for user in 0..USERS {
+            let answers = [
+                world.get("/", &format!("x-user: u{user}\r\n")).await,
+                world.get("/", &format!("x-user: u{user}\r\n")).await,
+            ];
+            assert_eq!(answers[0], answers[1], "u{user} at {weight}");
+            candidates.extend((answers[0].1 == "candidate").then_some(user));
+        }
+        assert!(before.iter().all(|user| candidates.contains(user)), "{before:?} are in {candidates:?}");
+        // Five times what chance lets it be off.
+        assert!(candidates.len().abs_diff(USERS * weight / 10_000) < 35, "{} at {weight}", candidates.len());
+        before = candidates;
+    }
+    split(5000, "cookie:visitor").await;
+    let mut versions = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let (_, head, first) = answer(world.gateway.address(), "/", "").await;
+        let line = head.lines().find(|line| line.starts_with("set-cookie: visitor=")).expect("a cookie");
+        assert!(line.ends_with("; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"), "{line}");
+        let cookie = line.trim_start_matches("set-cookie: ").split(';').next().expect("a pair");
+        for _ in 0..3 {
+            let (_, head, again) = answer(world.gateway.address(), "/", &format!("cookie: a=b; {cookie}\r\n")).await;
+            assert!(again == first && !head.contains("set-cookie"), "{again} after {first}: {head}");
+        }
+        versions.insert(first);
+    }
+    assert_eq!(versions.len(), 2, "both versions have visitors");
     world.gateway.shutdown().await;
 }
 

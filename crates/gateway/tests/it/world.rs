@@ -169,14 +169,20 @@ impl World {
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    let (status, _, body) = answer(address, path, headers).await;
+    (status, body)
+}
+
+/// Status, head and body.
+pub(crate) async fn answer(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
     let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status, body)
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (status, head.to_owned(), body.to_owned())
 }
 
 async fn apply_with(client: &Client, object: &Value) -> DynamicObject {

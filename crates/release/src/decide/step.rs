@@ -228,5 +228,6 @@ fn exposure(step: &Step, stable: &Revision, candidate: &Revision) -> Exposure {
         candidate: Some(candidate.hash.clone()),
         candidate_weight: step.traffic.hundredths(),
         matches: step.matches.clone(),
+        sticky: step.sticky.clone(),
     }
 }

@@ -13,12 +13,12 @@ fn printed(spec: &str, replicas: u32) -> String {
 fn a_canary_with_routes() {
     let spec = r#"{"target": {"name": "shop"}, "routes": [{"name": "shop"}],
       "steps": [{"traffic": "1%", "hold": "5m", "checks": ["errors"]},
-                {"name": "insiders", "traffic": "25%", "match": [{"path": {"value": "/beta"}, "headers": [{"name": "x", "value": "1"}]}]}],
+                {"name": "insiders", "traffic": "25%", "sticky": {"by": "cookie:visitor"}, "match": [{"path": {"value": "/beta"}, "headers": [{"name": "x", "value": "1"}]}]}],
       "checks": [{"name": "errors", "metric": {"name": "error-rate", "max": "1%"}}], "keepOld": {"for": "30m"}}"#;
     insta::assert_snapshot!(printed(spec, 10), @r"
       #  step      candidate  stable  traffic  then
       1  1%                1      10       1%  hold 5m; checks errors
-      2  insiders          3      10      25%  match path /beta*, header x=1
+      2  insiders          3      10      25%  match path /beta*, header x=1; sticky by cookie:visitor
       3  full             10      10     100%  go on when ready
     10 replicas, at most 20 pods, 5m of holds
     note: the replaced version stays up for 30m after the last step

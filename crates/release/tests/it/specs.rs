@@ -56,6 +56,17 @@ fn every_mistake_names_its_field() {
     spec.checks[0].at: before needs `spec.routes`: without them every ready pod takes an equal part of the traffic
     spec.keepOld: an idle version needs `spec.routes`: without them every ready pod takes an equal part of the traffic
     ");
+    insta::assert_snapshot!(mistakes(
+        r#""routes": [{"name": "shop"}],
+           "steps": [{"sticky": {"by": "query:id"}}, {"sticky": {"by": "header:a b", "maxAge": "long"}},
+                     {"sticky": {"by": "claim:sub", "maxAge": "14d"}}, {"sticky": {"by": "cookie:v", "maxAge": "14d"}}]"#
+    ), @r"
+    spec.steps[0].sticky.by: `query:id` is neither `header:NAME`, `cookie:NAME` nor `claim:NAME`
+    spec.steps[1].sticky.maxAge: `long` is no duration; write for example `30s`, `10m` or `1h30m`
+    spec.steps[1].sticky.by: `a b` is no name of a header
+    spec.steps[2].sticky.maxAge: only a cookie has an age, `claim:sub` has none
+    ");
+    insta::assert_snapshot!(mistakes(r#""strategy": "Canary", "canary": {"weights": ["20%"], "sticky": {"by": "claim:sub"}}"#), @"spec.plan[0].sticky: a sticky split needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
     insta::assert_snapshot!(mistakes(r#""strategy": "Rolling", "rolling": {"surge": 0, "unavailable": "0%"}"#), @"spec.rolling: `surge` and `unavailable` cannot both be 0");
     insta::assert_snapshot!(mistakes(r#""steps": [{"candidate": 1, "match": [{}]}]"#), @"spec.steps[0].match: a match needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
 }

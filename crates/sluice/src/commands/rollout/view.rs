@@ -55,6 +55,9 @@ fn step_line(step: &PlannedStep) -> String {
     if !step.matches.is_empty() {
         let _ = write!(line, ", always where {}", step.matches.join(" or "));
     }
+    if let Some(by) = &step.sticky {
+        let _ = write!(line, ", sticky by {by}");
+    }
     if !step.checks.is_empty() {
         let _ = write!(line, ", checks {}", step.checks.join(" "));
     }
