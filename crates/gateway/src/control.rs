@@ -3,9 +3,9 @@
 //! One loop orders everything: changes come in from the watches, are compiled together, published, and once every worker has gone
 //! over to the table, the revisions it was made of are acknowledged in the Lease and the statuses are brought up to date.
 
-mod certificates;
 mod doors;
 mod lease;
+mod materials;
 mod object;
 mod reading;
 mod status;
@@ -19,16 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use sluice_route::{Change, Compiled, Compiler, ObjectKey, Report, Table};
+use sluice_route::{Change, Compiled, Compiler, Needs, ObjectKey, Report, Table};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::options::GatewayOptions;
-use crate::plane::Plane;
+use crate::plane::{Authorities, Certificate, Credentials, Plane, read_system};
 use doors::Doors;
 use lease::Acknowledged;
-use object::Resource;
+use object::{CaConfigMap, Resource, TlsSecret};
 use status::Statuses;
 use watch::Update;
 
@@ -50,7 +50,8 @@ pub(crate) struct Control {
     /// Resources whose first list is not in yet.
     /// With the round of lists that is due.
     missing: BTreeMap<Resource, u64>,
-    certificates: certificates::Store,
+    certificates: materials::Store<Certificate>,
+    authorities: materials::Store<Authorities>,
     seen: Seen,
     /// What was published last, until every worker serves it. Changes wait for that: they are compiled together then.
     published: Option<Published>,
@@ -90,8 +91,10 @@ impl Control {
         for resource in Resource::ALL {
             tasks.spawn(watch::run(client.clone(), resource, sender.clone()));
         }
-        let (certificates, wanted) = certificates::Store::new();
-        tasks.spawn(watch::run_secrets(client.clone(), wanted, sender));
+        let (certificates, wanted) = materials::Store::new();
+        tasks.spawn(watch::run_wanted::<TlsSecret>(client.clone(), Resource::Secrets, wanted, sender.clone()));
+        let (authorities, wanted) = materials::Store::new();
+        tasks.spawn(watch::run_wanted::<CaConfigMap>(client.clone(), Resource::ConfigMaps, wanted, sender));
         let (lease, acknowledged) = channel::channel(None);
         tasks.spawn(lease::run(client.clone(), options.instance.clone(), acknowledged));
         let (statuses, writer) = Statuses::new(client.clone(), options.address.ip());
@@ -103,6 +106,7 @@ impl Control {
             statuses,
             missing: Resource::ALL.into_iter().map(|resource| (resource, 0)).collect(),
             certificates,
+            authorities,
             seen: Seen::new(),
             published: None,
             served: None,
@@ -155,6 +159,10 @@ impl Control {
                         let facts = self.certificates.take(&key, read);
                         self.compiler.apply(Change::Secret(key, facts));
                     }
+                    watch::Change::Authorities(key, read) => {
+                        let facts = self.authorities.take(&key, read);
+                        self.compiler.apply(Change::Authorities(key, facts));
+                    }
                     watch::Change::Status(subject, observed) => self.statuses.observe(subject, observed),
                 }
             }
@@ -167,15 +175,14 @@ impl Control {
             return;
         }
         // A listener's first table has its certificate already, if there is one.
-        if let Some(round) = self.compiler.secrets().and_then(|secrets| self.certificates.want(secrets)) {
-            self.missing.insert(Resource::Secrets, round);
+        if self.compiler.needs().is_some_and(|needs| self.waits_for(needs)) {
             return;
         }
         let compiled = self.compiler.compile().map(|compiled| self.open_doors(compiled));
         match compiled {
             Some(Compiled { table, report }) => {
                 tracing::debug!(generation = table.generation, "Table published");
-                self.plane.certify(self.certificates.between());
+                self.plane.certify(self.between());
                 self.plane.publish(table.clone());
                 self.published = Some(Published { table, report, seen: self.seen.clone() });
             }
@@ -186,6 +193,26 @@ impl Control {
                 None => self.doors.admit(),
             },
         }
+    }
+
+    /// Whether something of it is to be read first.
+    fn waits_for(&mut self, needs: Needs) -> bool {
+        let Needs { secrets, config_maps, system } = needs;
+        if system {
+            read_system();
+        }
+        let rounds = [
+            (Resource::Secrets, self.certificates.want(secrets)),
+            (Resource::ConfigMaps, self.authorities.want(config_maps)),
+        ];
+        let due: Vec<_> = rounds.into_iter().filter_map(|(resource, round)| Some((resource, round?))).collect();
+        let waits = !due.is_empty();
+        self.missing.extend(due);
+        waits
+    }
+
+    fn between(&self) -> Credentials {
+        Credentials { certificates: self.certificates.between(), authorities: self.authorities.between() }
     }
 
     /// Opens and closes sockets as the listeners ask; those that fail are said in the report.
@@ -208,7 +235,8 @@ impl Control {
         let generation = self.plane.acknowledged();
         if let Some(published) = self.published.take_if(|published| published.table.generation <= generation) {
             self.served = Some(published);
-            self.plane.certify(self.certificates.settled());
+            let (certificates, authorities) = (self.certificates.settled(), self.authorities.settled());
+            self.plane.certify(Credentials { certificates, authorities });
         }
         // Only the table that is served may say who is draining: by a former one a pod that is back would seem withdrawn.
         if self.published.is_some() {

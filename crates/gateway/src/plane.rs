@@ -20,12 +20,14 @@ mod pool;
 mod proxy;
 mod socket;
 mod tls;
+mod trust;
 mod tunnel;
 mod worker;
 
 pub(crate) use listen::open;
 pub use meter::{MirrorCounts, VersionKey};
 pub(crate) use tls::{Certificate, CertificateError, Certificates};
+pub(crate) use trust::{Authorities, AuthoritiesError, KnownAuthorities, read_system};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,12 +48,19 @@ use worker::{Order, Worker};
 /// Shared by the workers and the control side.
 pub(crate) struct Plane {
     table: Arc<ArcSwap<Table>>,
-    certificates: ArcSwap<Certificates>,
+    credentials: ArcSwap<Credentials>,
     lines: Vec<Line>,
     /// Told when a worker acknowledged, or when a withdrawn pod has no more requests.
     progress: Notify,
     pods: Pods,
     meters: Meters,
+}
+
+/// What handshakes need. Tables name it by ids.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Credentials {
+    pub(crate) certificates: Certificates,
+    pub(crate) authorities: KnownAuthorities,
 }
 
 /// What the control side and one worker say to each other.
@@ -78,7 +87,7 @@ impl Workers {
             .unzip();
         let plane = Arc::new(Plane {
             table: Arc::default(),
-            certificates: ArcSwap::default(),
+            credentials: ArcSwap::default(),
             lines,
             progress: Notify::new(),
             pods: Pods::new(count),
@@ -128,9 +137,9 @@ impl Plane {
         }
     }
 
-    /// The certificates that tables from now on may name, and those that workers may still have one with.
-    pub(crate) fn certify(&self, certificates: Certificates) {
-        self.certificates.store(Arc::new(certificates));
+    /// What tables from now on may name, and what workers may still have one with.
+    pub(crate) fn certify(&self, credentials: Credentials) {
+        self.credentials.store(Arc::new(credentials));
     }
 
     /// The newest generation that every worker has gone over to.

@@ -2,10 +2,15 @@
 //!
 //! Defaults are those of the published CRDs, so that objects written straight by a test mean the same as stored ones.
 
+mod policy;
 mod route;
 mod status;
 mod tls;
 
+pub use policy::{
+    BackendTlsPolicySpec, BackendTlsValidation, ObjectRef, PolicyAncestorStatus, PolicyStatus, PolicyTargetRef,
+    SubjectAltName,
+};
 pub use route::{
     BackendObject, BackendRef, Cors, Fraction, HeaderFilter, HttpHeader, HttpPathModifier, HttpRouteFilter,
     HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror, RequestRedirect,

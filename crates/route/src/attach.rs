@@ -42,7 +42,11 @@ struct Problem {
 }
 
 /// A parent of a route, and whether it took it.
-pub(crate) type Outcome = (ParentRef, Result<(), Finding>);
+pub(crate) struct Parent {
+    pub(crate) reference: ParentRef,
+    pub(crate) gateway: ObjectKey,
+    pub(crate) outcome: Result<(), Finding>,
+}
 
 /// A route is reachable at this entrance under this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +104,7 @@ impl<'w> Listeners<'w> {
         world: &World,
         key: &ObjectKey,
         route: &RouteFacts,
-    ) -> (Vec<Attachment>, Vec<Outcome>) {
+    ) -> (Vec<Attachment>, Vec<Parent>) {
         let hosts: Vec<Host> = match route.spec.hostnames.as_slice() {
             [] => vec![Host::Any],
             names => names.iter().map(|name| Host::parse(Some(name))).collect(),
@@ -111,7 +115,7 @@ impl<'w> Listeners<'w> {
             let Some(gateway) = gateway_of(parent, key) else { continue };
             let Some(doors) = self.gateways.get_mut(&gateway) else { continue };
             let outcome = attach_to(world, key, &hosts, parent, &gateway, doors, &mut attachments);
-            parents.push((parent.clone(), outcome));
+            parents.push(Parent { reference: parent.clone(), gateway, outcome });
         }
         (attachments, parents)
     }

@@ -11,6 +11,7 @@ use crate::head::RequestHead;
 use crate::matching::Match;
 use crate::split::{Draws, Split};
 use crate::sticky::{NewCookie, Sticky, lies_within};
+use crate::trust::{self, BackendTls, Terms, Untrusted};
 
 /// Shares of an exposure add up to this.
 const FULL_SHARE: u32 = 10_000;
@@ -38,20 +39,28 @@ pub struct Version {
 }
 
 /// How a backend is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1, which may change to WebSocket.
     Http1,
-    /// HTTP/2 from the first byte on, without TLS.
+    /// HTTP/2 from the first byte on.
     Http2,
 }
 
 impl Protocol {
+    /// Names of protocols that are spoken over TLS only.
+    pub(crate) fn needs_tls(app_protocol: Option<&str>) -> bool {
+        let name = app_protocol.map(str::to_ascii_lowercase);
+        matches!(name.as_deref(), Some("https" | "kubernetes.io/wss" | "wss"))
+    }
+
     /// By a Service port's `appProtocol`; `None` for what this gateway does not speak. Besides the names that the Gateway API
     /// has agreed on, those that Services have had for long.
     pub(crate) fn named(app_protocol: Option<&str>) -> Option<Self> {
         match app_protocol.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("" | "http" | "kubernetes.io/ws" | "ws") => Some(Self::Http1),
+            None | Some("" | "http" | "kubernetes.io/ws" | "ws" | "https" | "kubernetes.io/wss" | "wss") => {
+                Some(Self::Http1)
+            }
             Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Some(Self::Http2),
             Some(_) => None,
         }
@@ -65,12 +74,16 @@ pub struct Endpoint {
     pub uid: Arc<str>,
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// `None`: in the open.
+    pub tls: Option<Arc<BackendTls>>,
     pub version: Arc<Version>,
 }
 
 #[derive(Debug)]
 pub struct Backend {
     pub key: BackendKey,
+    /// Its certificate is to be verified, and nobody can tell how: it gets nothing.
+    pub(crate) is_untrusted: bool,
     groups: Vec<Group>,
     /// Among the groups, by how many endpoints each has.
     split: Split,
@@ -104,6 +117,7 @@ pub(crate) trait Names {
     fn pod(&mut self, identity: &str) -> (PodId, Arc<str>);
     fn version(&mut self, namespace: &str, hash: &str) -> Arc<Version>;
     fn split(&mut self) -> u64;
+    fn tls(&mut self, terms: Terms) -> Arc<BackendTls>;
 }
 
 impl Backend {
@@ -123,7 +137,9 @@ impl Backend {
     /// From the present world. Splits keep their identity where `previous` had equal weights.
     pub(crate) fn compile(key: BackendKey, world: &World, names: &mut impl Names, previous: Option<&Self>) -> Self {
         let mut groups: BTreeMap<Option<&ObjectKey>, Members<'_>> = BTreeMap::new();
-        for (endpoint, pod) in routable(&key, world, names) {
+        let members_of = routable(&key, world, names);
+        let is_untrusted = members_of.is_err();
+        for (endpoint, pod) in members_of.unwrap_or_default() {
             let rollout = pod.and_then(|pod| world.rollout_of(&key.service.namespace, pod));
             let members =
                 groups.entry(rollout.map(|(key, _)| key)).or_insert_with(|| Members { rollout, endpoints: Vec::new() });
@@ -134,7 +150,7 @@ impl Backend {
         let groups = groups
             .map(|(at, members)| members.compile(names, previous.and_then(|previous| previous.groups.get(at))))
             .collect();
-        Self { key, groups, split: renewed(sizes, previous.map(|previous| &previous.split), names) }
+        Self { key, is_untrusted, groups, split: renewed(sizes, previous.map(|previous| &previous.split), names) }
     }
 }
 
@@ -200,12 +216,17 @@ fn renewed(weights: Vec<u32>, previous: Option<&Split>, names: &mut impl Names) 
 }
 
 /// Ready endpoints whose pod, if they name one, is known and not about to stop.
-fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> Vec<(Endpoint, Option<&'w PodFacts>)> {
+fn routable<'w>(
+    key: &BackendKey,
+    world: &'w World,
+    names: &mut impl Names,
+) -> Result<Vec<(Endpoint, Option<&'w PodFacts>)>, Untrusted> {
     let Some(port) =
         world.services.get(&key.service).and_then(|service| service.ports.iter().find(|p| p.port == key.port))
     else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
+    let tls = trust::terms(world, &key.service, port).transpose()?.map(|terms| names.tls(terms));
     // No reference leads to a port that speaks something else.
     let protocol = Protocol::named(port.app_protocol.as_deref()).unwrap_or(Protocol::Http1);
     let namespace = key.service.namespace.as_str();
@@ -223,6 +244,7 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
                 uid,
                 address,
                 protocol,
+                tls: tls.clone(),
                 version: names.version(namespace, pod.map_or("", |pod| pod.hash.as_str())),
             };
             found.insert(address, (endpoint, pod));
@@ -230,7 +252,7 @@ fn routable<'w>(key: &BackendKey, world: &'w World, names: &mut impl Names) -> V
     }
     // A pod with an address of each family is one endpoint; IPv4 comes first in the order of addresses.
     let mut known = BTreeSet::new();
-    found.into_values().filter(|(endpoint, pod)| pod.is_none() || known.insert(endpoint.pod)).collect()
+    Ok(found.into_values().filter(|(endpoint, pod)| pod.is_none() || known.insert(endpoint.pod)).collect())
 }
 
 /// `Err` when the endpoint names a pod that must not get requests: unknown yet, another one by now, or terminating.

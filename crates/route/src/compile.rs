@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::Addresses;
-use crate::attach::{Attachment, Listeners, gateway_report, parent_report};
+use crate::attach::{Attachment, Listeners, Parent, gateway_report, parent_report};
 use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
 use crate::host::Host;
@@ -17,11 +17,14 @@ use crate::report::{Report, RouteReport};
 use crate::rule::{CompiledRoute, resolve};
 use crate::table::{HostRoutes, Hosts, Source, Table};
 use crate::tls;
+use crate::trust::{self, Ancestors, BackendTls, Terms, TermsId};
 
 /// Listener ports that are served at the address given to the gateway, whatever its port.
 const WELL_KNOWN_PORT: u16 = 80;
 /// Versions without a pod are forgotten when more than so many of them are known.
 const MAX_IDLE_VERSIONS: usize = 1024;
+/// Terms of TLS that no backend has any more are forgotten when more than so many are known.
+const MAX_IDLE_TERMS: usize = 1024;
 
 pub struct Compiler {
     world: World,
@@ -35,6 +38,16 @@ pub struct Compiler {
     table: Arc<Table>,
     report: Arc<Report>,
     registry: Registry,
+}
+
+/// Objects that are read only where others refer to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub secrets: BTreeSet<ObjectKey>,
+    /// With certificates of authorities.
+    pub config_maps: BTreeSet<ObjectKey>,
+    /// The authorities that the machine trusts.
+    pub system: bool,
 }
 
 /// A new table and what to say about it.
@@ -59,6 +72,7 @@ struct Registry {
     next: u64,
     pods: HashMap<Arc<str>, PodId>,
     versions: BTreeMap<(String, String), Arc<Version>>,
+    tls: BTreeMap<Terms, Arc<BackendTls>>,
 }
 
 impl Compiler {
@@ -92,9 +106,13 @@ impl Compiler {
         self.world.apply(change, &mut self.stale);
     }
 
-    /// The Secrets that listeners refer to, and may. `None`: nothing has changed that could change this.
-    pub fn secrets(&self) -> Option<BTreeSet<ObjectKey>> {
-        self.stale.routes.then(|| tls::secrets(&self.world))
+    /// What is referred to, and may be. `None`: nothing has changed that could change this.
+    pub fn needs(&self) -> Option<Needs> {
+        self.stale.routes.then(|| Needs {
+            secrets: tls::secrets(&self.world),
+            config_maps: trust::all_config_maps(&self.world),
+            system: trust::uses_system(&self.world),
+        })
     }
 
     /// Sockets that could not be opened, with the reason; all others count as open.
@@ -135,14 +153,18 @@ impl Compiler {
         let mut hosts: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
         let mut reports = BTreeMap::new();
         let mut routes = BTreeMap::new();
+        let mut ancestors = Ancestors::default();
         for (key, facts) in &world.routes {
             let (attachments, parents) = listeners.attach(&world, key, facts);
             if parents.is_empty() {
                 continue;
             }
             let route = self.compile_route(&world, key, facts);
-            let findings = parents.into_iter().map(|(parent, outcome)| {
-                parent_report(parent, outcome, &route.refs, route.rules.len(), &route.unusable)
+            let taken = parents.iter().filter(|parent| parent.outcome.is_ok());
+            let gateways: Vec<&ObjectKey> = taken.map(|parent| &parent.gateway).collect();
+            route.services().for_each(|service| ancestors.note(&world, service, &gateways));
+            let findings = parents.into_iter().map(|Parent { reference, outcome, .. }| {
+                parent_report(reference, outcome, &route.refs, route.rules.len(), &route.unusable)
             });
             reports.insert(key.clone(), RouteReport { generation: facts.generation, parents: findings.collect() });
             place(&mut hosts, &route, attachments);
@@ -154,7 +176,8 @@ impl Compiler {
             let report = gateway_report(&world.gateways[&key], self.addresses.of(&key), listeners);
             (key, report)
         });
-        self.report = Arc::new(Report { gateways: gateways.collect(), routes: reports, entrances });
+        let (gateways, policies) = (gateways.collect(), ancestors.reports(&world));
+        self.report = Arc::new(Report { gateways, routes: reports, policies, entrances });
         self.routes = routes;
         self.free_slots(next);
         next.entrances = Arc::new(shared_hosts(hosts, &next.entrances));
@@ -303,6 +326,9 @@ impl Registry {
         if self.versions.len() > served.len() + MAX_IDLE_VERSIONS {
             self.versions.retain(|_, version| Arc::strong_count(version) > 1);
         }
+        if self.tls.len() > MAX_IDLE_TERMS {
+            self.tls.retain(|_, tls| Arc::strong_count(tls) > 1);
+        }
     }
 }
 
@@ -332,5 +358,15 @@ impl Names for Registry {
     fn split(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn tls(&mut self, terms: Terms) -> Arc<BackendTls> {
+        if let Some(known) = self.tls.get(&terms) {
+            return known.clone();
+        }
+        self.next += 1;
+        let tls = BackendTls::new(TermsId(self.next), terms.clone());
+        self.tls.insert(terms, tls.clone());
+        tls
     }
 }

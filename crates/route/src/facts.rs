@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_model::gateway::{GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
+use sluice_model::gateway::{BackendTlsPolicySpec, GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
 use sluice_model::rollout::Exposure;
 
 use crate::tls::CertificateId;
+use crate::trust::{self, AuthoritiesId};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
@@ -129,6 +130,23 @@ pub enum SecretFacts {
     Unusable(String),
 }
 
+/// A ConfigMap with certificates of authorities, read by whoever watches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthoritiesFacts {
+    Known(AuthoritiesId),
+    /// Why there are none.
+    Unusable(String),
+}
+
+/// A BackendTLSPolicy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFacts {
+    pub generation: i64,
+    /// Seconds since 1970: of two policies with one target, the older one counts.
+    pub created: i64,
+    pub spec: BackendTlsPolicySpec,
+}
+
 pub type GrantFacts = ReferenceGrantSpec;
 
 /// One object appeared, changed or (`None`) went away.
@@ -141,8 +159,11 @@ pub enum Change {
     Gateway(ObjectKey, Option<GatewayFacts>),
     Route(ObjectKey, Option<RouteFacts>),
     Grant(ObjectKey, Option<GrantFacts>),
-    /// Only those that [`crate::Compiler::secrets`] asks for.
+    Policy(ObjectKey, Option<PolicyFacts>),
+    /// Only those that [`crate::Compiler::needs`] names.
     Secret(ObjectKey, Option<SecretFacts>),
+    /// A ConfigMap; only those that [`crate::Compiler::needs`] names.
+    Authorities(ObjectKey, Option<AuthoritiesFacts>),
     Service(ObjectKey, Option<ServiceFacts>),
     /// Keyed by the name of the EndpointSlice.
     Slice(ObjectKey, Option<SliceFacts>),
@@ -157,13 +178,17 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, Arc<GatewayFacts>>,
     pub routes: BTreeMap<ObjectKey, Arc<RouteFacts>>,
     pub grants: BTreeMap<ObjectKey, GrantFacts>,
+    pub policies: BTreeMap<ObjectKey, PolicyFacts>,
     pub secrets: BTreeMap<ObjectKey, SecretFacts>,
+    pub authorities: BTreeMap<ObjectKey, AuthoritiesFacts>,
     pub services: BTreeMap<ObjectKey, ServiceFacts>,
     pub slices: BTreeMap<ObjectKey, SliceFacts>,
     pub pods: BTreeMap<ObjectKey, PodFacts>,
     pub rollouts: BTreeMap<ObjectKey, RolloutFacts>,
     /// Rollouts by the Deployment they target.
     targets: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Policies by the Service they are for.
+    secured: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 }
 
 /// What a change made stale.
@@ -190,6 +215,8 @@ impl World {
             Change::Gateway(key, facts) => stale.routes |= put(&mut self.gateways, key, facts.map(Arc::new)),
             Change::Route(key, facts) => stale.routes |= put(&mut self.routes, key, facts.map(Arc::new)),
             Change::Grant(key, facts) => stale.routes |= put(&mut self.grants, key, facts),
+            Change::Policy(key, facts) => self.apply_policy(&key, facts, stale),
+            Change::Authorities(key, facts) => self.apply_authorities(&key, facts, stale),
             Change::Secret(key, facts) => stale.routes |= put(&mut self.secrets, key, facts),
             Change::Service(key, facts) => {
                 if put(&mut self.services, key.clone(), facts) {
@@ -216,17 +243,51 @@ impl World {
             stale.services.extend(self.services_of_rollout(&key.namespace, rollout));
         }
         let target = |facts: RolloutFacts| ObjectKey::new(key.namespace.as_str(), facts.target);
-        if let Some(target) = before.map(target)
-            && let Some(rollouts) = self.targets.get_mut(&target)
-        {
-            rollouts.remove(&key);
-            if rollouts.is_empty() {
-                self.targets.remove(&target);
-            }
+        if let Some(target) = before.map(target) {
+            forget(&mut self.targets, &target, &key);
         }
         if let Some(target) = facts.map(target) {
             self.targets.entry(target).or_default().insert(key);
         }
+    }
+
+    fn apply_policy(&mut self, key: &ObjectKey, facts: Option<PolicyFacts>, stale: &mut Stale) {
+        let services = |facts: Option<&PolicyFacts>| -> BTreeSet<ObjectKey> {
+            let targets = facts.into_iter().flat_map(|facts| trust::targets(&facts.spec));
+            targets.map(|target| ObjectKey::new(key.namespace.as_str(), target.name.as_str())).collect()
+        };
+        let (before, after) = (services(self.policies.get(key)), services(facts.as_ref()));
+        if !put(&mut self.policies, key.clone(), facts) {
+            return;
+        }
+        for service in before.difference(&after) {
+            forget(&mut self.secured, service, key);
+        }
+        for service in &after {
+            self.secured.entry(service.clone()).or_default().insert(key.clone());
+        }
+        stale.routes = true;
+        stale.services.extend(before.into_iter().chain(after));
+    }
+
+    fn apply_authorities(&mut self, key: &ObjectKey, facts: Option<AuthoritiesFacts>, stale: &mut Stale) {
+        if !put(&mut self.authorities, key.clone(), facts) {
+            return;
+        }
+        stale.routes = true;
+        let concerned = |policy: &&ObjectKey| {
+            self.policies
+                .get(*policy)
+                .is_some_and(|facts| trust::config_maps(policy, &facts.spec).any(|map| map == *key))
+        };
+        let services = self.secured.iter().filter(|(_, policies)| policies.iter().any(|policy| concerned(&policy)));
+        stale.services.extend(services.map(|(service, _)| service.clone()));
+    }
+
+    /// The policies that are for this Service or a port of it.
+    pub(crate) fn policies_for(&self, service: &ObjectKey) -> impl Iterator<Item = (&ObjectKey, &PolicyFacts)> {
+        let policies = self.secured.get(service).into_iter().flatten();
+        policies.filter_map(|key| self.policies.get_key_value(key))
     }
 
     /// Services that list pods of this Rollout.
@@ -285,6 +346,15 @@ impl PodFacts {
 impl RolloutFacts {
     fn takes(&self, pod: &PodFacts) -> bool {
         pod.deployment() == Some(self.target.as_str())
+    }
+}
+
+fn forget(index: &mut BTreeMap<ObjectKey, BTreeSet<ObjectKey>>, at: &ObjectKey, key: &ObjectKey) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
     }
 }
 

@@ -23,13 +23,14 @@ mod split;
 mod sticky;
 mod table;
 mod tls;
+mod trust;
 
 pub use backend::{Backend, BackendKey, Endpoint, PodId, Protocol, Version, VersionId};
-pub use compile::{Compiled, Compiler};
+pub use compile::{Compiled, Compiler, Needs};
 pub use cors::Cors;
 pub use facts::{
-    Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
-    SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
+    AuthoritiesFacts, Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef,
+    PolicyFacts, RolloutFacts, RouteFacts, SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
 };
 pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
@@ -37,9 +38,10 @@ pub use host::Host;
 pub use matching::{Match, MatchError};
 pub use mirror::Mirror;
 pub use pods::Pods;
-pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, Report, RouteReport};
+pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, PolicyReport, Report, RouteReport};
 pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
 pub use table::{Decision, Forward, Refusal, Table};
 pub use tls::{CertificateId, Transport};
+pub use trust::{Authorities, AuthoritiesId, BackendTls, PeerName, Terms, TermsId};

@@ -1,4 +1,4 @@
-//! What is to be said in the status of Gateways and HTTPRoutes. Times are added by whoever writes them.
+//! What is to be said in the status of Gateways, HTTPRoutes and BackendTLSPolicies. Times are added by whoever writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,6 +31,11 @@ pub(crate) mod reason {
     pub(crate) const PROTOCOL_CONFLICT: &str = "ProtocolConflict";
     pub(crate) const PORT_UNAVAILABLE: &str = "PortUnavailable";
     pub(crate) const INVALID: &str = "Invalid";
+    pub(crate) const INVALID_CA_REF: &str = "InvalidCACertificateRef";
+    pub(crate) const NO_VALID_CA: &str = "NoValidCACertificate";
+    /// Of a policy; a listener has a condition of its own for that.
+    pub(crate) const POLICY_CONFLICTED: &str = "Conflicted";
+    pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(crate) const INVALID_ROUTE_KINDS: &str = "InvalidRouteKinds";
 }
 
@@ -57,6 +62,8 @@ impl Finding {
 pub struct Report {
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
     pub routes: BTreeMap<ObjectKey, RouteReport>,
+    /// BackendTLSPolicies that concern some Gateway.
+    pub policies: BTreeMap<ObjectKey, PolicyReport>,
     /// The sockets that valid listeners ask for.
     pub entrances: BTreeSet<Entrance>,
 }
@@ -84,6 +91,15 @@ pub struct RouteReport {
     pub generation: i64,
     /// One for each parentRef that names a Gateway of ours.
     pub parents: Vec<ParentReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyReport {
+    pub generation: i64,
+    /// The Gateways whose backends it is about.
+    pub ancestors: Vec<ObjectKey>,
+    /// To each of them.
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

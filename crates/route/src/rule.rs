@@ -13,6 +13,7 @@ use crate::matching::Match;
 use crate::mirror::{Mirror, mirrors};
 use crate::report::{Finding, reason};
 use crate::split::Split;
+use crate::trust;
 
 #[derive(Debug)]
 pub struct Rule {
@@ -124,6 +125,11 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
     let Some(known) = service.ports.iter().find(|known| known.port == port) else {
         return invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` has no port {port}"));
     };
+    if Protocol::needs_tls(known.app_protocol.as_deref()) && trust::terms(world, &target, known).is_none() {
+        let message =
+            format!("port {port} of Service `{target}` wants TLS, but no BackendTLSPolicy says whom to believe there");
+        return invalid(reason::UNSUPPORTED_PROTOCOL, message);
+    }
     match (Protocol::named(known.app_protocol.as_deref()), &known.app_protocol) {
         (None, Some(name)) => invalid(
             reason::UNSUPPORTED_PROTOCOL,
@@ -134,6 +140,14 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
 }
 
 impl CompiledRoute {
+    /// That requests or copies may be sent to.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.resolved.iter().filter_map(|resolved| match resolved {
+            Resolved::Backend(key) => Some(&key.service),
+            Resolved::Invalid { .. } => None,
+        })
+    }
+
     /// `slot_of` gives each backend its place in the table, `next_split` names new splits.
     pub(crate) fn compile(
         key: ObjectKey,

@@ -72,6 +72,8 @@ pub enum Refusal {
     InvalidBackend,
     /// The rule has a filter or match that is not supported.
     UnusableRule,
+    /// The backend's certificate is to be verified, and its policy does not say how.
+    UntrustedBackend,
     /// Nobody is ready behind the chosen backend.
     NoEndpoints,
 }
@@ -81,7 +83,7 @@ impl Refusal {
         match self {
             Self::NoRoute => 404,
             Self::Misdirected => 421,
-            Self::NoBackend | Self::InvalidBackend | Self::UnusableRule => 500,
+            Self::NoBackend | Self::InvalidBackend | Self::UnusableRule | Self::UntrustedBackend => 500,
             Self::NoEndpoints => 503,
         }
     }
@@ -94,6 +96,7 @@ impl Refusal {
             Self::NoBackend => "no-backend",
             Self::InvalidBackend => "invalid-backend",
             Self::UnusableRule => "unusable-rule",
+            Self::UntrustedBackend => "untrusted-backend",
             Self::NoEndpoints => "no-endpoints",
         }
     }
@@ -134,6 +137,9 @@ impl Table {
         let Some(backend) = target.slot.and_then(|slot| self.backends.get(slot)) else {
             return Decision::Refuse(Refusal::InvalidBackend);
         };
+        if backend.is_untrusted {
+            return Decision::Refuse(Refusal::UntrustedBackend);
+        }
         match backend.choose(head, draws) {
             None => Decision::Refuse(Refusal::NoEndpoints),
             Some(Choice { endpoints, cookie }) => {

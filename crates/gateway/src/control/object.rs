@@ -19,21 +19,24 @@ pub(crate) enum Resource {
     Gateways,
     HttpRoutes,
     ReferenceGrants,
+    BackendTlsPolicies,
     Namespaces,
     Services,
     EndpointSlices,
     Pods,
     Rollouts,
     Secrets,
+    ConfigMaps,
 }
 
 impl Resource {
-    /// Those of which everything is watched; of Secrets only what listeners refer to.
-    pub(crate) const ALL: [Self; 9] = [
+    /// Those of which everything is watched; of the others only what these refer to.
+    pub(crate) const ALL: [Self; 10] = [
         Self::GatewayClasses,
         Self::Gateways,
         Self::HttpRoutes,
         Self::ReferenceGrants,
+        Self::BackendTlsPolicies,
         Self::Namespaces,
         Self::Services,
         Self::EndpointSlices,
@@ -48,13 +51,19 @@ impl Resource {
             Self::Gateways => [gateway::GROUP, gateway::VERSION, "Gateway", "gateways"],
             Self::HttpRoutes => [gateway::GROUP, gateway::VERSION, "HTTPRoute", "httproutes"],
             Self::ReferenceGrants => [gateway::GROUP, "v1beta1", "ReferenceGrant", "referencegrants"],
+            Self::BackendTlsPolicies => [gateway::GROUP, gateway::VERSION, "BackendTLSPolicy", "backendtlspolicies"],
             Self::Namespaces => ["", "v1", "Namespace", "namespaces"],
             Self::Secrets => ["", "v1", "Secret", "secrets"],
+            Self::ConfigMaps => ["", "v1", "ConfigMap", "configmaps"],
             Self::Services => ["", "v1", "Service", "services"],
             Self::EndpointSlices => ["discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"],
             Self::Pods => ["", "v1", "Pod", "pods"],
             Self::Rollouts => [rollout::GROUP, rollout::VERSION, "Rollout", "rollouts"],
         }
+    }
+
+    pub(crate) fn is_read_where_wanted(self) -> bool {
+        matches!(self, Self::Secrets | Self::ConfigMaps)
     }
 
     /// Its word in the Lease and in paths.
@@ -104,6 +113,21 @@ pub(crate) struct TlsData {
     pub(crate) key: ByteString,
 }
 
+/// A ConfigMap that holds certificates of authorities. Whatever else it holds is skipped while decoding.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CaConfigMap {
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    pub(crate) data: CaData,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct CaData {
+    #[serde(rename = "ca.crt", default)]
+    pub(crate) authorities: Option<String>,
+}
+
 /// Without anything that is secret: annotations may repeat the data.
 impl fmt::Debug for TlsSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,4 +168,4 @@ macro_rules! resource {
     )*};
 }
 
-resource!(Whole, Bare, TlsSecret);
+resource!(Whole, Bare, TlsSecret, CaConfigMap);

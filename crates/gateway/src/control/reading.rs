@@ -8,8 +8,8 @@ use serde_json::Value;
 use sluice_model::gateway::GatewayClassSpec;
 use sluice_model::rollout::Exposure;
 use sluice_route::{
-    Change, EndpointFacts, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
-    ServiceFacts, ServicePort, SliceFacts,
+    Change, EndpointFacts, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, PolicyFacts, RolloutFacts,
+    RouteFacts, ServiceFacts, ServicePort, SliceFacts,
 };
 
 use super::key_of;
@@ -55,8 +55,12 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
             let (facts, error) = optional(rollout(object));
             (Change::Rollout(key, facts), error)
         }
+        Resource::BackendTlsPolicies => {
+            let (spec, error) = optional(read(&object.spec));
+            (Change::Policy(key, spec.map(|spec| PolicyFacts { generation, created, spec })), error)
+        }
         // Read as certificates, by whoever watches them.
-        Resource::Secrets => (gone(resource, key), None),
+        Resource::Secrets | Resource::ConfigMaps => (gone(resource, key), None),
         Resource::Pods | Resource::Namespaces => (bare(resource, &Bare { metadata: object.metadata.clone() }), None),
     }
 }
@@ -85,7 +89,9 @@ pub(crate) fn gone(resource: Resource, key: ObjectKey) -> Change {
         Resource::HttpRoutes => Change::Route(key, None),
         Resource::ReferenceGrants => Change::Grant(key, None),
         Resource::Namespaces => Change::Namespace(key.name, None),
+        Resource::BackendTlsPolicies => Change::Policy(key, None),
         Resource::Secrets => Change::Secret(key, None),
+        Resource::ConfigMaps => Change::Authorities(key, None),
         Resource::Services => Change::Service(key, None),
         Resource::EndpointSlices => Change::Slice(key, None),
         Resource::Pods => Change::Pod(key, None),

@@ -1,4 +1,4 @@
-//! Statuses of GatewayClasses, Gateways and HTTPRoutes: wanted is compared with what stands there, and written when it differs.
+//! Statuses of GatewayClasses, Gateways, HTTPRoutes and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sluice_model::condition::Condition;
 use sluice_model::gateway::{
-    GROUP, GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, RouteGroupKind, RouteParentStatus,
+    GROUP, GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, ParentRef, PolicyAncestorStatus,
+    PolicyStatus, RouteGroupKind, RouteParentStatus,
 };
-use sluice_route::{Finding, GatewayReport, ObjectKey, Report, RouteReport};
+use sluice_route::{Finding, GatewayReport, ObjectKey, PolicyReport, Report, RouteReport};
 use tokio::sync::mpsc;
 
 use super::object::{Resource, Whole};
@@ -26,7 +27,9 @@ const CONCURRENT_WRITES: usize = 8;
 const MANAGER: &str = "sluice-gateway";
 /// What of the Gateway API is served, in the API's words and in their order: nothing stands here before its tests of the
 /// conformance suite pass.
-const FEATURES: [&str; 31] = [
+const FEATURES: &[&str] = &[
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
@@ -69,8 +72,11 @@ pub(crate) struct Subject {
 impl Subject {
     /// Objects whose status is ours to write.
     pub(crate) fn of(resource: Resource, key: &ObjectKey) -> Option<Self> {
-        matches!(resource, Resource::GatewayClasses | Resource::Gateways | Resource::HttpRoutes)
-            .then(|| Self { resource, key: key.clone() })
+        let ours = matches!(
+            resource,
+            Resource::GatewayClasses | Resource::Gateways | Resource::HttpRoutes | Resource::BackendTlsPolicies
+        );
+        ours.then(|| Self { resource, key: key.clone() })
     }
 }
 
@@ -152,6 +158,7 @@ impl Statuses {
             Resource::Gateways => {
                 report.gateways.get(&subject.key).map(|report| self.gateway_status(report, &observed.status, now))
             }
+            Resource::BackendTlsPolicies => policy_status(report.policies.get(&subject.key), &observed.status, now),
             _ => route_status(report.routes.get(&subject.key), &observed.status, now),
         };
         let Some(wanted) = wanted.filter(|wanted| differs(wanted, &observed.status)) else { return };
@@ -193,7 +200,7 @@ fn class_status(observed: &Observed, now: Timestamp) -> Value {
         reason: "Accepted",
         message: "this gateway serves Gateways of this class".to_owned(),
     };
-    let features = FEATURES.map(|name| json!({"name": name}));
+    let features: Vec<Value> = FEATURES.iter().map(|name| json!({"name": name})).collect();
     json!({"conditions": settled(&[accepted], &old, observed.generation, now), "supportedFeatures": features})
 }
 
@@ -216,6 +223,35 @@ fn route_status(report: Option<&RouteReport>, observed: &Value, now: Timestamp) 
         });
     }
     Some(json!(HttpRouteStatus { parents }))
+}
+
+/// Our ancestors, beside those that other gateways report about. `None` as above.
+fn policy_status(report: Option<&PolicyReport>, observed: &Value, now: Timestamp) -> Option<Value> {
+    let old = PolicyStatus::deserialize(observed).unwrap_or_default();
+    let (mine, mut ancestors): (Vec<_>, Vec<_>) =
+        old.ancestors.into_iter().partition(|ancestor| ancestor.controller_name == CONTROLLER_NAME);
+    if report.is_none() && mine.is_empty() {
+        return None;
+    }
+    for (gateway, report) in report.iter().flat_map(|report| report.ancestors.iter().map(move |key| (key, report))) {
+        let ancestor_ref = gateway_ref(gateway);
+        let before = mine.iter().find(|status| status.ancestor_ref == ancestor_ref);
+        let conditions = before.map_or(&[][..], |status| &status.conditions);
+        let conditions = settled(&report.findings, conditions, report.generation, now);
+        let controller_name = CONTROLLER_NAME.to_owned();
+        ancestors.push(PolicyAncestorStatus { ancestor_ref, controller_name, conditions });
+    }
+    Some(json!(PolicyStatus { ancestors }))
+}
+
+fn gateway_ref(gateway: &ObjectKey) -> ParentRef {
+    ParentRef {
+        group: Some(GROUP.to_owned()),
+        kind: Some("Gateway".to_owned()),
+        namespace: Some(gateway.namespace.clone()),
+        name: gateway.name.clone(),
+        ..ParentRef::default()
+    }
 }
 
 /// Conditions with their times: a condition keeps the time of its last change of status.
@@ -290,7 +326,7 @@ mod tests {
         assert!(FEATURES.is_sorted());
         let observed = Observed { revision: String::new(), generation: 3, status: json!({}) };
         let status = class_status(&observed, Timestamp::UNIX_EPOCH);
-        assert_eq!(status["supportedFeatures"][0], json!({"name": "Gateway"}));
+        assert_eq!(status["supportedFeatures"][0], json!({"name": FEATURES[0]}));
         assert_eq!(status["conditions"][0]["observedGeneration"], 3);
     }
 

@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 use sluice_route::ObjectKey;
 use tokio::sync::{mpsc, watch as channel};
 
-use super::certificates::Wanted;
-use super::object::{Bare, Resource, TlsData, TlsSecret, Whole};
+use super::materials::Wanted;
+use super::object::{Bare, CaConfigMap, Resource, TlsData, TlsSecret, Whole};
 use super::status::{Observed, Subject};
 use super::{key_of, reading};
-use crate::plane::{Certificate, CertificateError};
+use crate::plane::{Authorities, AuthoritiesError, Certificate, CertificateError};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub(crate) enum Change {
     Facts(sluice_route::Change),
     /// What a Secret holds; `None` when it is gone, or not wanted any more.
     Certificate(ObjectKey, Option<Result<Certificate, CertificateError>>),
+    /// What a ConfigMap holds; `None` as above.
+    Authorities(ObjectKey, Option<Result<Authorities, AuthoritiesError>>),
     /// What stands in the status now; `None` when the object is gone.
     Status(Subject, Option<Observed>),
 }
@@ -53,9 +55,14 @@ pub(crate) async fn run(client: Client, resource: Resource, sender: mpsc::Sender
     }
 }
 
-/// Follows the Secrets that listeners refer to, and lists them anew whenever these are others. Without any it reads nothing.
-pub(crate) async fn run_secrets(client: Client, mut wanted: channel::Receiver<Wanted>, sender: mpsc::Sender<Update>) {
-    let mut follower = Follower::new(Resource::Secrets, sender);
+/// Follows the objects that others refer to, and lists them anew whenever these are others. Without any it reads nothing.
+pub(crate) async fn run_wanted<K: Watched>(
+    client: Client,
+    resource: Resource,
+    mut wanted: channel::Receiver<Wanted>,
+    sender: mpsc::Sender<Update>,
+) {
+    let mut follower = Follower::new(resource, sender);
     while wanted.changed().await.is_ok() {
         follower.wanted = wanted.borrow_and_update().clone();
         if follower.wanted.keys.is_empty() {
@@ -66,7 +73,7 @@ pub(crate) async fn run_secrets(client: Client, mut wanted: channel::Receiver<Wa
             continue;
         }
         tokio::select! {
-            () = follower.follow::<TlsSecret>(client.clone()) => return,
+            () = follower.follow::<K>(client.clone()) => return,
             changed = wanted.changed() => match changed {
                 Ok(()) => wanted.mark_changed(),
                 Err(_) => return,
@@ -75,7 +82,9 @@ pub(crate) async fn run_secrets(client: Client, mut wanted: channel::Receiver<Wa
     }
 }
 
-trait Watched: kube::Resource<DynamicType = Resource> + Clone + Debug + DeserializeOwned + Send + 'static {
+pub(crate) trait Watched:
+    kube::Resource<DynamicType = Resource> + Clone + Debug + DeserializeOwned + Send + 'static
+{
     /// What is asked for in the first place.
     const FIELDS: Option<&str> = None;
 
@@ -116,6 +125,13 @@ impl Watched for TlsSecret {
     }
 }
 
+impl Watched for CaConfigMap {
+    fn changes(&self, _: Resource) -> Vec<Change> {
+        let read = Authorities::read(self.data.authorities.as_deref());
+        vec![Change::Authorities(key_of(&self.metadata), Some(read))]
+    }
+}
+
 fn code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -127,7 +143,7 @@ fn code(error: &watcher::Error) -> Option<u16> {
 struct Follower {
     resource: Resource,
     sender: mpsc::Sender<Update>,
-    /// Of Secrets.
+    /// Of resources that are read only where they are wanted.
     wanted: Wanted,
     known: HashSet<ObjectKey>,
     /// Told since the present list began.
@@ -178,7 +194,7 @@ impl Follower {
                     code => {
                         tracing::warn!(resource = resource.plural(), %error, "Watch interrupted");
                         // Who may not read Secrets has no certificates, but everything else.
-                        if code == Some(403) && resource == Resource::Secrets && self.send_listed().await.is_err() {
+                        if code == Some(403) && resource.is_read_where_wanted() && self.send_listed().await.is_err() {
                             return;
                         }
                     }
@@ -228,6 +244,7 @@ impl Follower {
         let status = Subject::of(self.resource, &key).map(|subject| Change::Status(subject, None));
         let facts = match self.resource {
             Resource::Secrets => Change::Certificate(key, None),
+            Resource::ConfigMaps => Change::Authorities(key, None),
             resource => Change::Facts(reading::gone(resource, key)),
         };
         for change in [Some(facts), status].into_iter().flatten() {
@@ -238,7 +255,7 @@ impl Follower {
     }
 
     fn is_wanted<K: Watched>(&self, object: &K) -> bool {
-        self.resource != Resource::Secrets || self.wanted.keys.contains(&key_of(object.meta()))
+        !self.resource.is_read_where_wanted() || self.wanted.keys.contains(&key_of(object.meta()))
     }
 
     async fn send_listed(&self) -> Result<(), Gone> {

@@ -23,6 +23,8 @@ pub(crate) enum Reason {
     Refused(Refusal),
     /// No connection to any backend could be made.
     ConnectFailed,
+    /// The backend's TLS is not as its policy wants it.
+    BackendTls,
     /// Making a connection took too long.
     ConnectTimeout,
     /// The connection broke before an answer, and asking again might have done it twice.
@@ -44,7 +46,7 @@ impl Reason {
             Self::Refused(refusal) => {
                 StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Self::ConnectFailed | Self::BackendClosed => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed | Self::BackendTls | Self::BackendClosed => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -57,6 +59,7 @@ impl Reason {
             Self::ExpectationFailed => "unknown-expectation",
             Self::Refused(refusal) => refusal.reason(),
             Self::ConnectFailed => "connect-failed",
+            Self::BackendTls => "backend-tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::BackendClosed => "backend-closed",
             Self::AnswerTimeout => "answer-timeout",
@@ -75,8 +78,10 @@ impl Reason {
             Self::Refused(Refusal::NoBackend) => "the route names no backend for this request",
             Self::Refused(Refusal::InvalidBackend) => "the route's backend does not exist or may not be used",
             Self::Refused(Refusal::UnusableRule) => "the route's rule uses something that is not supported",
+            Self::Refused(Refusal::UntrustedBackend) => "the policy for TLS with the backend cannot be met",
             Self::Refused(Refusal::NoEndpoints) => "no endpoint of the backend is ready",
             Self::ConnectFailed => "no connection to the backend could be made",
+            Self::BackendTls => "the backend could not prove by TLS who it is",
             Self::ConnectTimeout => "connecting to the backend took too long",
             Self::BackendClosed => "the backend closed the connection before it answered",
             Self::AnswerTimeout => "the backend did not answer in time",

@@ -43,6 +43,8 @@ pub(crate) const KEPT_BODIES: usize = 256;
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// TLS handshakes of one worker beyond the client's first message; further ones wait.
 pub(crate) const HANDSHAKES: usize = 1024;
+/// Kinds of TLS with backends that one worker has ready; beyond, it forgets all of them and makes those again that it needs.
+pub(crate) const SECURED: usize = 1024;
 /// Connections waiting to be accepted, for each worker.
 pub(crate) const BACKLOG: u32 = 1024;
 /// Copies of requests that one worker has on their way to mirrors; further ones are not made.

@@ -12,12 +12,14 @@ use tokio::time::timeout;
 use super::body::{Kept, RequestBody};
 use super::meter::Meter;
 use super::pool::Trust;
+use super::trust::Secure;
 use super::worker::Presence;
 use super::{head, limits};
 
 /// Where a copy goes; it counts as in flight from here on.
 pub(crate) struct Copy {
     pub(crate) endpoint: Endpoint,
+    pub(crate) secure: Option<Rc<Secure>>,
     pub(crate) presence: Presence,
     pub(crate) meter: Arc<Meter>,
     pub(crate) permit: OwnedSemaphorePermit,
@@ -47,10 +49,10 @@ pub(crate) fn send(copy: Copy, head: request::Parts, body: Rc<Kept>) {
 async fn deliver(copy: &Copy, head: request::Parts, body: &Kept) -> Outcome {
     let Some(body) = body.settled().await else { return Outcome::Dropped };
     let worker = copy.presence.worker();
-    let pooled = worker.pool.take(&copy.endpoint, Trust::Asked);
+    let pooled = worker.pool.take(&copy.endpoint, copy.secure.as_deref(), Trust::Asked);
     let connection = match pooled {
         Some(connection) => Ok(connection),
-        None => worker.pool.connect(&copy.endpoint).await,
+        None => worker.pool.connect(&copy.endpoint, copy.secure.as_deref()).await,
     };
     let Ok(mut connection) = connection else { return Outcome::Failed };
     let request = Request::from_parts(head::spoken(head, copy.endpoint.protocol), RequestBody::whole(body));
@@ -60,6 +62,6 @@ async fn deliver(copy: &Copy, head: request::Parts, body: &Kept) -> Outcome {
             return Outcome::Failed;
         }
     }
-    worker.give_back(&copy.endpoint, connection);
+    worker.give_back(connection);
     Outcome::Answered
 }

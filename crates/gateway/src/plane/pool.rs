@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sluice_route::{Endpoint, PodId, Protocol};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::accept::OnThisThread;
@@ -22,8 +22,10 @@ use super::answer::Reason;
 use super::body::RequestBody;
 use super::limits;
 use super::socket::Socket;
+use super::trust::{Secure, SecureKey};
 
-type Place = (PodId, SocketAddr);
+/// Connections of one place can stand in for each other.
+type Place = (PodId, SocketAddr, Option<SecureKey>);
 
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -44,6 +46,7 @@ pub(crate) enum Connection {
 
 /// One of HTTP/1.1.
 pub(crate) struct Exclusive {
+    place: Place,
     sender: http1::SendRequest<RequestBody>,
     socket: Socket,
 }
@@ -70,8 +73,8 @@ pub(crate) enum Trust {
 
 impl Pool {
     /// A connection that is still open and has room for a request.
-    pub(crate) fn take(&self, endpoint: &Endpoint, trust: Trust) -> Option<Connection> {
-        let place = (endpoint.pod, endpoint.address);
+    pub(crate) fn take(&self, endpoint: &Endpoint, secure: Option<&Secure>, trust: Trust) -> Option<Connection> {
+        let place = place(endpoint, secure);
         match endpoint.protocol {
             Protocol::Http1 => self.take_idle(&place, trust).map(Connection::Exclusive),
             // Whoever says goodbye on such a connection also says which requests it has not touched.
@@ -103,33 +106,53 @@ impl Pool {
     }
 
     /// A new connection, driven by a task of this worker.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Reason> {
+    pub(crate) async fn connect(&self, endpoint: &Endpoint, secure: Option<&Secure>) -> Result<Connection, Reason> {
         let opened = async {
             let stream = sluice_reach::connect(endpoint.address).await.map_err(|_| Reason::ConnectFailed)?;
             // Refused only by sockets that are broken already, which the first write will tell.
             let _ = stream.set_nodelay(true);
-            match endpoint.protocol {
-                Protocol::Http1 => exclusive(stream).await.map(Connection::Exclusive),
-                Protocol::Http2 => shared(stream).await.map(|connection| {
-                    let stream = Stream::new(&connection);
-                    let place = (endpoint.pod, endpoint.address);
-                    self.shared.borrow_mut().entry(place).or_default().push(connection);
-                    Connection::Stream(stream)
-                }),
-            }
-            .map_err(|_| Reason::ConnectFailed)
+            let (socket, place) = (Socket::new(stream), place(endpoint, secure));
+            let Some(secure) = secure else {
+                return self.greet(endpoint.protocol, place, socket.clone(), socket).await;
+            };
+            let stream = secure.connect(socket.clone()).await.map_err(|error| {
+                tracing::debug!(%error, address = %endpoint.address, "No TLS with a backend");
+                Reason::BackendTls
+            })?;
+            self.greet(endpoint.protocol, place, stream, socket).await
         };
         timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)?
     }
 
+    /// Begins to speak HTTP on `stream`, which is `socket` or something around it.
+    async fn greet(
+        &self,
+        protocol: Protocol,
+        place: Place,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        socket: Socket,
+    ) -> Result<Connection, Reason> {
+        match protocol {
+            Protocol::Http1 => {
+                let sender = exclusive(stream).await.map_err(|_| Reason::ConnectFailed)?;
+                Ok(Connection::Exclusive(Exclusive { place, sender, socket }))
+            }
+            Protocol::Http2 => {
+                let connection = shared(stream).await.map_err(|_| Reason::ConnectFailed)?;
+                let stream = Stream::new(&connection);
+                self.shared.borrow_mut().entry(place).or_default().push(connection);
+                Ok(Connection::Stream(stream))
+            }
+        }
+    }
+
     /// After its exchange is over.
-    pub(crate) fn put(&self, endpoint: &Endpoint, connection: Connection) {
-        let Connection::Exclusive(connection) = connection else { return };
+    pub(crate) fn put(&self, connection: Exclusive) {
         if connection.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry((endpoint.pod, endpoint.address)).or_default();
+        let kept = idle.entry(connection.place).or_default();
         if kept.len() < limits::IDLE_PER_ENDPOINT {
             kept.push(Idle { connection, since: Instant::now() });
         }
@@ -137,8 +160,8 @@ impl Pool {
 
     /// Closes the idle connections to all other pods; shared ones close with their last stream.
     pub(crate) fn keep(&self, served: impl Fn(PodId) -> bool) {
-        self.idle.borrow_mut().retain(|(pod, _), _| served(*pod));
-        self.shared.borrow_mut().retain(|(pod, _), _| served(*pod));
+        self.idle.borrow_mut().retain(|(pod, _, _), _| served(*pod));
+        self.shared.borrow_mut().retain(|(pod, _, _), _| served(*pod));
     }
 
     /// Closes connections before their backend gets tired of them.
@@ -168,6 +191,12 @@ impl Connection {
     }
 }
 
+impl Exclusive {
+    pub(crate) fn pod(&self) -> PodId {
+        self.place.0
+    }
+}
+
 impl Shared {
     fn has_room(&self) -> bool {
         self.sender.is_ready() && self.streams.get() < limits::STREAMS_PER_CONNECTION
@@ -188,19 +217,24 @@ impl Drop for Stream {
     }
 }
 
-async fn exclusive(stream: TcpStream) -> hyper::Result<Exclusive> {
-    let socket = Socket::new(stream);
+fn place(endpoint: &Endpoint, secure: Option<&Secure>) -> Place {
+    (endpoint.pod, endpoint.address, secure.map(|secure| secure.key))
+}
+
+async fn exclusive(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<http1::SendRequest<RequestBody>> {
     let mut builder = http1::Builder::new();
     builder.max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
-    let (sender, driver) = builder.handshake(TokioIo::new(socket.clone())).await?;
+    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer is told as well; idle connections may close as they like.
         let _ = driver.with_upgrades().await;
     });
-    Ok(Exclusive { sender, socket })
+    Ok(sender)
 }
 
-async fn shared(stream: TcpStream) -> hyper::Result<Rc<Shared>> {
+async fn shared(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<Rc<Shared>> {
     let mut builder = http2::Builder::new(OnThisThread);
     builder
         .timer(TokioTimer::new())

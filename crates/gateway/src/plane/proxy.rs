@@ -175,11 +175,11 @@ impl Exchange {
         let idempotent = self.head.method.is_idempotent();
         let trust = if idempotent && matches!(self.store, Store::Empty) { Trust::Told } else { Trust::Asked };
         let deadline = self.deadline(&pick.rule, Instant::now());
-        let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint, trust) };
+        let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint, pick.secure.as_deref(), trust) };
         let reused = pooled.is_some();
         let connection = match pooled {
             Some(connection) => Ok(connection),
-            None => match within(deadline, self.worker.pool.connect(&pick.endpoint)).await {
+            None => match within(deadline, self.worker.pool.connect(&pick.endpoint, pick.secure.as_deref())).await {
                 Some(connection) => connection,
                 None => return self.timed_out(pick),
             },
@@ -330,7 +330,7 @@ impl Exchange {
         bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
         let end = self.end(&pick.rule);
-        let passage = Passage { flight: pick.flight, endpoint: pick.endpoint, connection };
+        let passage = Passage { flight: pick.flight, connection };
         Response::from_parts(head, AnswerBody::streamed(body, passage, end))
     }
 

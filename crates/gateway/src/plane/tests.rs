@@ -7,3 +7,4 @@ mod retry;
 mod rules;
 mod tls;
 mod town;
+mod trust;

@@ -15,7 +15,9 @@ use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
-use sluice_route::{Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Refusal, RequestHead, Rule, Table};
+use sluice_route::{
+    Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol, Refusal, RequestHead, Rule, Table, TermsId,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
@@ -27,6 +29,7 @@ use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
+use super::trust::Secure;
 use super::{Plane, accept, head, limits, tls};
 
 /// What a worker is told to do.
@@ -43,6 +46,8 @@ pub(crate) struct Worker {
     draws: RefCell<Draws>,
     random: Cell<u64>,
     pods: RefCell<HashMap<PodId, Arc<Pod>>>,
+    /// How connections to backends are secured, made when first needed.
+    secured: RefCell<HashMap<(TermsId, Protocol), Rc<Secure>>>,
     meters: RefCell<LocalMeters>,
     pub(crate) pool: Pool,
     /// One permit for each client connection.
@@ -59,16 +64,18 @@ pub(crate) struct Worker {
 /// An endpoint chosen for a request, which counts as in flight from here on.
 pub(crate) struct Pick {
     pub(crate) endpoint: Endpoint,
+    /// `None`: in the open.
+    pub(crate) secure: Option<Rc<Secure>>,
     pub(crate) rule: Arc<Rule>,
     /// Of the chosen backendRef, where it has any.
     pub(crate) filters: Option<Box<Filters>>,
-    pub(crate) prefix: String,
+    pub(crate) prefix: Box<str>,
     pub(crate) flight: Flight,
     /// For the answer: what brings the client to the same version again.
     pub(crate) cookie: Option<Box<HeaderValue>>,
     pub(crate) copies: Vec<Copy>,
     /// Of the route, where there are copies to be marked with it.
-    pub(crate) route: String,
+    pub(crate) route: Box<str>,
 }
 
 /// What an endpoint is wanted for.
@@ -114,6 +121,7 @@ impl Worker {
             draws: RefCell::new(Draws::new(index, workers).seeded(seed(index))),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             pods: RefCell::default(),
+            secured: RefCell::default(),
             meters: RefCell::default(),
             pool: Pool::default(),
             room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
@@ -186,7 +194,7 @@ impl Worker {
     pub(crate) fn tls_config(&self, entrance: Entrance, server_name: Option<&str>) -> Option<Arc<ServerConfig>> {
         let mut table = self.table.borrow_mut();
         let ids = table.load().certificates(entrance, server_name)?;
-        tls::choose(&self.plane.certificates.load(), ids, server_name)
+        tls::choose(&self.plane.credentials.load().certificates, ids, server_name)
     }
 
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
@@ -208,16 +216,17 @@ impl Worker {
             }
         };
         let endpoint = self.least_loaded(forward.endpoints, tried, table).clone();
+        let Ok(secure) = self.secured(&endpoint) else { return Picked::Refuse(Refusal::UntrustedBackend) };
         let presence = self.enter(endpoint.pod, table);
         let meter = self.meter(&endpoint);
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
-        let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.to_owned();
+        let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
         let flight = Flight { presence, meter, started: *started, status: None };
         let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
         let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
-        let route = if copies.is_empty() { String::new() } else { forward.route.to_string() };
-        Picked::Forward(Pick { endpoint, rule, filters, prefix, flight, cookie, copies, route })
+        let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
+        Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, cookie, copies, route })
     }
 
     /// Where copies of the request go. Without room for one it is not made.
@@ -225,15 +234,32 @@ impl Worker {
         let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
         let copies = mirrored.into_iter().filter_map(|endpoints| {
             let endpoint = self.least_loaded(endpoints, &[], table).clone();
+            let secure = self.secured(&endpoint).ok()?;
             let meter = self.meter(&endpoint);
             let Ok(permit) = self.copies.clone().try_acquire_owned() else {
                 meter.mirror_dropped();
                 return None;
             };
             let presence = self.enter(endpoint.pod, table);
-            Some(Copy { endpoint, presence, meter, permit })
+            Some(Copy { endpoint, secure, presence, meter, permit })
         });
         copies.collect()
+    }
+
+    /// The `Err` stands for terms that cannot be met.
+    fn secured(&self, endpoint: &Endpoint) -> Result<Option<Rc<Secure>>, ()> {
+        let Some(tls) = &endpoint.tls else { return Ok(None) };
+        let key = (tls.id, endpoint.protocol);
+        let mut secured = self.secured.borrow_mut();
+        if let Some(known) = secured.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        // Those in use are made again at their next request.
+        if secured.len() >= limits::SECURED {
+            secured.clear();
+        }
+        let made = Secure::new(tls, endpoint.protocol, &self.plane.credentials.load().authorities).ok_or(())?;
+        Ok(Some(secured.entry(key).or_insert(Rc::new(made)).clone()))
     }
 
     fn enter(self: &Rc<Self>, pod: PodId, table: &Table) -> Presence {
@@ -285,9 +311,10 @@ impl Worker {
     }
 
     /// Keeps the connection for the next request, if there may be one.
-    pub(crate) fn give_back(&self, endpoint: &Endpoint, connection: Connection) {
-        if self.table.borrow_mut().load().pods().contains(endpoint.pod) {
-            self.pool.put(endpoint, connection);
+    pub(crate) fn give_back(&self, connection: Connection) {
+        let Connection::Exclusive(connection) = connection else { return };
+        if self.table.borrow_mut().load().pods().contains(connection.pod()) {
+            self.pool.put(connection);
         }
     }
 }
@@ -348,15 +375,14 @@ impl Drop for Flight {
 /// A flight whose answer is being passed on, with the connection to be used again afterwards.
 pub(crate) struct Passage {
     pub(crate) flight: Flight,
-    pub(crate) endpoint: Endpoint,
     pub(crate) connection: Connection,
 }
 
 impl Passage {
     /// The answer was read to its end.
     pub(crate) fn complete(self) {
-        let Self { flight, endpoint, connection } = self;
-        flight.presence.worker.give_back(&endpoint, connection);
+        let Self { flight, connection } = self;
+        flight.presence.worker.give_back(connection);
     }
 
     /// The backend broke off in the middle of its answer.

@@ -1,6 +1,7 @@
 //! Worlds written as JSON, requests as lines, decisions as text.
 
 mod tls;
+mod trust;
 
 use std::collections::BTreeMap;
 

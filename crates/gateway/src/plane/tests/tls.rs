@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::town::{Backend, DEADLINE, Town, key};
-use crate::plane::{Certificate, Certificates};
+use crate::plane::{Certificate, Certificates, Credentials};
 
 const CLIENTS: usize = 8;
 const CHANGES: u64 = 100;
@@ -53,7 +53,7 @@ impl Authority {
         let id = CertificateId(self.last);
         self.served.insert(id, Arc::new(read.expect("a certificate")));
         self.named.insert(name.to_owned(), id);
-        town.plane().certify(self.served.clone());
+        town.plane().certify(self.credentials());
         town.apply(Change::Secret(key(name), Some(SecretFacts::Certificate(id))));
         made.der().clone()
     }
@@ -61,7 +61,11 @@ impl Authority {
     /// What no table names that any worker still serves.
     fn forget(&mut self, town: &Town) {
         self.served.retain(|id, _| self.named.values().any(|named| named == id));
-        town.plane().certify(self.served.clone());
+        town.plane().certify(self.credentials());
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials { certificates: self.served.clone(), ..Credentials::default() }
     }
 
     /// Trusts the authority and offers these protocols.

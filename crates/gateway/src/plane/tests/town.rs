@@ -13,7 +13,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use sluice_route::{
     Change, Compiler, EndpointFacts, Entrance, GatewayFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
@@ -22,6 +24,7 @@ use sluice_route::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::plane::{Plane, Workers, open};
 
@@ -188,15 +191,23 @@ impl Backend {
     /// What it answers: `/status/CODE` with that status, `/flaky/CODE/TIMES` at first, `/echo` with the request's head and body, `/hold` never, all else with
     /// its name.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::serve(name, Self::listener().await, None)
+    }
+
+    async fn listener() -> TcpListener {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         // An address of its own, as pods have.
         let ip = IpAddr::from([127, 65, (number >> 8) as u8, number as u8]);
-        let listener = TcpListener::bind((ip, 0)).await.expect("a free port");
-        Self::serve(name, listener)
+        TcpListener::bind((ip, 0)).await.expect("a free port")
     }
 
-    fn serve(name: &str, listener: TcpListener) -> Self {
+    /// By TLS alone, as HTTP/1.1 or HTTP/2. Its echoes say what name it was asked for.
+    pub(crate) async fn start_tls(name: &str, config: Arc<ServerConfig>) -> Self {
+        Self::serve(name, Self::listener().await, Some(TlsAcceptor::from(config)))
+    }
+
+    fn serve(name: &str, listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().expect("bound");
         let mut tasks = JoinSet::new();
         let holding = Arc::new(Notify::new());
@@ -207,6 +218,10 @@ impl Backend {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let desk = desk.clone();
+                if let Some(tls) = &tls {
+                    connections.spawn(serve_tls(tls.clone(), stream, desk));
+                    continue;
+                }
                 let service = service_fn(move |request| answer(desk.clone(), request));
                 connections.spawn(async move {
                     // Ends with an error when the other side is killed, which is what some tests are about.
@@ -228,6 +243,21 @@ impl Backend {
     pub(crate) async fn kill(mut self) {
         self.tasks.shutdown().await;
     }
+}
+
+/// The name that a client asked for by TLS.
+#[derive(Clone)]
+struct ServerName(Option<String>);
+
+async fn serve_tls(tls: TlsAcceptor, stream: TcpStream, desk: Arc<Desk>) {
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let asked = ServerName(stream.get_ref().1.server_name().map(str::to_owned));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(asked.clone());
+        answer(desk.clone(), request)
+    });
+    // As above.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -259,8 +289,13 @@ async fn echo(request: Request<Incoming>) -> Value {
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let headers: BTreeMap<&str, &str> =
         head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
-    json!({"method": head.method.as_str(), "target": head.uri.to_string(), "headers": headers,
-        "body": String::from_utf8_lossy(&body)})
+    let mut echo = json!({"method": head.method.as_str(), "target": head.uri.to_string(), "headers": headers,
+        "body": String::from_utf8_lossy(&body)});
+    if let Some(ServerName(asked)) = head.extensions.get() {
+        echo["serverName"] = json!(asked);
+        echo["version"] = json!(format!("{:?}", head.version));
+    }
+    echo
 }
 
 /// Turns into an echo of bytes.

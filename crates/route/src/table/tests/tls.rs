@@ -204,8 +204,8 @@ fn a_secret_elsewhere_needs_a_grant_for_gateways() {
         // Nobody looks at a Secret that may not be used.
         town.compiler.apply(Change::Class("sluice".into(), false));
         town.compiler.apply(Change::Class("sluice".into(), true));
-        let wanted = town.compiler.secrets().expect("it may have changed");
-        assert_eq!(wanted.contains(&key("them/theirs")), granted);
+        let wanted = town.compiler.needs().expect("it may have changed");
+        assert_eq!(wanted.secrets.contains(&key("them/theirs")), granted);
     }
 }
 
@@ -272,5 +272,5 @@ fn a_changed_certificate_changes_nothing_else() {
     assert_eq!((town.certificates("second.org"), town.certificates("example.org")), (vec![9], vec![1]));
     let host = |table: &crate::Table| table.entrances[&SECURE].matching("second.org").next().cloned().expect("routes");
     assert!(std::sync::Arc::ptr_eq(&host(&before), &host(town.table())));
-    assert!(town.compiler.secrets().is_none(), "nothing has changed since");
+    assert!(town.compiler.needs().is_none(), "nothing has changed since");
 }
