@@ -4,6 +4,9 @@ Every try prints one line: what was tried, and the refusal.
 """
 import hashlib, io, json, os, pathlib, re, subprocess, tarfile, threading
 
+# A disk of the machine, by its numbers.
+DISK = tuple(map(int, pathlib.Path("/proc/partitions").read_text().splitlines()[2].split()[:2]))
+
 # Runs inside a container, as its first process or by `exec`: one line for each try.
 TRIES = r'''
 import ctypes, errno, os, socket, stat, sys
@@ -39,7 +42,7 @@ def descriptors():
     return f"{len(held)} beyond its streams" + (f" {held}" if held else "")
 
 def block_device():
-    os.mknod("/tmp/disk", 0o600 | stat.S_IFBLK, os.makedev(254, 0))
+    os.mknod("/tmp/disk", 0o600 | stat.S_IFBLK, os.makedev(*DISK))
     return content("/tmp/disk")
 
 def raw_memory():
@@ -104,7 +107,8 @@ said("iopl", lambda: call(172, 3))
 said("syslog", lambda: call(103, 3, 0, 0))
 for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/vm/drop_caches",
              "/proc/irq/default_smp_affinity", "/sys/kernel/uevent_helper", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-             "/sys/fs/cgroup/devices/devices.allow", "/sys/fs/cgroup/memory/release_agent"):
+             "/sys/fs/cgroup/devices/devices.allow", "/sys/fs/cgroup/memory/release_agent", "/sys/fs/cgroup/memory.max",
+             "/sys/fs/cgroup/cgroup.subtree_control", "/sys/fs/cgroup/cgroup.procs"):
     said(f"write {path}", lambda: write(path, "1"))
 for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"):
     said(f"read {path}", lambda: content(path))
@@ -133,7 +137,7 @@ def tries(node, sh, pod):
     """By the container's own process, and by a command that is run in it."""
     place = pathlib.Path(node.engine.dir, "tries")
     place.mkdir()
-    (place / "tries.py").write_text(TRIES)
+    (place / "tries.py").write_text(f"DISK = {DISK}\n{TRIES}")
     volumes = {"volumes": [{"name": "t", "hostPath": {"path": str(place)}}]}
     mounts = [{"name": "t", "mountPath": "/t"}]
     _, log = node.ended(pod("escapes", ["python3", "/t/tries.py"], volumes, volumeMounts=mounts))
@@ -289,7 +293,7 @@ def images(node, pod):
         "/etc/hosts as a link outside": ([("etc", "dir", None), link("etc/hosts", str(victim))], {}),
         "a working directory that leads outside": ([link("door", str(marks))], {"WorkingDir": "/door"}),
         "a volume that leads outside": ([link("door", str(marks))], {"Volumes": {"/door": {}, "/door/../../x": {}}}),
-        "a disk of the machine as a device": ([("disk", "block", (254, 0))], {}),
+        "a disk of the machine as a device": ([("disk", "block", DISK)], {}),
     }
     script = ("cat /victim /door/victim victim 2>/dev/null; echo x > /proc/sys/kernel/core_pattern; echo x > /dev/console; "
               "echo 1 > /proc/sysrq-trigger; cat /disk; ls /proc/1 | cat; echo end")

@@ -35,6 +35,7 @@ const NOTHING_STARTED: i32 = 127;
 /// What a process may say of its failure.
 const MAX_LAST_WORDS: u64 = 4096;
 const GO: u8 = b'g';
+const ALIVE: u8 = b'a';
 /// How long a child that has closed its pipe may take to end.
 const END_PATIENCE_MS: u64 = 100;
 /// Stands in a mark after the id of a process that is becoming its program.
@@ -60,8 +61,8 @@ impl Birth {
         take_place: impl FnOnce(&Self) -> io::Result<()>,
     ) -> io::Result<Pid> {
         let ((go, mut gate), (words, mut told)) = (pipe()?, pipe()?);
-        let (unified, doors) = (self.group.unified(), self.group.doors()?);
-        match kernel::fork_into(namespaces, unified.as_ref().map(OwnedFd::as_fd))? {
+        let (fork, doors) = fork_in(&self.group, namespaces)?;
+        match fork {
             Fork::Child => {
                 drop((gate, words));
                 // Nothing of the parent's may run here: neither what it would do next, nor what it would take down.
@@ -117,6 +118,32 @@ impl Birth {
         match &self.mark {
             Some(mark) if read_mark(&mark.path).is_none() => Err(io::Error::other(unheard_of(child))),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Forks a process in new namespaces, whose control group is this one when it has gone through the doors that come with it.
+///
+/// It is born in a group of version 2. But if the group of its parent was once killed as a whole, as service managers do with one
+/// that they use again, then newer kernels take it for one of those that were to be killed: nothing is heard of it, and the
+/// next one goes there by a door.
+pub(super) fn fork_in(group: &Group, namespaces: UnshareFlags) -> io::Result<(Fork, Vec<File>)> {
+    let (mut birthplace, mut doors) = (group.unified(), group.doors()?);
+    loop {
+        let (mut sign, mut alive) = pipe()?;
+        match kernel::fork_into(namespaces, birthplace.as_ref().map(OwnedFd::as_fd))? {
+            Fork::Child => {
+                let _unheard = alive.write_all(&[ALIVE]);
+                return Ok((Fork::Child, doors));
+            }
+            Fork::Parent(pid) => {
+                drop(alive);
+                if sign.read_exact(&mut [0]).is_ok() || birthplace.take().is_none() {
+                    return Ok((Fork::Parent(pid), doors));
+                }
+                abort(pid);
+                doors.extend(group.front_door()?);
+            }
         }
     }
 }

@@ -21,9 +21,12 @@ use rustix::{
 };
 use sluice_netlink::{Cable, Links};
 
-use super::super::{
-    cgroup::Group,
-    kernel::{self, Fork},
+use super::{
+    super::{
+        cgroup::Group,
+        kernel::{self, Fork},
+    },
+    birth::fork_in,
 };
 use crate::{
     confinement::{PodNetwork, Resources, Sandbox},
@@ -214,12 +217,12 @@ const FIRST_PROCESS: &str = "_first";
 fn processes(group: &Group) -> io::Result<File> {
     let group = group.container(FIRST_PROCESS);
     group.make_inside(&Resources::default())?;
-    let (unified, doors) = (group.unified(), group.doors()?);
-    if unified.is_none() && doors.is_empty() {
+    if group.directories().is_empty() {
         return Err(io::Error::other("there is no control group by which the pod's processes could be ended together"));
     }
     let (joined, told) = kernel::pipe()?;
-    match kernel::fork_into(UnshareFlags::NEWPID, unified.as_ref().map(OwnedFd::as_fd))? {
+    let (fork, doors) = fork_in(&group, UnshareFlags::NEWPID)?;
+    match fork {
         Fork::Child => {
             if kernel::join(&doors).is_err() {
                 kernel::exit_at_once(1);
