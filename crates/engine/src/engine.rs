@@ -175,6 +175,8 @@ impl Parts {
         let gateway_options = GatewayOptions {
             address: options.gateway,
             addresses: options.gateway_addresses.clone(),
+            trusted_proxies: options.trusted_proxies.clone(),
+            access_log: options.access_log,
             ..GatewayOptions::default()
         };
         let gateway = Gateway::start(client(server, "gateway"), gateway_options).await.map_err(gateway_failed)?;

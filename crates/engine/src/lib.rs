@@ -17,5 +17,6 @@ mod streams;
 pub use data::DataLost;
 pub use engine::Engine;
 pub use options::{DnsWish, Options, StartError};
+pub use sluice_gateway::{LogFormat, Network};
 pub use sluice_node::Driver;
 pub use sluice_services::Wish as ServicesWish;

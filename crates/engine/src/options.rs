@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use sluice_gateway::{LogFormat, Network};
+
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where everything is kept; made when missing.
@@ -12,6 +14,10 @@ pub struct Options {
     pub gateway: SocketAddr,
     /// For Gateways, one for each; without any all share the one above.
     pub gateway_addresses: Vec<IpAddr>,
+    /// Who may say whom a request comes from.
+    pub trusted_proxies: Vec<Network>,
+    /// A line on standard output for each request to the gateway.
+    pub access_log: Option<LogFormat>,
     /// Where to write the kubeconfig instead of `kubeconfig` in the data directory.
     pub kubeconfig: Option<PathBuf>,
     /// `false` leaves the API alone.

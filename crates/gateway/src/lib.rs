@@ -1,10 +1,12 @@
 //! Listeners, connections and bodies around the routing table.
 
 mod control;
+mod network;
 mod options;
 mod plane;
 mod start;
 
-pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE};
+pub use network::{Network, NetworkError};
+pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE, LogFormat};
 pub use plane::{MirrorCounts, VersionKey};
 pub use start::{Counters, Gateway, GatewayHandle, StartError};

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::network::Network;
+
 /// The class whose Gateways are served here; the engine creates it.
 pub const GATEWAY_CLASS: &str = "sluice";
 /// `GatewayClass.spec.controllerName` of every class that is ours.
@@ -18,8 +20,21 @@ pub struct GatewayOptions {
     pub address: SocketAddr,
     /// Each Gateway gets one of these for itself, whatever ports its listeners have; those for whom none is left share `address`.
     pub addresses: Vec<IpAddr>,
+    /// Who may say whom a request comes from, and what it is called.
+    pub trusted_proxies: Vec<Network>,
+    /// A line on standard output for each request.
+    pub access_log: Option<LogFormat>,
     /// Worker threads, each with its own runtime, listeners and upstream connections; 0 stands for one per core.
     pub workers: usize,
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// An object with everything that there is to say.
+    Json,
+    /// As Apache and nginx do.
+    Combined,
 }
 
 impl Default for GatewayOptions {
@@ -28,6 +43,8 @@ impl Default for GatewayOptions {
             instance: "local".to_owned(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             addresses: Vec::new(),
+            trusted_proxies: Vec::new(),
+            access_log: None,
             workers: 0,
         }
     }

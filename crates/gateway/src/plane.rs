@@ -7,10 +7,13 @@
 //! still under way to a withdrawn pod.
 
 mod accept;
+mod access_log;
 mod answer;
 mod body;
 mod budget;
+mod forwarding;
 mod head;
+mod identity;
 mod limits;
 mod listen;
 mod meter;
@@ -24,6 +27,7 @@ mod trust;
 mod tunnel;
 mod worker;
 
+pub(crate) use access_log::AccessLog;
 pub(crate) use listen::open;
 pub use meter::{MirrorCounts, VersionKey};
 pub(crate) use tls::{Certificate, CertificateError, Certificates};
@@ -45,6 +49,8 @@ use meter::Meters;
 use pods::Pods;
 use worker::{Order, Worker};
 
+use crate::network::Network;
+
 /// Shared by the workers and the control side.
 pub(crate) struct Plane {
     table: Arc<ArcSwap<Table>>,
@@ -54,6 +60,14 @@ pub(crate) struct Plane {
     progress: Notify,
     pods: Pods,
     meters: Meters,
+    manners: Manners,
+}
+
+/// How requests are treated, whatever their route says.
+#[derive(Default)]
+pub(crate) struct Manners {
+    pub(crate) trusted: Vec<Network>,
+    pub(crate) log: Option<AccessLog>,
 }
 
 /// What handshakes need. Tables name it by ids.
@@ -78,7 +92,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn start(count: usize) -> io::Result<Self> {
+    pub(crate) fn start(count: usize, manners: Manners) -> io::Result<Self> {
         let (lines, orders): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| {
                 let (sender, receiver) = mpsc::unbounded_channel();
@@ -92,6 +106,7 @@ impl Workers {
             progress: Notify::new(),
             pods: Pods::new(count),
             meters: Meters::default(),
+            manners,
         });
         let mut workers = Self { plane: plane.clone(), threads: Vec::with_capacity(count) };
         for (index, orders) in orders.into_iter().enumerate() {
@@ -106,7 +121,7 @@ impl Workers {
 
     /// Closes listeners, finishes what is in flight within [`limits::SHUTDOWN_DRAIN`], and ends the threads.
     pub(crate) async fn stop(mut self) {
-        let threads = std::mem::take(&mut self.threads);
+        let (threads, plane) = (std::mem::take(&mut self.threads), self.plane.clone());
         drop(self);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -117,6 +132,9 @@ impl Workers {
         });
         if let Err(error) = joined.await {
             tracing::error!(%error, "Gateway workers not joined");
+        }
+        if let Some(log) = &plane.manners.log {
+            log.drained().await;
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::{Control, Tasks, give_back};
 use crate::options::GatewayOptions;
-use crate::plane::{MirrorCounts, Plane, VersionKey, Workers, open};
+use crate::plane::{AccessLog, Manners, MirrorCounts, Plane, VersionKey, Workers, open};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -36,7 +36,9 @@ impl Gateway {
         let listen = |source| StartError::Listen { address: options.address, source };
         let sockets = open(options.address, count).map_err(listen)?;
         let address = sockets[0].local_addr().map_err(listen)?;
-        let workers = Workers::start(count).map_err(StartError::Workers)?;
+        let log = options.access_log.map(|format| AccessLog::start(format, io::stdout())).transpose();
+        let manners = Manners { trusted: options.trusted_proxies.clone(), log: log.map_err(StartError::Workers)? };
+        let workers = Workers::start(count, manners).map_err(StartError::Workers)?;
 
         let options = GatewayOptions { address, ..options };
         let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), sockets, &options);

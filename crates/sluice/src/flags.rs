@@ -75,6 +75,12 @@ pub(crate) struct Up {
     /// Addresses for Gateways, one for each, with every port of its listeners; those for whom none is left share the gateway's
     #[arg(long, value_name = "IP,...", value_delimiter = ',')]
     pub gateway_addresses: Vec<IpAddr>,
+    /// Whose word the gateway takes for whom a request comes from (X-Forwarded-*, Forwarded, X-Request-Id): addresses and ranges
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    pub trusted_proxies: Vec<sluice_engine::Network>,
+    /// A line on standard output for each request to the gateway
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub access_log: Option<LogFormatFlag>,
     /// Where to write the kubeconfig [default: kubeconfig in the data directory]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -127,6 +133,23 @@ impl From<ServicesFlag> for ServicesWish {
             ServicesFlag::Auto => Self::Auto,
             ServicesFlag::Kernel => Self::Kernel,
             ServicesFlag::User => Self::User,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormatFlag {
+    /// An object with everything that there is to say
+    Json,
+    /// As Apache and nginx write it
+    Combined,
+}
+
+impl From<LogFormatFlag> for sluice_engine::LogFormat {
+    fn from(flag: LogFormatFlag) -> Self {
+        match flag {
+            LogFormatFlag::Json => Self::Json,
+            LogFormatFlag::Combined => Self::Combined,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures::FutureExt as _;
-use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -14,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::forwarding::Peer;
 use super::worker::Worker;
 use super::{limits, proxy, tls};
 
@@ -21,8 +21,7 @@ use super::{limits, proxy, tls};
 pub(crate) struct Client {
     pub(crate) entrance: Entrance,
     pub(crate) transport: Transport,
-    /// Its address, as it appears in `X-Forwarded-For`.
-    pub(crate) peer: HeaderValue,
+    pub(crate) peer: Peer,
 }
 
 #[derive(Clone, Copy)]
@@ -75,8 +74,7 @@ fn spawn_client(
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
-    let peer = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let peer = Peer::new(peer.ip(), &worker.manners().trusted);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         // Refused only by sockets that are broken already.
@@ -91,7 +89,7 @@ fn spawn_client(
     });
 }
 
-async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: HeaderValue, stream: TcpStream) {
+async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, stream: TcpStream) {
     let mut stopping = worker.stopping.subscribe();
     let shaken = tokio::select! {
         shaken = tls::handshake(stream, &worker.handshakes, |name| worker.tls_config(entrance, name)) => shaken,

@@ -94,9 +94,15 @@ pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
     let body = format!("{{\"reason\":\"{}\",\"message\":\"{}\"}}\n", reason.word(), reason.text());
     let mut response = Response::new(AnswerBody::Own(Some(Bytes::from(body))));
     *response.status_mut() = reason.status();
+    response.extensions_mut().insert(reason);
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.word()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
+}
+
+/// Why the gateway gave this answer itself.
+pub(crate) fn reason_of(answer: &Response<AnswerBody>) -> Option<&'static str> {
+    answer.extensions().get::<Reason>().map(|reason| reason.word())
 }
 
 /// What a preflight is answered.

@@ -201,6 +201,9 @@ impl Streamed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
         let frame = if late { Some(Err(Broken::Late)) } else { ready!(self.poll_backend(cx)) };
+        if let (Some(Ok(frame)), Some(passage)) = (&frame, &mut self.passage) {
+            passage.flight.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
         match &frame {
             Some(Err(_)) => self.passage.take().into_iter().for_each(Passage::break_off),
             None => self.passage.take().into_iter().for_each(Passage::complete),

@@ -12,14 +12,12 @@ use sluice_route::{Cors, HeaderEdits, Headers, NewCookie, Protocol, RequestHead,
 
 use super::accept::Client;
 use super::answer::Reason;
+use super::forwarding::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
+use super::identity::{Identity, REQUEST_ID};
 use super::limits;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Names the route that a copied request was copied for.
 pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror");
 
@@ -27,8 +25,17 @@ pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror")
 const HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING];
 /// Headers that `Connection` must not make disappear.
-const NEVER_NAMED: [HeaderName; 7] =
-    [HOST, CONTENT_LENGTH, COOKIE, http::header::AUTHORIZATION, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+const NEVER_NAMED: [HeaderName; 9] = [
+    HOST,
+    CONTENT_LENGTH,
+    COOKIE,
+    http::header::AUTHORIZATION,
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PORT,
+    REQUEST_ID,
+];
 
 /// Whom a request is for: what it was addressed to, and what is routed on.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,7 +175,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Turns the client's head into the one that a backend gets, but for the path.
-pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, client: &Client) {
+pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, client: &Client, identity: &Identity) {
     let trailers = head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(&mut head.headers);
     if trailers {
@@ -176,13 +183,10 @@ pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, client: 
     }
     // Answered by us, by reading the body.
     head.headers.remove(EXPECT);
-    // Nobody in front of us is trusted: what a client claims about itself is replaced by what we see.
-    head.headers.remove(FORWARDED);
     head.headers.remove(MIRROR);
-    head.headers.insert(X_FORWARDED_FOR, client.peer.clone());
-    head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.transport.scheme()));
+    forwarding::announce(&mut head.headers, authority, client);
+    identity.write(&mut head.headers);
     if let Some(value) = &authority.value {
-        head.headers.insert(X_FORWARDED_HOST, value.clone());
         head.headers.insert(HOST, value.clone());
     }
     if head.version == Version::HTTP_2 {
@@ -275,6 +279,7 @@ pub(crate) fn put(headers: &mut HeaderMap, values: AnswerHeaders) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forwarding::Peer;
     use super::*;
     use sluice_route::{Entrance, Transport};
 
@@ -349,9 +354,9 @@ mod tests {
             ],
         );
         let authority = check(&head).expect("valid");
-        let peer = HeaderValue::from_static("10.0.0.1");
+        let peer = Peer::new("10.0.0.1".parse().expect("an address"), &[]);
         let client = Client { entrance: Entrance::Default, transport: Transport::Plain, peer };
-        forward(&mut head, &authority, &client);
+        forward(&mut head, &authority, &client, &Identity::of(&HeaderMap::new(), false, || 1));
         let mut names: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();
         names.sort();
@@ -361,9 +366,12 @@ mod tests {
                 "cookie=a=1",
                 "host=shop",
                 "te=trailers",
+                "traceparent=00-00000000000000010000000000000001-0000000000000001-00",
                 "x-forwarded-for=10.0.0.1",
                 "x-forwarded-host=shop",
-                "x-forwarded-proto=http"
+                "x-forwarded-port=80",
+                "x-forwarded-proto=http",
+                "x-request-id=00000000000000010000000000000001",
             ]
         );
     }

@@ -23,6 +23,8 @@ pub(crate) const RETRY_BACK_OFF: Duration = Duration::from_millis(25);
 pub(crate) const BACK_OFF_DOUBLINGS: u32 = 5;
 /// Requests in flight have so long when the gateway stops.
 pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
+/// Lines of the access log have so long to be written when the gateway stops.
+pub(crate) const LOG_DRAIN: Duration = Duration::from_secs(1);
 /// Pause before accepting again when the process is out of descriptors.
 pub(crate) const ACCEPT_BACK_OFF: Duration = Duration::from_millis(20);
 
@@ -39,6 +41,9 @@ pub(crate) const RETRIES_PER_SECOND: u64 = 10;
 pub(crate) const RETRIES_SAVED: u64 = 100;
 /// Bodies that one worker keeps at a time to send them once more; those of further requests are not kept.
 pub(crate) const KEPT_BODIES: usize = 256;
+/// Lines of the access log that wait to be written, and their bytes; further ones are dropped.
+pub(crate) const LOG_LINES: usize = 8192;
+pub(crate) const LOG_BYTES: usize = 4 * 1024 * 1024;
 /// Client connections of one worker; further ones wait in the listener's queue.
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// TLS handshakes of one worker beyond the client's first message; further ones wait.

@@ -17,19 +17,21 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout_at};
 
 use super::accept::Client;
-use super::answer::{Reason, preflight, redirect, refuse};
+use super::access_log::Entry;
+use super::answer::{Reason, preflight, reason_of, redirect, refuse};
 use super::body::{AnswerBody, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
+use super::identity::{Identity, REQUEST_ID};
 use super::pool::{Connection, Trust};
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
-use super::{limits, mirror, tunnel};
+use super::{Manners, forwarding, limits, mirror, tunnel};
 
 pub(crate) async fn serve(
     worker: Rc<Worker>,
@@ -40,15 +42,41 @@ pub(crate) async fn serve(
     let upgrade =
         head::wanted_upgrade(&request).map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
     let (head, body) = request.into_parts();
+    let identity = Identity::of(&head.headers, client.peer.trusted, || worker.next_random());
+    let mut entry = entry(&worker, &client, &head, &identity);
     let authority = match head::check(&head) {
         Ok(authority) => authority,
-        Err(reason) => return Ok(refuse(reason)),
+        Err(reason) => return Ok(settled(refuse(reason), entry, identity)),
     };
+    if let Some(entry) = &mut entry {
+        entry.asked_for(&authority.host);
+    }
     worker.budget.deposit();
     let body = RequestBody::new(body);
     let store = if matches!(body, RequestBody::Empty) { Store::Empty } else { Store::Gone };
-    let exchange = Exchange { worker, client, head, authority, upgrade, store, retries: 0, started };
+    let exchange = Exchange { worker, client, head, authority, identity, entry, upgrade, store, retries: 0, started };
     Ok(exchange.run(body).await)
+}
+
+fn entry(worker: &Worker, client: &Client, head: &request::Parts, identity: &Identity) -> Option<Box<Entry>> {
+    let Manners { trusted, log } = worker.manners();
+    log.as_ref().map(|log| {
+        let origin = forwarding::origin(&head.headers, &client.peer, trusted);
+        Box::new(Entry::new(log, head, origin, identity.id.to_str().unwrap_or_default()))
+    })
+}
+
+/// Writes an answer down that nobody has taken the entry for. One of our own names the request.
+fn settled(mut answer: Response<AnswerBody>, entry: Option<Box<Entry>>, identity: Identity) -> Response<AnswerBody> {
+    let reason = reason_of(&answer);
+    if let Some(mut entry) = entry {
+        entry.answered(answer.status().as_u16(), reason);
+        entry.sent(usize::try_from(answer.body().size_hint().lower()).unwrap_or(usize::MAX));
+    }
+    if reason.is_some() {
+        answer.headers_mut().insert(REQUEST_ID, identity.id);
+    }
+    answer
 }
 
 /// A request with all that its attempts share.
@@ -58,6 +86,9 @@ struct Exchange {
     /// As the client sent it.
     head: request::Parts,
     authority: Authority,
+    identity: Identity,
+    /// What the log will say of it, until an answer takes that over.
+    entry: Option<Box<Entry>>,
     upgrade: Option<Upgrade>,
     store: Store,
     /// Further attempts that the route asked for.
@@ -102,7 +133,12 @@ enum Failure {
 }
 
 impl Exchange {
-    async fn run(mut self, mut body: RequestBody) -> Response<AnswerBody> {
+    async fn run(mut self, body: RequestBody) -> Response<AnswerBody> {
+        let answer = self.conduct(body).await;
+        settled(answer, self.entry, self.identity)
+    }
+
+    async fn conduct(&mut self, mut body: RequestBody) -> Response<AnswerBody> {
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut failures = 0;
         loop {
@@ -218,7 +254,7 @@ impl Exchange {
         }
     }
 
-    fn timed_out(&self, pick: Pick) -> Attempt {
+    fn timed_out(&mut self, pick: Pick) -> Attempt {
         match self.retry(&pick, &Failure::Timeout) {
             Some((body, delay)) => retried(pick, Reason::AnswerTimeout.status(), body, delay),
             None => Attempt::Answered(self.in_place(pick, Reason::AnswerTimeout)),
@@ -276,7 +312,7 @@ impl Exchange {
     /// The client's head after the filters of the rule, and of the backendRef if there are any.
     fn head_for(&self, rule: &Rule, own: Option<&Filters>, prefix: &str) -> Option<request::Parts> {
         let mut head = self.head.clone();
-        head::forward(&mut head, &self.authority, &self.client);
+        head::forward(&mut head, &self.authority, &self.client, &self.identity);
         let mut path = None;
         for filter in std::iter::once(&rule.filters).chain(own) {
             head::edit(&mut head.headers, &filter.request);
@@ -329,18 +365,31 @@ impl Exchange {
         }
         bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
+        self.note(&mut pick, head.status);
         let end = self.end(&pick.rule);
         let passage = Passage { flight: pick.flight, connection };
         Response::from_parts(head, AnswerBody::streamed(body, passage, end))
     }
 
     /// Our answer in place of the picked backend's, which pages may read like that one.
-    fn in_place(&self, mut pick: Pick, reason: Reason) -> Response<AnswerBody> {
+    fn in_place(&mut self, mut pick: Pick, reason: Reason) -> Response<AnswerBody> {
         pick.flight.answer(reason.status().as_u16());
+        if let Some(entry) = &mut self.entry {
+            entry.sent_to(&pick.endpoint);
+        }
         let mut answer = refuse(reason);
         self.share(&pick, answer.headers_mut());
         bind(&mut pick, answer.headers_mut());
         answer
+    }
+
+    /// Hands the line of the log over to whoever sees the end of the answer.
+    fn note(&mut self, pick: &mut Pick, status: StatusCode) {
+        if let Some(mut entry) = self.entry.take() {
+            entry.sent_to(&pick.endpoint);
+            entry.answered(status.as_u16(), None);
+            pick.flight.note(Some(entry));
+        }
     }
 
     /// Says to whom the answer may be shown.
@@ -364,6 +413,7 @@ impl Exchange {
         protocol.map(|protocol| head.headers.insert(UPGRADE, protocol));
         bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
+        self.note(&mut pick, head.status);
         tunnel::spawn(client, backend, pick.flight);
         Response::from_parts(head, AnswerBody::Own(None))
     }

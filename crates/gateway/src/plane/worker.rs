@@ -24,13 +24,14 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::accept::Client;
+use super::access_log::Entry;
 use super::budget::Budget;
 use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
 use super::trust::Secure;
-use super::{Plane, accept, head, limits, tls};
+use super::{Manners, Plane, accept, head, limits, tls};
 
 /// What a worker is told to do.
 pub(crate) enum Order {
@@ -222,7 +223,7 @@ impl Worker {
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
-        let flight = Flight { presence, meter, started: *started, status: None };
+        let flight = Flight { presence, meter, started: *started, status: None, entry: None };
         let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
         let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
@@ -294,6 +295,10 @@ impl Worker {
         self.pods.borrow_mut().entry(id).or_insert_with(|| self.plane.pods.get(id, table)).clone()
     }
 
+    pub(crate) fn manners(&self) -> &Manners {
+        &self.plane.manners
+    }
+
     /// As long again by half at most, so that what failed together does not come back together.
     pub(crate) fn jittered(&self, delay: Duration) -> Duration {
         let half = u64::try_from(delay.as_micros() / 2).unwrap_or(u64::MAX);
@@ -301,7 +306,7 @@ impl Worker {
     }
 
     /// Xorshift: even enough to spread requests, and no secret.
-    fn next_random(&self) -> u64 {
+    pub(crate) fn next_random(&self) -> u64 {
         let mut x = self.random.get();
         x ^= x << 13;
         x ^= x >> 7;
@@ -351,9 +356,21 @@ pub(crate) struct Flight {
     meter: Arc<Meter>,
     started: Instant,
     status: Option<u16>,
+    entry: Option<Box<Entry>>,
 }
 
 impl Flight {
+    /// The line of the log that is written when the answer is over.
+    pub(crate) fn note(&mut self, entry: Option<Box<Entry>>) {
+        self.entry = entry;
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        if let Some(entry) = &mut self.entry {
+            entry.sent(bytes);
+        }
+    }
+
     /// The client got, or will get, an answer with this status: the backend's, or ours in its place.
     pub(crate) fn answer(&mut self, status: u16) {
         self.status = Some(status);

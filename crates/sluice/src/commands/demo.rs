@@ -25,6 +25,8 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
             api: any_port,
             gateway: any_port,
             gateway_addresses: Vec::new(),
+            trusted_proxies: Vec::new(),
+            access_log: None,
             kubeconfig: None,
             controllers: true,
             stop_pods: true,

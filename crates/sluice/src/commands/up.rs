@@ -22,6 +22,8 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         api: flags.api,
         gateway: flags.gateway,
         gateway_addresses: flags.gateway_addresses,
+        trusted_proxies: flags.trusted_proxies,
+        access_log: flags.access_log.map(Into::into),
         kubeconfig: flags.kubeconfig.map(absolute).transpose()?,
         controllers: !flags.no_controllers,
         stop_pods: flags.stop_pods,

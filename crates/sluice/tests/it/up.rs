@@ -1,7 +1,8 @@
 //! How `sluice up` starts, refuses to start, and ends.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -236,4 +237,33 @@ fn a_full_disk_refuses_writes_and_keeps_what_was_acknowledged() {
     let engine = Engine::start(home.path(), &["--no-controllers"]);
     assert_eq!(there(&engine), format!("{kept}configmap/small\n"));
     assert_eq!(engine.stop(Signal::TERM).0, 0);
+}
+
+#[test]
+fn requests_to_the_gateway_are_logged_with_whom_a_trusted_proxy_names() {
+    let home = directory();
+    let words = ["--access-log", "json", "--trusted-proxies", "127.0.0.0/8,::1"];
+    let engine = Engine::start(&home.path().join("data"), &words);
+    let gateway = engine.text("gateway").trim_start_matches("http://").to_owned();
+    let mut client = TcpStream::connect(gateway).expect("the gateway listens");
+    let request = "GET /missing?token=secret HTTP/1.1\r\nHost: shop.example\r\nX-Request-Id: mine\r\n\
+        X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).expect("it is taken");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("x-request-id: mine\r\n"), "{answer}");
+    let (code, log) = engine.stop(Signal::TERM);
+    assert!(code == 0 && !log.contains("secret"), "{log}");
+    let mut line: Value = serde_json::from_str(&log).expect("one line of JSON");
+    for field in ["time", "seconds", "bytes"] {
+        assert!(line.as_object_mut().and_then(|line| line.remove(field)).is_some(), "no `{field}` in {line}");
+    }
+    assert_eq!(
+        line,
+        json!({"client": "203.0.113.7", "method": "GET", "host": "shop.example", "path": "/missing", "protocol": "HTTP/1.1",
+            "status": 404, "requestId": "mine", "reason": "no-route"})
+    );
+    let said = run(sluice(["up", "--trusted-proxies", "10.0.0.0/33"]));
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("`10.0.0.0/33` is neither an address nor a range of them"), "{}", said.err);
 }

@@ -26,8 +26,12 @@ async fn the_backend_sees_the_request_as_the_client_meant_it() {
         .header("connection", "x-mine")
         .header("x-mine", "1")
         .header("cookie", "a=1");
-    let seen = echo(&mut client, request, "hello").await;
-    let headers = json!({"host": "Shop.Example.com:8080", "cookie": "a=1", "content-length": "5",
+    let mut seen = echo(&mut client, request, "hello").await;
+    for (name, length) in [("x-request-id", 32), ("traceparent", 55)] {
+        let made = seen["headers"].as_object_mut().and_then(|headers| headers.remove(name));
+        assert_eq!(made.as_ref().and_then(Value::as_str).map(str::len), Some(length), "{name}");
+    }
+    let headers = json!({"host": "Shop.Example.com:8080", "cookie": "a=1", "content-length": "5", "x-forwarded-port": "8080",
         "x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http", "x-forwarded-host": "Shop.Example.com:8080"});
     assert_eq!(seen, json!({"method": "POST", "target": "/echo?x=1", "headers": headers, "body": "hello"}));
     assert_eq!(client.get("/status/404").await, (404, "a".into()));

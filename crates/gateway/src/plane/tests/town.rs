@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::plane::{Plane, Workers, open};
+use crate::plane::{Manners, Plane, Workers, open};
 
 /// Whatever a test waits for has to happen within this time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ impl Town {
     }
 
     pub(crate) fn with_rules(workers: usize, rules: Value) -> Self {
-        let workers = Workers::start(workers).expect("workers start");
+        let workers = Workers::start(workers, Manners::default()).expect("workers start");
         let sockets = open(SocketAddr::from(([127, 0, 0, 1], 0)), workers.plane().workers()).expect("a free port");
         let address = sockets[0].local_addr().expect("bound");
         workers.plane().serve(Entrance::Default, sockets);
