@@ -16,7 +16,10 @@ pub use route::{
     HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror, RequestRedirect,
     UrlRewrite,
 };
-pub use status::{GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, RouteGroupKind, RouteParentStatus};
+pub use status::{
+    GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerSetStatus, ListenerStatus, RouteGroupKind,
+    RouteParentStatus,
+};
 pub use tls::{ListenerTls, SecretObjectRef};
 
 use std::collections::BTreeMap;
@@ -36,6 +39,26 @@ pub struct GatewayClassSpec {
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
     pub gateway_class_name: String,
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+    /// Nobody, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_listeners: Option<AllowedListeners>,
+}
+
+/// Which ListenerSets may add listeners to a Gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedListeners {
+    /// From nowhere, unless it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<RouteNamespaces>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerSetSpec {
+    /// A Gateway.
+    pub parent_ref: ParentRef,
     #[serde(default)]
     pub listeners: Vec<Listener>,
 }

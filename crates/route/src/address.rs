@@ -57,7 +57,7 @@ mod tests {
             .split_whitespace()
             .map(|text| {
                 let (name, address) = text.split_once('=').unwrap_or((text, ""));
-                let spec = GatewaySpec { gateway_class_name: "sluice".into(), listeners: Vec::new() };
+                let spec = GatewaySpec { gateway_class_name: "sluice".into(), ..GatewaySpec::default() };
                 let facts = GatewayFacts { generation: 1, created: 1, address: address.parse().ok(), spec };
                 (ObjectKey::new("a", name), Arc::new(facts))
             })

@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::Addresses;
-use crate::attach::{Attachment, Listeners, Parent, gateway_report, parent_report};
+use crate::attach::{Attachment, Listeners, OwnerReports, Parent};
 use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
+use crate::conditions::parent_report;
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
 use crate::host::Host;
 use crate::pods::Pods;
@@ -172,12 +173,10 @@ impl Compiler {
         }
         let entrances = listeners.entrances();
         next.tls = Arc::new(listeners.tls());
-        let gateways = listeners.reports().into_iter().map(|(key, listeners)| {
-            let report = gateway_report(&world.gateways[&key], self.addresses.of(&key), listeners);
-            (key, report)
-        });
-        let (gateways, policies) = (gateways.collect(), ancestors.reports(&world));
-        self.report = Arc::new(Report { gateways, routes: reports, policies, entrances });
+        let OwnerReports { gateways, sets } = listeners.reports(&world, |gateway| self.addresses.of(gateway));
+        let policies = ancestors.reports(&world);
+        let report = Report { gateways, listener_sets: sets, routes: reports, policies, entrances };
+        self.report = Arc::new(report);
         self.routes = routes;
         self.free_slots(next);
         next.entrances = Arc::new(shared_hosts(hosts, &next.entrances));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use sluice_model::gateway::{BackendTlsPolicySpec, GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
+use sluice_model::gateway::{BackendTlsPolicySpec, GatewaySpec, HttpRouteSpec, ListenerSetSpec, ReferenceGrantSpec};
 use sluice_model::rollout::Exposure;
 
 use crate::tls::CertificateId;
@@ -59,6 +59,14 @@ pub struct GatewayFacts {
     /// Seconds since 1970: of two Gateways that want the same, the older one has it.
     pub created: i64,
     pub spec: GatewaySpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSetFacts {
+    pub generation: i64,
+    /// Seconds since 1970: of two that want the same of their Gateway, the older one has it.
+    pub created: i64,
+    pub spec: ListenerSetSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +165,7 @@ pub enum Change {
     /// The labels of a namespace.
     Namespace(String, Option<BTreeMap<String, String>>),
     Gateway(ObjectKey, Option<GatewayFacts>),
+    ListenerSet(ObjectKey, Option<ListenerSetFacts>),
     Route(ObjectKey, Option<RouteFacts>),
     Grant(ObjectKey, Option<GrantFacts>),
     Policy(ObjectKey, Option<PolicyFacts>),
@@ -176,6 +185,7 @@ pub struct World {
     pub classes: BTreeSet<String>,
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub gateways: BTreeMap<ObjectKey, Arc<GatewayFacts>>,
+    pub listener_sets: BTreeMap<ObjectKey, ListenerSetFacts>,
     pub routes: BTreeMap<ObjectKey, Arc<RouteFacts>>,
     pub grants: BTreeMap<ObjectKey, GrantFacts>,
     pub policies: BTreeMap<ObjectKey, PolicyFacts>,
@@ -213,6 +223,7 @@ impl World {
             Change::Class(name, false) => stale.routes |= self.classes.remove(&name),
             Change::Namespace(name, labels) => stale.routes |= put(&mut self.namespaces, name, labels),
             Change::Gateway(key, facts) => stale.routes |= put(&mut self.gateways, key, facts.map(Arc::new)),
+            Change::ListenerSet(key, facts) => stale.routes |= put(&mut self.listener_sets, key, facts),
             Change::Route(key, facts) => stale.routes |= put(&mut self.routes, key, facts.map(Arc::new)),
             Change::Grant(key, facts) => stale.routes |= put(&mut self.grants, key, facts),
             Change::Policy(key, facts) => self.apply_policy(&key, facts, stale),

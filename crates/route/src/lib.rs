@@ -7,7 +7,9 @@ mod address;
 mod attach;
 mod backend;
 mod compile;
+mod conditions;
 pub mod cors;
+mod door;
 mod facts;
 mod filters;
 mod grant;
@@ -15,9 +17,11 @@ mod head;
 mod host;
 mod matching;
 mod mirror;
+mod namespaces;
 mod pods;
 mod report;
 mod rule;
+mod sets;
 mod slots;
 mod split;
 mod sticky;
@@ -29,8 +33,8 @@ pub use backend::{Backend, BackendKey, Endpoint, PodId, Protocol, Version, Versi
 pub use compile::{Compiled, Compiler, Needs};
 pub use cors::Cors;
 pub use facts::{
-    AuthoritiesFacts, Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef,
-    PolicyFacts, RolloutFacts, RouteFacts, SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
+    AuthoritiesFacts, Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ListenerSetFacts, ObjectKey, PodFacts,
+    PodRef, PolicyFacts, RolloutFacts, RouteFacts, SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
 };
 pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
@@ -38,7 +42,9 @@ pub use host::Host;
 pub use matching::{Match, MatchError};
 pub use mirror::Mirror;
 pub use pods::Pods;
-pub use report::{Finding, GatewayReport, ListenerReport, ParentReport, PolicyReport, Report, RouteReport};
+pub use report::{
+    Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, PolicyReport, Report, RouteReport,
+};
 pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;

@@ -1,4 +1,4 @@
-//! What is to be said in the status of Gateways, HTTPRoutes and BackendTLSPolicies. Times are added by whoever writes them.
+//! What is to be said in the status of Gateways, ListenerSets, HTTPRoutes and BackendTLSPolicies. Times are added by whoever writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,6 +26,8 @@ pub(crate) mod reason {
     pub(crate) const NOT_ALLOWED: &str = "NotAllowedByListeners";
     pub(crate) const NO_MATCHING_HOSTNAME: &str = "NoMatchingListenerHostname";
     pub(crate) const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
+    /// Of a ListenerSet.
+    pub(crate) const SET_NOT_ALLOWED: &str = "NotAllowed";
     pub(crate) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     pub(crate) const HOSTNAME_CONFLICT: &str = "HostnameConflict";
     pub(crate) const PROTOCOL_CONFLICT: &str = "ProtocolConflict";
@@ -61,6 +63,8 @@ impl Finding {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
+    /// Those for Gateways of ours.
+    pub listener_sets: BTreeMap<ObjectKey, ListenerSetReport>,
     pub routes: BTreeMap<ObjectKey, RouteReport>,
     /// BackendTLSPolicies that concern some Gateway.
     pub policies: BTreeMap<ObjectKey, PolicyReport>,
@@ -74,6 +78,16 @@ pub struct GatewayReport {
     /// Its own, or `None` when it shares that of the gateway.
     pub address: Option<IpAddr>,
     pub findings: Vec<Finding>,
+    pub listeners: Vec<ListenerReport>,
+    /// How many ListenerSets add theirs.
+    pub listener_sets: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSetReport {
+    pub generation: i64,
+    pub findings: Vec<Finding>,
+    /// None of a ListenerSet that is not let in.
     pub listeners: Vec<ListenerReport>,
 }
 
@@ -106,4 +120,17 @@ pub struct PolicyReport {
 pub struct ParentReport {
     pub parent: ParentRef,
     pub findings: Vec<Finding>,
+}
+
+impl ListenerReport {
+    /// Whether this condition holds.
+    pub(crate) fn says(&self, kind: &str) -> bool {
+        self.findings.iter().any(|found| found.kind == kind && found.holds)
+    }
+}
+
+impl ListenerSetReport {
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.findings.iter().any(|found| found.kind == reason::ACCEPTED && found.holds)
+    }
 }

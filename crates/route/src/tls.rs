@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use sluice_model::gateway::{Listener, SecretObjectRef};
 
+use crate::door::Owner;
 use crate::facts::{ObjectKey, SecretFacts, World};
 use crate::grant::{Referrer, granted};
 use crate::host::ByHost;
 use crate::report::{Finding, reason};
+use crate::sets::memberships;
 
 pub(crate) const HTTPS: &str = "HTTPS";
 
@@ -59,10 +61,10 @@ pub(crate) fn unsupported(listener: &Listener) -> Option<String> {
 /// The listener's certificates, in their order; none for one without TLS. The `Err` is its `ResolvedRefs`.
 pub(crate) fn certificates(
     world: &World,
-    gateway: &ObjectKey,
+    owner: Owner<'_>,
     listener: &Listener,
 ) -> Result<Arc<[CertificateId]>, Finding> {
-    references(listener).map(|reference| resolve(world, gateway, reference)).collect()
+    references(listener).map(|reference| resolve(world, owner, reference)).collect()
 }
 
 fn references(listener: &Listener) -> impl Iterator<Item = &SecretObjectRef> {
@@ -70,8 +72,8 @@ fn references(listener: &Listener) -> impl Iterator<Item = &SecretObjectRef> {
     tls.flat_map(|tls| &tls.certificate_refs)
 }
 
-fn resolve(world: &World, gateway: &ObjectKey, reference: &SecretObjectRef) -> Result<CertificateId, Finding> {
-    let key = secret(world, gateway, reference)?;
+fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<CertificateId, Finding> {
+    let key = secret(world, owner, reference)?;
     let invalid = |message| Err(Finding::no(reason::RESOLVED_REFS, reason::INVALID_CERTIFICATE_REF, message));
     match world.secrets.get(&key) {
         Some(SecretFacts::Certificate(id)) => Ok(*id),
@@ -81,27 +83,30 @@ fn resolve(world: &World, gateway: &ObjectKey, reference: &SecretObjectRef) -> R
 }
 
 /// The Secret that is referred to, if it may be.
-fn secret(world: &World, gateway: &ObjectKey, reference: &SecretObjectRef) -> Result<ObjectKey, Finding> {
+fn secret(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<ObjectKey, Finding> {
     let refused = |reason, message| Err(Finding::no(reason::RESOLVED_REFS, reason, message));
     let (group, kind) = (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or("Secret"));
     if !group.is_empty() || kind != "Secret" {
         let message = format!("certificate kind `{group}/{kind}` is not a Secret");
         return refused(reason::INVALID_CERTIFICATE_REF, message);
     }
-    let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
+    let namespace = reference.namespace.as_deref().unwrap_or(&owner.key.namespace);
     let key = ObjectKey::new(namespace, reference.name.as_str());
-    let referrer = Referrer { kind: "Gateway", namespace: &gateway.namespace };
+    let referrer = Referrer { kind: owner.kind, namespace: &owner.key.namespace };
     if granted(world, referrer, "Secret", &key) {
         return Ok(key);
     }
-    let message = format!("no ReferenceGrant in `{namespace}` lets Gateways of `{}` refer to it", gateway.namespace);
+    let message =
+        format!("no ReferenceGrant in `{namespace}` lets {}s of `{}` refer to it", owner.kind, owner.key.namespace);
     refused(reason::REF_NOT_PERMITTED, message)
 }
 
-/// Every Secret that a Gateway of ours refers to and may.
+/// Every Secret that a Gateway of ours, or a ListenerSet that it lets in, refers to and may.
 pub(crate) fn secrets(world: &World) -> BTreeSet<ObjectKey> {
-    let references = world.our_gateways().flat_map(|(key, facts)| {
-        facts.spec.listeners.iter().flat_map(move |listener| references(listener).map(move |found| (key, found)))
-    });
-    references.filter_map(|(gateway, reference)| secret(world, gateway, reference).ok()).collect()
+    let gateways = world.our_gateways().map(|(key, facts)| (Owner { kind: "Gateway", key }, &facts.spec.listeners));
+    let sets = memberships(world).into_iter().filter(|set| set.is_admitted);
+    let sets = sets.map(|set| (Owner { kind: "ListenerSet", key: set.key }, &set.facts.spec.listeners));
+    let listeners = gateways.chain(sets).flat_map(|(owner, listeners)| listeners.iter().map(move |one| (owner, one)));
+    let found = listeners.flat_map(|(owner, listener)| references(listener).map(move |reference| (owner, reference)));
+    found.filter_map(|(owner, reference)| secret(world, owner, reference).ok()).collect()
 }

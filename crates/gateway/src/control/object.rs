@@ -17,6 +17,7 @@ use sluice_model::rollout;
 pub(crate) enum Resource {
     GatewayClasses,
     Gateways,
+    ListenerSets,
     HttpRoutes,
     ReferenceGrants,
     BackendTlsPolicies,
@@ -31,9 +32,10 @@ pub(crate) enum Resource {
 
 impl Resource {
     /// Those of which everything is watched; of the others only what these refer to.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::GatewayClasses,
         Self::Gateways,
+        Self::ListenerSets,
         Self::HttpRoutes,
         Self::ReferenceGrants,
         Self::BackendTlsPolicies,
@@ -49,6 +51,7 @@ impl Resource {
         match self {
             Self::GatewayClasses => [gateway::GROUP, gateway::VERSION, "GatewayClass", "gatewayclasses"],
             Self::Gateways => [gateway::GROUP, gateway::VERSION, "Gateway", "gateways"],
+            Self::ListenerSets => [gateway::GROUP, gateway::VERSION, "ListenerSet", "listenersets"],
             Self::HttpRoutes => [gateway::GROUP, gateway::VERSION, "HTTPRoute", "httproutes"],
             Self::ReferenceGrants => [gateway::GROUP, "v1beta1", "ReferenceGrant", "referencegrants"],
             Self::BackendTlsPolicies => [gateway::GROUP, gateway::VERSION, "BackendTLSPolicy", "backendtlspolicies"],

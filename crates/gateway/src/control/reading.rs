@@ -8,8 +8,8 @@ use serde_json::Value;
 use sluice_model::gateway::GatewayClassSpec;
 use sluice_model::rollout::Exposure;
 use sluice_route::{
-    Change, EndpointFacts, GatewayFacts, GrantFacts, ObjectKey, PodFacts, PodRef, PolicyFacts, RolloutFacts,
-    RouteFacts, ServiceFacts, ServicePort, SliceFacts,
+    Change, EndpointFacts, GatewayFacts, GrantFacts, ListenerSetFacts, ObjectKey, PodFacts, PodRef, PolicyFacts,
+    RolloutFacts, RouteFacts, ServiceFacts, ServicePort, SliceFacts,
 };
 
 use super::key_of;
@@ -34,6 +34,10 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
             let (spec, error) = optional(read(&object.spec));
             let address = object.status["addresses"][0]["value"].as_str().and_then(|address| address.parse().ok());
             (Change::Gateway(key, spec.map(|spec| GatewayFacts { generation, created, address, spec })), error)
+        }
+        Resource::ListenerSets => {
+            let (spec, error) = optional(read(&object.spec));
+            (Change::ListenerSet(key, spec.map(|spec| ListenerSetFacts { generation, created, spec })), error)
         }
         Resource::HttpRoutes => {
             let (spec, error) = optional(read(&object.spec));
@@ -86,6 +90,7 @@ pub(crate) fn gone(resource: Resource, key: ObjectKey) -> Change {
     match resource {
         Resource::GatewayClasses => Change::Class(key.name, false),
         Resource::Gateways => Change::Gateway(key, None),
+        Resource::ListenerSets => Change::ListenerSet(key, None),
         Resource::HttpRoutes => Change::Route(key, None),
         Resource::ReferenceGrants => Change::Grant(key, None),
         Resource::Namespaces => Change::Namespace(key.name, None),

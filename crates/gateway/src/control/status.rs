@@ -1,4 +1,4 @@
-//! Statuses of GatewayClasses, Gateways, HTTPRoutes and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
+//! Statuses of GatewayClasses, Gateways, ListenerSets, HTTPRoutes and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -13,10 +13,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sluice_model::condition::Condition;
 use sluice_model::gateway::{
-    GROUP, GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerStatus, ParentRef, PolicyAncestorStatus,
-    PolicyStatus, RouteGroupKind, RouteParentStatus,
+    GROUP, GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerSetStatus, ListenerStatus, ParentRef,
+    PolicyAncestorStatus, PolicyStatus, RouteGroupKind, RouteParentStatus,
 };
-use sluice_route::{Finding, GatewayReport, ObjectKey, PolicyReport, Report, RouteReport};
+use sluice_route::{
+    Finding, GatewayReport, ListenerReport, ListenerSetReport, ObjectKey, PolicyReport, Report, RouteReport,
+};
 use tokio::sync::mpsc;
 
 use super::object::{Resource, Whole};
@@ -60,6 +62,7 @@ const FEATURES: &[&str] = &[
     "HTTPRouteResponseHeaderModification",
     "HTTPRouteRetry",
     "HTTPRouteSchemeRedirect",
+    "ListenerSet",
     "ReferenceGrant",
 ];
 
@@ -74,7 +77,11 @@ impl Subject {
     pub(crate) fn of(resource: Resource, key: &ObjectKey) -> Option<Self> {
         let ours = matches!(
             resource,
-            Resource::GatewayClasses | Resource::Gateways | Resource::HttpRoutes | Resource::BackendTlsPolicies
+            Resource::GatewayClasses
+                | Resource::Gateways
+                | Resource::ListenerSets
+                | Resource::HttpRoutes
+                | Resource::BackendTlsPolicies
         );
         ours.then(|| Self { resource, key: key.clone() })
     }
@@ -158,6 +165,9 @@ impl Statuses {
             Resource::Gateways => {
                 report.gateways.get(&subject.key).map(|report| self.gateway_status(report, &observed.status, now))
             }
+            Resource::ListenerSets => {
+                report.listener_sets.get(&subject.key).map(|report| set_status(report, &observed.status, now))
+            }
             Resource::BackendTlsPolicies => policy_status(report.policies.get(&subject.key), &observed.status, now),
             _ => route_status(report.routes.get(&subject.key), &observed.status, now),
         };
@@ -170,26 +180,44 @@ impl Statuses {
 
     fn gateway_status(&self, report: &GatewayReport, observed: &Value, now: Timestamp) -> Value {
         let old = GatewayStatus::deserialize(observed).unwrap_or_default();
-        let listeners = report.listeners.iter().map(|listener| {
-            let before = old.listeners.iter().find(|status| status.name == listener.name);
-            let conditions = before.map_or(&[][..], |status| &status.conditions);
-            let kind = RouteGroupKind { group: Some(GROUP.to_owned()), kind: "HTTPRoute".to_owned() };
-            ListenerStatus {
-                name: listener.name.clone(),
-                supported_kinds: if listener.takes_http_routes { vec![kind] } else { Vec::new() },
-                attached_routes: listener.attached_routes,
-                conditions: settled(&listener.findings, conditions, report.generation, now),
-            }
-        });
         let address =
             GatewayAddress { kind: "IPAddress".to_owned(), value: report.address.unwrap_or(self.address).to_string() };
         let status = GatewayStatus {
             addresses: vec![address],
             conditions: settled(&report.findings, &old.conditions, report.generation, now),
-            listeners: listeners.collect(),
+            listeners: listener_statuses(&report.listeners, &old.listeners, report.generation, now),
+            attached_listener_sets: report.listener_sets,
         };
         json!(status)
     }
+}
+
+fn set_status(report: &ListenerSetReport, observed: &Value, now: Timestamp) -> Value {
+    let old = ListenerSetStatus::deserialize(observed).unwrap_or_default();
+    json!(ListenerSetStatus {
+        conditions: settled(&report.findings, &old.conditions, report.generation, now),
+        listeners: listener_statuses(&report.listeners, &old.listeners, report.generation, now),
+    })
+}
+
+fn listener_statuses(
+    reports: &[ListenerReport],
+    old: &[ListenerStatus],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<ListenerStatus> {
+    let status = |listener: &ListenerReport| {
+        let before = old.iter().find(|status| status.name == listener.name);
+        let conditions = before.map_or(&[][..], |status| &status.conditions);
+        let kind = RouteGroupKind { group: Some(GROUP.to_owned()), kind: "HTTPRoute".to_owned() };
+        ListenerStatus {
+            name: listener.name.clone(),
+            supported_kinds: if listener.takes_http_routes { vec![kind] } else { Vec::new() },
+            attached_routes: listener.attached_routes,
+            conditions: settled(&listener.findings, conditions, generation, now),
+        }
+    };
+    reports.iter().map(status).collect()
 }
 
 fn class_status(observed: &Observed, now: Timestamp) -> Value {

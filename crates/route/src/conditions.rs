@@ -1,0 +1,90 @@
+//! What Gateways, ListenerSets and routes are told, from what was found out about their listeners.
+
+use std::net::IpAddr;
+
+use sluice_model::gateway::ParentRef;
+
+use crate::facts::GatewayFacts;
+use crate::report::{Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, reason};
+
+fn holding(listeners: &[ListenerReport], kind: &str) -> usize {
+    let holds = |listener: &&ListenerReport| listener.says(kind);
+    listeners.iter().filter(holds).count()
+}
+
+/// The Gateway's own conditions follow from those of its listeners.
+pub(crate) fn gateway_report(
+    facts: &GatewayFacts,
+    address: Option<IpAddr>,
+    listeners: Vec<ListenerReport>,
+    listener_sets: i32,
+) -> GatewayReport {
+    let all = listeners.len();
+    let (accepted, programmed) = (holding(&listeners, reason::ACCEPTED), holding(&listeners, reason::PROGRAMMED));
+    let accepted = if accepted == all && all > 0 {
+        Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid")
+    } else {
+        let message = format!("{accepted} of {all} listeners are valid");
+        Finding { kind: reason::ACCEPTED, holds: accepted > 0, reason: reason::LISTENERS_NOT_VALID, message }
+    };
+    let programmed = if programmed > 0 {
+        Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{programmed} of {all} listeners are served"))
+    } else {
+        Finding::no(reason::PROGRAMMED, reason::INVALID, "no listener is served")
+    };
+    let findings = vec![accepted, programmed];
+    GatewayReport { generation: facts.generation, address, findings, listeners, listener_sets }
+}
+
+/// Of a ListenerSet that its Gateway lets in: accepted while some listener of it is of use.
+pub(crate) fn set_report(generation: i64, listeners: Vec<ListenerReport>) -> ListenerSetReport {
+    let of_use = |listener: &&ListenerReport| listener.says(reason::ACCEPTED) && listener.says(reason::RESOLVED_REFS);
+    let (accepted, all) = (listeners.iter().filter(of_use).count(), listeners.len());
+    let programmed = holding(&listeners, reason::PROGRAMMED);
+    let accepted = if accepted == all {
+        Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid")
+    } else {
+        let message = format!("{accepted} of {all} listeners are valid");
+        Finding { kind: reason::ACCEPTED, holds: accepted > 0, reason: reason::LISTENERS_NOT_VALID, message }
+    };
+    let programmed = if programmed > 0 {
+        Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{programmed} of {all} listeners are served"))
+    } else {
+        Finding::no(reason::PROGRAMMED, reason::LISTENERS_NOT_VALID, "no listener is served")
+    };
+    ListenerSetReport { generation, findings: vec![accepted, programmed], listeners }
+}
+
+/// Of a ListenerSet that its Gateway does not let in.
+pub(crate) fn refused_set_report(generation: i64) -> ListenerSetReport {
+    let refused =
+        |kind| Finding::no(kind, reason::SET_NOT_ALLOWED, "the Gateway's `allowedListeners` do not let it in");
+    let findings = vec![refused(reason::ACCEPTED), refused(reason::PROGRAMMED)];
+    ListenerSetReport { generation, findings, listeners: Vec::new() }
+}
+
+/// What is said to one parent about a route that it took or refused.
+pub(crate) fn parent_report(
+    parent: ParentRef,
+    outcome: Result<(), Finding>,
+    refs: &Finding,
+    rules: usize,
+    unusable: &[String],
+) -> ParentReport {
+    let mut findings = Vec::with_capacity(3);
+    let broken = unusable.join("; ");
+    match outcome {
+        Err(refused) => findings.push(refused),
+        Ok(()) if !unusable.is_empty() && unusable.len() >= rules => {
+            findings.push(Finding::no(reason::ACCEPTED, reason::UNSUPPORTED_VALUE, broken));
+        }
+        Ok(()) => {
+            findings.push(Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "the route is attached"));
+            if !unusable.is_empty() {
+                findings.push(Finding::yes(reason::PARTIALLY_INVALID, reason::UNSUPPORTED_VALUE, broken));
+            }
+        }
+    }
+    findings.push(refs.clone());
+    ParentReport { parent, findings }
+}
