@@ -13,6 +13,7 @@ mod body;
 mod budget;
 mod forwarding;
 mod head;
+mod health;
 mod identity;
 mod limits;
 mod listen;

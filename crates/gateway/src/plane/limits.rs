@@ -23,6 +23,19 @@ pub(crate) const RETRY_BACK_OFF: Duration = Duration::from_millis(25);
 pub(crate) const BACK_OFF_DOUBLINGS: u32 = 5;
 /// Requests in flight have so long when the gateway stops.
 pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
+/// After so many failures in a row a pod is left out ...
+pub(crate) const FAILURES_IN_A_ROW: u32 = 5;
+/// ... for so long, which doubles with each failure on probation, so many times.
+pub(crate) const EXCLUSION: Duration = Duration::from_secs(5);
+pub(crate) const EXCLUSION_DOUBLINGS: u32 = 3;
+/// Who has answered well for so long since is no longer on probation.
+pub(crate) const PROBATION: Duration = Duration::from_secs(30);
+/// A new pod gets its whole part of the requests after so long, and this part of it at once.
+pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
+pub(crate) const COLD: f64 = 0.1;
+/// The time over which a pod's answers are averaged; those that take less than `ALIKE` are equally fast.
+pub(crate) const MEAN_OVER: Duration = Duration::from_secs(10);
+pub(crate) const ALIKE: Duration = Duration::from_millis(1);
 /// Lines of the access log have so long to be written when the gateway stops.
 pub(crate) const LOG_DRAIN: Duration = Duration::from_secs(1);
 /// Pause before accepting again when the process is out of descriptors.

@@ -232,10 +232,13 @@ impl Exchange {
         };
         match within(deadline, connection.send(request)).await {
             None => self.timed_out(pick),
-            Some(Ok(response)) => match self.retry(&pick, &Failure::Status(response.status().as_u16())) {
-                Some((body, delay)) => retried(pick, response.status(), body, delay),
-                None => Attempt::Answered(self.deliver(response, pick, connection)),
-            },
+            Some(Ok(response)) => {
+                pick.flight.heard(response.status());
+                match self.retry(&pick, &Failure::Status(response.status().as_u16())) {
+                    Some((body, delay)) => retried(pick, response.status(), body, delay),
+                    None => Attempt::Answered(self.deliver(response, pick, connection)),
+                }
+            }
             Some(Err(mut error)) => {
                 // An old connection that turned out closed says nothing about its backend.
                 if !reused {
@@ -255,6 +258,7 @@ impl Exchange {
     }
 
     fn timed_out(&mut self, pick: Pick) -> Attempt {
+        pick.flight.timed_out();
         match self.retry(&pick, &Failure::Timeout) {
             Some((body, delay)) => retried(pick, Reason::AnswerTimeout.status(), body, delay),
             None => Attempt::Answered(self.in_place(pick, Reason::AnswerTimeout)),

@@ -1,6 +1,6 @@
 //! One thread of the data plane: its view of the table, its place in the weight sequences, its connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::io;
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
@@ -26,6 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::accept::Client;
 use super::access_log::Entry;
 use super::budget::Budget;
+use super::health::{self, Health, Standing};
 use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
@@ -46,7 +47,7 @@ pub(crate) struct Worker {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     draws: RefCell<Draws>,
     random: Cell<u64>,
-    pods: RefCell<HashMap<PodId, Arc<Pod>>>,
+    pods: RefCell<HashMap<PodId, Rc<Known>>>,
     /// How connections to backends are secured, made when first needed.
     secured: RefCell<HashMap<(TermsId, Protocol), Rc<Secure>>>,
     meters: RefCell<LocalMeters>,
@@ -60,6 +61,12 @@ pub(crate) struct Worker {
     pub(crate) budget: Budget,
     pub(crate) handshakes: Semaphore,
     pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// A pod as this worker knows it.
+struct Known {
+    pod: Arc<Pod>,
+    health: RefCell<Health>,
 }
 
 /// An endpoint chosen for a request, which counts as in flight from here on.
@@ -92,6 +99,10 @@ pub(crate) struct Wanted<'a> {
     pub(crate) started: Instant,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request comes to the large one, which is taken apart at once"
+)]
 pub(crate) enum Picked {
     Forward(Pick),
     Redirect {
@@ -181,7 +192,7 @@ impl Worker {
             return;
         }
         self.pool.keep(|pod| table.pods().contains(pod));
-        self.pods.borrow_mut().retain(|id, pod| table.pods().contains(*id) || pod.load(self.index) > 0);
+        self.pods.borrow_mut().retain(|id, known| table.pods().contains(*id) || known.pod.load(self.index) > 0);
         // Every request that this worker picked an endpoint for by an older table is counted in flight by now.
         acknowledged.store(table.generation, Ordering::Release);
         self.plane.progress.notify_one();
@@ -223,7 +234,7 @@ impl Worker {
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
-        let flight = Flight { presence, meter, started: *started, status: None, entry: None };
+        let flight = Flight { presence, meter, started: *started, picked: Instant::now(), status: None, entry: None };
         let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
         let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
@@ -264,16 +275,16 @@ impl Worker {
     }
 
     fn enter(self: &Rc<Self>, pod: PodId, table: &Table) -> Presence {
-        let pod = self.pod(pod, table);
-        pod.enter(self.index);
-        Presence { worker: self.clone(), pod }
+        let known = self.known(pod, table);
+        known.pod.enter(self.index);
+        Presence { worker: self.clone(), known }
     }
 
     fn meter(&self, endpoint: &Endpoint) -> Arc<Meter> {
         self.meters.borrow_mut().get(&endpoint.version, &self.plane.meters)
     }
 
-    /// The better of two endpoints drawn at random; those that failed this request already only when there is no other.
+    /// One that is well and has little to do; those that failed this request already only when there is no other.
     fn least_loaded<'t>(&self, endpoints: &'t [Endpoint], tried: &[SocketAddr], table: &Table) -> &'t Endpoint {
         let draw = |among: usize| (self.next_random() % among as u64) as usize;
         if !tried.is_empty() {
@@ -285,14 +296,23 @@ impl Worker {
         if let [only] = endpoints {
             return only;
         }
-        let first = draw(endpoints.len());
-        let second = (first + 1 + draw(endpoints.len() - 1)) % endpoints.len();
-        let load = |at: usize| self.pod(endpoints[at].pod, table).load(self.index);
-        &endpoints[if load(second) < load(first) { second } else { first }]
+        let now = Instant::now();
+        let standing = |at: usize| {
+            let known = self.known(endpoints[at].pod, table);
+            let health = known.health.borrow();
+            let cost = health.cost(known.pod.load(self.index), now);
+            Standing { out: health.is_out(now), warmth: health.warmth(now), cost }
+        };
+        &endpoints[health::choose(endpoints.len(), standing, draw)]
     }
 
-    fn pod(&self, id: PodId, table: &Table) -> Arc<Pod> {
-        self.pods.borrow_mut().entry(id).or_insert_with(|| self.plane.pods.get(id, table)).clone()
+    fn known(&self, id: PodId, table: &Table) -> Rc<Known> {
+        let mut pods = self.pods.borrow_mut();
+        let known = pods.entry(id).or_insert_with(|| {
+            let health = RefCell::new(Health::new(Instant::now()));
+            Rc::new(Known { pod: self.plane.pods.get(id, table), health })
+        });
+        known.clone()
     }
 
     pub(crate) fn manners(&self) -> &Manners {
@@ -332,7 +352,7 @@ fn seed(worker: usize) -> u64 {
 /// A request, or a copy of one, that counts as in flight to a pod.
 pub(crate) struct Presence {
     worker: Rc<Worker>,
-    pod: Arc<Pod>,
+    known: Rc<Known>,
 }
 
 impl Presence {
@@ -343,7 +363,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if self.pod.leave(self.worker.index) {
+        if self.known.pod.leave(self.worker.index) {
             self.worker.plane.progress.notify_one();
         }
     }
@@ -355,6 +375,8 @@ pub(crate) struct Flight {
     presence: Presence,
     meter: Arc<Meter>,
     started: Instant,
+    /// When this pod was chosen.
+    picked: Instant,
     status: Option<u16>,
     entry: Option<Box<Entry>>,
 }
@@ -376,8 +398,31 @@ impl Flight {
         self.status = Some(status);
     }
 
+    /// The pod's own answer has begun.
+    pub(crate) fn heard(&self, status: StatusCode) {
+        let now = Instant::now();
+        match status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => self.failed(now),
+            _ => self.health().answered(now, now.duration_since(self.picked)),
+        }
+    }
+
+    /// It did not begin in time.
+    pub(crate) fn timed_out(&self) {
+        self.failed(Instant::now());
+    }
+
     pub(crate) fn connection_failed(&self) {
         self.meter.connection_failed();
+        self.failed(Instant::now());
+    }
+
+    fn failed(&self, now: Instant) {
+        self.health().failed(now);
+    }
+
+    fn health(&self) -> RefMut<'_, Health> {
+        self.presence.known.health.borrow_mut()
     }
 }
 

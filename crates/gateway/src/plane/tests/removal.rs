@@ -157,3 +157,22 @@ async fn stopping_finishes_what_is_in_flight() {
     tokio::time::timeout(super::town::DEADLINE, town.workers.stop()).await.expect("stops in time");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_died_is_asked_a_few_times_and_then_left_alone() {
+    let mut town = Town::new(1);
+    let (dead, alive) = (Backend::start("dead").await, Backend::start("alive").await);
+    for backend in [&dead, &alive] {
+        town.add("shop", backend, "v1");
+    }
+    town.publish().await;
+    dead.kill().await;
+    let mut client = town.client().await;
+    for _ in 0..300 {
+        assert_eq!(client.get("/").await, (200, "alive".to_owned()));
+    }
+    let all = town.plane().snapshot();
+    let failures: u64 = all.values().map(|counts| counts.connection_failures).sum();
+    // Those that it takes to find out, and one for each time that it was tried again on a slow machine.
+    assert!((5..12).contains(&failures), "{failures} of 300 requests met the dead one first");
+}
