@@ -13,7 +13,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Runs<'a> {
     /// In containers of this node.
-    Contained,
+    Contained(&'a Means),
     /// As processes of this machine, which can be held to some things.
     Free(&'a Means),
 }
@@ -22,7 +22,7 @@ pub(super) enum Runs<'a> {
 pub(super) fn told(pod: &Pod, runs: Runs<'_>) -> Option<String> {
     let fields = fields(pod, runs);
     let place = match runs {
-        Runs::Contained => "in containers of this node",
+        Runs::Contained(_) => "in containers of this node",
         Runs::Free(_) => "as processes of this machine",
     };
     let plural = if fields.len() == 1 { "this field has" } else { "these fields have" };
@@ -34,7 +34,7 @@ pub(super) fn told(pod: &Pod, runs: Runs<'_>) -> Option<String> {
 fn fields(pod: &Pod, runs: Runs<'_>) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let of_pod = match runs {
-        Runs::Contained => of_confined_pod(spec),
+        Runs::Contained(_) => of_confined_pod(spec),
         Runs::Free(means) => of_processes(spec, means),
     };
     let mut found: Vec<String> = chosen(&of_pod).map(|name| format!("spec.{name}")).collect();
@@ -42,7 +42,7 @@ fn fields(pod: &Pod, runs: Runs<'_>) -> Vec<String> {
     for (list, containers) in lists {
         for container in containers.into_iter().flatten() {
             let of_container = match runs {
-                Runs::Contained => of_confined(container),
+                Runs::Contained(means) => of_confined(container, means),
                 Runs::Free(means) => {
                     // What cannot be understood is refused, which is said elsewhere.
                     let files = bounds::files(pod, container, means).unwrap_or(Files::All);
@@ -52,7 +52,7 @@ fn fields(pod: &Pod, runs: Runs<'_>) -> Vec<String> {
             found.extend(chosen(&of_container).map(|name| format!("spec.{list}{{{}}}.{name}", container.name)));
         }
     }
-    if let Runs::Contained = runs {
+    if let Runs::Contained(_) = runs {
         let annotations = [RLIMITS_WISH].into_iter().filter_map(|wish| bounds::wished(pod, wish));
         found.extend(annotations.map(|name| format!("metadata.annotations{{{name}}}")));
     }
@@ -99,21 +99,17 @@ fn of_processes(spec: &PodSpec, means: &Means) -> Vec<Wish> {
 
 fn of_process(spec: &PodSpec, container: &Container, (means, files): (&Means, Files)) -> Vec<Wish> {
     let context = container.security_context.clone().unwrap_or_default();
-    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let limited = |name: &str| limits.is_some_and(|limits| limits.contains_key(name));
-    let kept = means.limits.unwrap_or_default();
     let on_the_host = spec.host_network == Some(true);
     let host_port = container.ports.iter().flatten().any(|port| port.host_port.is_some_and(|port| port > 0));
-    let mut wishes = vec![
-        ("resources.limits.cpu", limited("cpu") && !kept.cpu),
-        ("resources.limits.memory", limited("memory") && !kept.memory),
+    let mut wishes = of_limits(container, means);
+    wishes.extend([
         ("ports.hostPort", host_port && !on_the_host),
         ("securityContext.capabilities", context.capabilities.is_some() && files != Files::Own),
         (
             "securityContext.readOnlyRootFilesystem",
             context.read_only_root_filesystem == Some(true) && files == Files::All,
         ),
-    ];
+    ]);
     let mounts = || container.volume_mounts.iter().flatten().filter(|mount| mount.mount_path != SERVICE_ACCOUNT);
     let words = container.termination_message_path.as_deref().unwrap_or_default();
     wishes.extend([
@@ -134,8 +130,21 @@ fn of_confined_pod(spec: &PodSpec) -> Vec<Wish> {
     ]
 }
 
-fn of_confined(container: &Container) -> Vec<Wish> {
-    of_any(container, &container.security_context.clone().unwrap_or_default())
+fn of_confined(container: &Container, means: &Means) -> Vec<Wish> {
+    let mut wishes = of_limits(container, means);
+    wishes.extend(of_any(container, &container.security_context.clone().unwrap_or_default()));
+    wishes
+}
+
+/// Kept by control groups, where this engine may make some.
+fn of_limits(container: &Container, means: &Means) -> Vec<Wish> {
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let limited = |name: &str| limits.is_some_and(|limits| limits.contains_key(name));
+    let kept = means.limits.unwrap_or_default();
+    vec![
+        ("resources.limits.cpu", limited("cpu") && !kept.cpu),
+        ("resources.limits.memory", limited("memory") && !kept.memory),
+    ]
 }
 
 fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
@@ -159,7 +168,9 @@ fn of_any(container: &Container, context: &SecurityContext) -> Vec<Wish> {
 mod tests {
     use super::*;
 
-    const NO_MEANS: Runs<'_> = Runs::Free(&Means { limits: None, root: false, landlock: None });
+    const NOTHING: Means = Means { limits: None, root: false, landlock: None };
+    const NO_MEANS: Runs<'_> = Runs::Free(&NOTHING);
+    const CONTAINED: Runs<'_> = Runs::Contained(&NOTHING);
 
     fn pod(spec: &serde_json::Value) -> Pod {
         serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).expect("a pod")
@@ -221,6 +232,7 @@ mod tests {
         });
         let means = Means { limits, root: true, landlock: None };
         check(&spec, Runs::Free(&means), "spec.containers{web}.resources.limits.cpu");
+        check(&spec, Runs::Contained(&means), "spec.containers{web}.resources.limits.cpu");
         let told = told(&pod(&spec), Runs::Free(&means)).expect("a sentence");
         assert!(
             told.ends_with("limits.cpu (limits take control groups, which this engine may not make here)"),
@@ -247,7 +259,7 @@ mod tests {
     fn an_annotation_for_processes_is_named_in_a_container() {
         let mut pod = pod(&serde_json::json!({"containers": [{"name": "web"}]}));
         pod.metadata.annotations = Some([("rlimits.sluice.dev/web".to_owned(), "core=0".to_owned())].into());
-        assert_eq!(fields(&pod, Runs::Contained), ["metadata.annotations{rlimits.sluice.dev/web}"]);
+        assert_eq!(fields(&pod, CONTAINED), ["metadata.annotations{rlimits.sluice.dev/web}"]);
         assert!(fields(&pod, NO_MEANS).is_empty());
     }
 
@@ -265,11 +277,11 @@ mod tests {
         });
         check(
             &spec,
-            Runs::Contained,
+            CONTAINED,
             "spec.containers{web}.lifecycle.postStart.httpGet.scheme \
              spec.containers{web}.lifecycle.preStop.httpGet.scheme spec.containers{web}.volumeDevices",
         );
-        let sentence = told(&pod(&spec), Runs::Contained).expect("a sentence");
+        let sentence = told(&pod(&spec), CONTAINED).expect("a sentence");
         assert!(
             sentence.starts_with("The pod runs in containers of this node, where these fields have no effect: spec.")
         );

@@ -298,9 +298,8 @@ impl Worker {
 
     /// What the manifest asks for and this pod does not get.
     fn tell_ignored(&self) {
-        let runs =
-            if self.memory.confined { ignored::Runs::Contained } else { ignored::Runs::Free(&self.context.means) };
-        let told = ignored::told(&self.pod, runs);
+        let runs = if self.memory.confined { ignored::Runs::Contained } else { ignored::Runs::Free };
+        let told = ignored::told(&self.pod, runs(&self.context.means));
         if let Some(message) = told {
             self.context.warning(&self.pod, None, "FieldsIgnored", &message);
         }

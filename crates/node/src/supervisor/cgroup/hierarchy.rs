@@ -6,11 +6,17 @@ use std::{
     sync::LazyLock,
 };
 
-use super::MAX_SWEEPS;
+use super::{MAX_SWEEPS, MEMBERS, members};
 use crate::confinement::{CPU_PERIOD_US, Resources};
 
 /// Of a group, or of a processor among groups.
 const USUAL_SHARES: u64 = 1024;
+/// In version 2: what a group may control, what it lets those in it control, and what of this limits pods.
+const CONTROLLERS: &str = "cgroup.controllers";
+const CONTROL_BELOW: &str = "cgroup.subtree_control";
+const HANDED_ON: [&str; 3] = ["cpu", "memory", "pids"];
+/// Where processes go that are in the way.
+const ASIDE: &str = "init";
 /// What limits, counts or denies: here each container has a group of its own. A hierarchy less is a directory less to make and
 /// a membership less to change, whenever a container starts.
 const BOUNDING: [&str; 5] = ["cpu", "cpuacct", "devices", "memory", "pids"];
@@ -51,6 +57,22 @@ impl Hierarchy {
             }
         }
         Ok(())
+    }
+
+    /// In version 2, lets the groups in a group have the controllers that limit, level by level: a group has those that the one
+    /// above hands on. Where there are none, there are no limits.
+    pub(super) fn hand_on(&self, group: &Path) {
+        let there = fs::read_to_string(self.place.join(CONTROLLERS)).unwrap_or_default();
+        let there: Vec<&str> =
+            HANDED_ON.into_iter().filter(|name| there.split_whitespace().any(|it| it == *name)).collect();
+        if there.is_empty() || !make_room(&self.place) {
+            return;
+        }
+        let levels: Vec<&Path> = group.ancestors().collect();
+        for level in levels.into_iter().rev() {
+            let file = self.place.join(level).join(CONTROL_BELOW);
+            there.iter().for_each(|name| drop(fs::write(&file, format!("+{name}"))));
+        }
     }
 
     /// Makes a group, unless that is not for us to do. Another engine may take the one above away just now, when its last pod
@@ -132,8 +154,11 @@ pub(super) fn limits(resources: &Resources) -> Vec<(&'static str, String)> {
         limits.push(("cpu.max", format!("{quota} {CPU_PERIOD_US}")));
     }
     if let Some(limit) = resources.memory_bytes {
+        // What has no room left ends, rather than be slow: nothing of it goes to the machine's swap.
         limits.push(("memory.limit_in_bytes", limit.to_string()));
+        limits.push(("memory.memsw.limit_in_bytes", limit.to_string()));
         limits.push(("memory.max", limit.to_string()));
+        limits.push(("memory.swap.max", 0.to_string()));
     }
     if let Some(limit) = resources.pids {
         limits.push(("pids.max", limit.to_string()));
@@ -149,6 +174,31 @@ fn cpu_weight(shares: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
     let weight = 10f64.powf(exponent).ceil() as u64;
     weight.clamp(1, 10_000)
+}
+
+/// Whether no processes are in the way of groups with limits.
+///
+/// A group of version 2 has either processes or groups with limits in it; with both, some controllers make it one in which no
+/// process can live any more. The group around all others may have both, but where a container has a view of its own, what
+/// looks like that one is an ordinary group with all of the container's processes. They go aside, to where other engines in
+/// containers have them, too.
+fn make_room(place: &Path) -> bool {
+    // Every other group has a type.
+    if !place.join("cgroup.type").exists() {
+        return true;
+    }
+    let aside = place.join(ASIDE);
+    for _ in 0..MAX_SWEEPS {
+        let in_the_way = members(place);
+        if in_the_way.is_empty() {
+            return true;
+        }
+        let _there = fs::create_dir(&aside);
+        for process in in_the_way {
+            let _ended = fs::write(aside.join(MEMBERS), process.as_raw_nonzero().to_string());
+        }
+    }
+    false
 }
 
 /// In version 1 a new group has no processors and no memory to run on until somebody gives it some.
@@ -188,8 +238,27 @@ mod tests {
             Resources { cpu_shares: Some(1024), cpu_quota_us: Some(20_000), memory_bytes: Some(4096), pids: None };
         let text: Vec<String> = limits(&all).iter().map(|(file, value)| format!("{file}={value}")).collect();
         let expected = "cpu.shares=1024 cpu.weight=100 cpu.cfs_period_us=100000 cpu.cfs_quota_us=20000 \
-            cpu.max=20000 100000 memory.limit_in_bytes=4096 memory.max=4096";
+            cpu.max=20000 100000 memory.limit_in_bytes=4096 memory.memsw.limit_in_bytes=4096 memory.max=4096 memory.swap.max=0";
         assert_eq!(text.join(" "), expected);
+    }
+
+    #[test]
+    fn a_group_whose_processes_stay_hands_on_nothing() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (file, group) = (|name: &str| place.path().join(name), Path::new("sluice/pod1"));
+        fs::write(file(CONTROLLERS), "cpuset cpu pids\n").expect("a file");
+        fs::write(file(MEMBERS), "41\n42\n").expect("a file");
+        fs::create_dir_all(file("sluice/pod1")).expect("a directory");
+        let hierarchy = Hierarchy { place: place.path().to_owned(), unified: true, controllers: Vec::new() };
+        let handed_on =
+            || ["", "sluice", "sluice/pod1"].map(|level| fs::read_to_string(file(level).join(CONTROL_BELOW)).ok());
+        fs::write(file("cgroup.type"), "domain\n").expect("a file");
+        hierarchy.hand_on(group);
+        assert_eq!(handed_on(), [None, None, None]);
+        // The group around all others has no type. The last of two words stays in a file that is no kernel's.
+        fs::remove_file(file("cgroup.type")).expect("a file");
+        hierarchy.hand_on(group);
+        assert_eq!(handed_on(), [(); 3].map(|()| Some("+pids".to_owned())));
     }
 
     #[test]

@@ -20,9 +20,6 @@ use crate::confinement::Resources;
 
 /// All that is ours lies below it, in every hierarchy.
 const ROOT: &str = "sluice";
-/// Files of version 2: what a group may control, and what it lets those below control.
-const CONTROLLERS: &str = "cgroup.controllers";
-const HANDED_ON: &str = "cgroup.subtree_control";
 /// Who is in a group, and the way into it: by whole processes, and in version 1 by single threads.
 const MEMBERS: &str = "cgroup.procs";
 const THREADS: &str = "tasks";
@@ -50,15 +47,11 @@ impl Group {
             if !hierarchy.make(&self.0)? {
                 continue;
             }
-            let directory = hierarchy.place.join(&self.0);
+            if hierarchy.unified {
+                hierarchy.hand_on(&self.0);
+            }
             // As below a kubelet, all pods together weigh what the machine's processors do: by default, what one process does.
             let _best_effort = hierarchy.limit(Path::new(ROOT), &of_all_pods);
-            if hierarchy.unified && directory.join(CONTROLLERS).exists() {
-                // Level by level: a group has those controllers that the one above hands on.
-                for above in [&hierarchy.place, &hierarchy.place.join(ROOT), &directory] {
-                    ["+cpu", "+memory", "+pids"].iter().for_each(|name| drop(fs::write(above.join(HANDED_ON), name)));
-                }
-            }
             hierarchy.limit(&self.0, &limits)?;
         }
         Ok(())
@@ -234,9 +227,13 @@ fn kill_below(directory: &Path) {
     }
 }
 
-fn processes(directory: &Path) -> Vec<Pid> {
+fn members(directory: &Path) -> Vec<Pid> {
     let own = fs::read_to_string(directory.join(MEMBERS)).unwrap_or_default();
-    let mut all: Vec<Pid> = own.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect();
+    own.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
+}
+
+fn processes(directory: &Path) -> Vec<Pid> {
+    let mut all = members(directory);
     subgroups(directory).iter().for_each(|group| all.extend(processes(group)));
     all
 }
