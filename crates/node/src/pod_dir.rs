@@ -57,6 +57,20 @@ impl PodDir {
         self.0.join("stdio")
     }
 
+    /// Who has begun of each container and of its hooks.
+    pub(crate) fn marks(&self) -> PathBuf {
+        self.0.join("begun")
+    }
+
+    pub(crate) fn begun(&self, container: &str) -> PathBuf {
+        self.marks().join(container)
+    }
+
+    /// No container has a dot in its name.
+    pub(crate) fn begun_hook(&self, container: &str) -> PathBuf {
+        self.marks().join(format!("{container}.hook"))
+    }
+
     /// What the agent must remember: the address, readiness, published notices.
     pub(crate) fn memory(&self) -> PathBuf {
         self.0.join("agent.json")

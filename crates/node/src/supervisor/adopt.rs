@@ -1,23 +1,14 @@
 //! A supervisor that takes over what a lost one has left running.
 
-use std::{
-    fs,
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
-    path::{Path, PathBuf},
-};
+use std::{fs, os::fd::OwnedFd, path::Path};
 
-use rustix::{
-    event::{Timespec, poll},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    driver::{Begun, Rank},
     keeper::Reaped,
-    kernel,
+    kernel, mark,
     output::{Inlet, Output},
     run::{Slot, Supervisor},
-    spool::{STREAMS, fifo},
 };
 use crate::{
     lifecycle::Input,
@@ -25,8 +16,6 @@ use crate::{
     wire::{Condition, Exit, Identity},
 };
 
-/// How long a process that was just forked may take to become the container's.
-const FORK_PATIENCE_NS: i64 = 20_000_000;
 /// How often those are looked for who were started while others were ended.
 const MAX_ROUNDS: usize = 100;
 
@@ -64,7 +53,7 @@ impl Supervisor {
             }
         }
         for (index, since_ms) in self.machine.announced() {
-            match self.find_started(index, since_ms) {
+            match self.find_announced(&self.mark(index), since_ms) {
                 Some(Identity { pid, ticks }) => {
                     self.take_over(index, pid, ticks);
                     self.feed(Input::Spawned { index, pid, ticks });
@@ -134,60 +123,15 @@ impl Supervisor {
         read_json(&self.dir.reaped()).ok().flatten().unwrap_or_default()
     }
 
-    /// The process of a start that was announced. It may have ended already.
-    fn find_started(&self, index: usize, since_ms: u64) -> Option<Identity> {
-        let fifos = STREAMS.map(|stream| fifo(&self.dir, &self.machine.plan().containers[index].name, stream));
-        self.find_announced(index, Rank::First, &fifos, since_ms)
-    }
-
-    /// What has come of something that was announced: the process that the driver names, or if the driver cannot know, whoever
-    /// was started since and writes where that would. What is half-made is ended.
-    pub(super) fn find_announced(
-        &self,
-        index: usize,
-        rank: Rank,
-        fifos: &[PathBuf],
-        since_ms: u64,
-    ) -> Option<Identity> {
-        let command = self.command(index).ok()?;
-        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
-        if self.driver.begun(&command, rank) == Begun::Unknown {
-            return self.find_writer(fifos, since_ticks).or_else(|| {
-                end_half_made(&self.dir);
-                None
-            });
-        }
+    /// Who has begun of a start that was announced since: it is there, or has ended. What is half-made is ended.
+    pub(super) fn find_announced(&self, mark: &Path, since_ms: u64) -> Option<Identity> {
         let ended = end_half_made(&self.dir);
-        let Begun::Process(pid) = self.driver.begun(&command, rank) else { return None };
+        let since_ticks = kernel::ticks_at(since_ms).saturating_sub(1);
+        let pid = mark::begun(mark)?.as_raw_nonzero().get();
         let reaped = || self.all_reaped().into_iter().find(|it| it.pid == pid && it.ticks >= since_ticks);
         let lives = kernel::start_ticks(pid).filter(|ticks| *ticks >= since_ticks);
         let ticks = lives.or_else(|| reaped().map(|reaped| reaped.ticks));
         ticks.filter(|_| !ended.contains(&pid)).map(|ticks| Identity { pid, ticks })
-    }
-
-    /// Whoever leads a group, was started since and writes to one of these, or has ended.
-    fn find_writer(&self, fifos: &[PathBuf], since_ticks: u64) -> Option<Identity> {
-        let find = || processes_since(since_ticks).find(|process| leads_and_writes(process.pid, fifos));
-        find()
-            .or_else(|| {
-                let pause = Timespec { tv_sec: 0, tv_nsec: FORK_PATIENCE_NS };
-                let _interrupted = poll(&mut [], Some(&pause));
-                find()
-            })
-            .or_else(|| self.ended_since(since_ticks))
-    }
-
-    /// Whoever ended since and is nobody that we know.
-    fn ended_since(&self, since_ticks: u64) -> Option<Identity> {
-        let known = self.machine.state();
-        let known = |pid| {
-            known.containers.iter().any(|container| {
-                let running = matches!(container.condition, Condition::Running { pid: running, .. } if running == pid);
-                running || container.progress.hook.and_then(|hook| hook.process).is_some_and(|hook| hook.pid == pid)
-            })
-        };
-        let reaped = self.all_reaped().into_iter().find(|it| it.ticks >= since_ticks && !known(it.pid))?;
-        Some(Identity { pid: reaped.pid, ticks: reaped.ticks })
     }
 }
 
@@ -210,7 +154,7 @@ pub(super) fn end_writers(dir: &PodDir) {
 fn end_holders(matters: impl Fn(&str, &Path) -> bool) -> Vec<i32> {
     let ours = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let mut ended = Vec::new();
-    for Identity { pid, .. } in processes_since(0) {
+    for pid in kernel::processes() {
         let holds = kernel::open_files(pid).iter().any(|(fd, open)| matters(fd, open));
         if let Some(pid) = Pid::from_raw(pid).filter(|pid| holds && !ours.contains(&Some(*pid))) {
             let _gone = kill_process(pid, Signal::KILL);
@@ -218,21 +162,4 @@ fn end_holders(matters: impl Fn(&str, &Path) -> bool) -> Vec<i32> {
         }
     }
     ended
-}
-
-fn processes_since(ticks: u64) -> impl Iterator<Item = Identity> {
-    let all =
-        kernel::processes().into_iter().filter_map(|pid| Some(Identity { pid, ticks: kernel::start_ticks(pid)? }));
-    all.filter(move |process| process.ticks >= ticks)
-}
-
-/// It leads a group and its output goes where the container's does.
-fn leads_and_writes(pid: i32, fifos: &[PathBuf]) -> bool {
-    let leads = kernel::group(pid) == Some(pid);
-    let same = |fd: usize, fifo: &Path| {
-        let open = fs::metadata(format!("/proc/{pid}/fd/{fd}"));
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        open.map(identity).ok().zip(fs::metadata(fifo).map(identity).ok()).is_some_and(|(open, fifo)| open == fifo)
-    };
-    leads && [1, 2].into_iter().any(|fd| fifos.iter().any(|fifo| same(fd, fifo)))
 }

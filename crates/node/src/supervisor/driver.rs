@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd, path::Path};
 
 use rustix::process::{Pid, Signal};
 
-use super::{kernel, stdio::Stdio};
+use super::{kernel, mark::Mark, stdio::Stdio};
 use crate::{plan::Command, wire::Family};
 
 /// What a process on a terminal is told it is, unless its container says.
@@ -12,9 +12,9 @@ pub(super) const DEFAULT_TERM: &str = "xterm";
 
 pub(crate) trait Driver {
     /// Starts a container. Its end is seen by waiting for its process, which must be our child.
-    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned>;
-    /// Starts another process inside a running container.
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, rank: Rank) -> io::Result<Spawned>;
+    fn start(&mut self, command: &Command, stdio: Stdio, mark: Mark) -> io::Result<Spawned>;
+    /// Starts another process inside a running container. Without a mark nobody asks for it after its supervisor.
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, mark: Option<Mark>) -> io::Result<Spawned>;
     /// A new terminal for a container that is about to start, or for a command beside one that runs: our side of it. It must
     /// be one of the container's own, or programs there neither find it by name nor can be interrupted on it.
     fn terminal(&mut self, _command: &Command) -> io::Result<OwnedFd> {
@@ -28,10 +28,6 @@ pub(crate) trait Driver {
     fn signal(&mut self, pid: Pid, signal: Signal);
     /// Takes a container over that a lost supervisor has started.
     fn adopt(&mut self, _command: &Command, _pid: Pid) {}
-    /// What a start came to that a lost supervisor had announced. Asked when everything half-made has been ended.
-    fn begun(&self, _command: &Command, _rank: Rank) -> Begun {
-        Begun::Unknown
-    }
     /// A lost supervisor was about to start this one, and has not come to its end: takes away what there is of it.
     fn abandon(&mut self, _command: &Command) {}
     /// The first process of a container is gone: ends and takes away what it leaves behind.
@@ -43,25 +39,6 @@ pub(crate) trait Driver {
     fn tidy(&mut self) {}
     /// The pod is over.
     fn close(&mut self) {}
-}
-
-/// What a process is to its container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rank {
-    First,
-    Hook,
-    /// A probe or somebody's command: nobody asks for it after its supervisor.
-    Visitor,
-}
-
-/// What a driver knows of a start that it did not see the end of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// The kernel's table of processes has to tell.
-    Unknown,
-    Nothing,
-    /// The program ran, or runs, as this process.
-    Process(i32),
 }
 
 /// What only the driver can know of how a container ended.

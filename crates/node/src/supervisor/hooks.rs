@@ -4,9 +4,9 @@ use std::{io, path::PathBuf};
 
 use super::{
     adopt::Adopted,
-    driver::Rank,
     ends::{exit_code, verdict},
     kernel,
+    mark::Mark,
     run::Supervisor,
     side::{Purpose, Side, Work},
     spool::{HOOK, fifo, open_far, open_fifo},
@@ -38,10 +38,12 @@ impl Supervisor {
                 let deadline_ms = Some(hook.since_ms + seconds * 1000);
                 self.sides.push(Side { container: index, purpose, work: Work::Sleep, deadline_ms });
             }
-            Ok(Hook::Exec { .. }) => match hook.process.or_else(|| self.find_hook(index, hook.since_ms)) {
-                Some(process) => self.adopt_hook(index, moment, process),
-                None => self.run_hook_anew(index, moment),
-            },
+            Ok(Hook::Exec { .. }) => {
+                match hook.process.or_else(|| self.find_announced(&self.hook_mark(index), hook.since_ms)) {
+                    Some(process) => self.adopt_hook(index, moment, process),
+                    None => self.run_hook_anew(index, moment),
+                }
+            }
             _ => self.run_hook_anew(index, moment),
         }
     }
@@ -100,17 +102,18 @@ impl Supervisor {
         while matches!(rustix::io::read(&near, &mut [0u8; 4096]), Ok(1..)) {}
         let far = open_far(&self.dir, container, HOOK, command.uid)?;
         let far = Stdio::Pipes { stdin: None, stdout: Some(far.try_clone()?), stderr: Some(far) };
+        let mark = Mark::new(&self.hook_mark(index))?;
         // From here on there may be a process: whoever comes after us has to know.
         self.save_state(&self.next_state());
-        let spawned = self.driver.exec(&command, argv, far, Rank::Hook)?;
+        let spawned = self.driver.exec(&command, argv, far, Some(mark))?;
         let process = Identity { pid: spawned.pid.as_raw_nonzero().get(), ticks: spawned.ticks };
         self.feed_later(Input::HookBegan { index, process });
         Ok(Work::process(spawned.pid, Ends { stdin: None, stdout: Some(near), stderr: None }))
     }
 
-    /// A hook that was announced: it is there, or has ended since.
-    fn find_hook(&self, index: usize, since_ms: u64) -> Option<Identity> {
-        self.find_announced(index, Rank::Hook, &[self.hook_fifo(index)], since_ms)
+    /// Where it is noted that a hook's command has begun.
+    fn hook_mark(&self, index: usize) -> PathBuf {
+        self.dir.begun_hook(&self.machine.plan().containers[index].name)
     }
 
     fn hook_fifo(&self, index: usize) -> PathBuf {

@@ -8,8 +8,10 @@
 mod system;
 
 use std::{
+    ffi::{CString, c_char},
     io,
     os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd},
+    ptr,
     sync::atomic::{AtomicI32, Ordering},
 };
 
@@ -23,7 +25,7 @@ use rustix::{
 };
 
 pub(crate) use self::system::*;
-use self::system::{CLOCK, children, errno_place};
+use self::system::{CLOCK, children, environment_place, errno_place};
 use crate::{lifecycle::Now, wire::Identity};
 
 /// Where the signal handler leaves a byte.
@@ -212,14 +214,51 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
 }
 
-/// Does something in a process between fork and exec.
+/// Has a process go through its steps between fork and exec, of which the last is the exec itself.
 ///
 /// There, only system calls are allowed: another thread may have held the allocator's lock when it was forked.
 #[expect(unsafe_code, reason = "no safe way between fork and exec")]
 pub(super) fn before_exec(process: &mut std::process::Command, steps: super::process::Steps) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: the steps are system calls on what was made ready for them, and allocate nothing.
-    unsafe { process.pre_exec(move || steps.take()) };
+    unsafe { process.pre_exec(move || Err(steps.take())) };
+}
+
+/// Strings as programs are given them.
+#[derive(Debug)]
+pub(super) struct Strings {
+    /// Of all in `owned`, and zero behind the last.
+    pointers: Vec<*const c_char>,
+    owned: Vec<CString>,
+}
+
+#[expect(unsafe_code, reason = "raw pointers")]
+// SAFETY: the pointers lead to what is owned beside them and never changed.
+unsafe impl Send for Strings {}
+#[expect(unsafe_code, reason = "raw pointers")]
+// SAFETY: as above.
+unsafe impl Sync for Strings {}
+
+impl Strings {
+    pub(super) fn new(strings: impl IntoIterator<Item = String>) -> io::Result<Self> {
+        let owned: Vec<CString> = strings.into_iter().map(CString::new).collect::<Result<_, _>>()?;
+        let pointers = owned.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Ok(Self { pointers, owned })
+    }
+}
+
+/// Becomes a program, which is looked for in its own `$PATH`. Returns with the reason why not. Allocates nothing, but is for a
+/// process whose only thread this is, and which soon ends if it does not succeed: it has the environment of the program.
+#[expect(unsafe_code, reason = "no safe exec without allocating")]
+pub(super) fn execute(argv: &Strings, environment: &Strings) -> io::Error {
+    let Some(program) = argv.owned.first() else { return io::ErrorKind::InvalidInput.into() };
+    // SAFETY: both lists end with zero, and what is in them lives for as long as the process that this is. No other thread reads
+    // the environment.
+    unsafe {
+        *environment_place() = environment.pointers.as_ptr();
+        libc::execvp(program.as_ptr(), argv.pointers.as_ptr());
+    }
+    io::Error::last_os_error()
 }
 
 /// Drops pages of a file that were read in from the process's memory; the kernel brings back what is needed again.
@@ -255,18 +294,4 @@ pub(super) fn identity(process: Pid) -> Identity {
 
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_process_can_be_asked_for_its_group() {
-        let own = rustix::process::getpgrp().as_raw_nonzero().get();
-        assert_eq!(group(std::process::id().cast_signed()), Some(own));
-        // One of the kernel's, where they are seen: it is in no group.
-        assert!(group(2).is_none_or(|group| group >= 0));
-        assert_eq!(group(0), None);
-    }
 }

@@ -20,6 +20,7 @@ mod hooks;
 pub(crate) mod keeper;
 pub(crate) mod kernel;
 pub(crate) mod log_file;
+mod mark;
 mod output;
 pub(crate) mod process;
 mod rest;
@@ -55,7 +56,9 @@ use self::{
 use crate::{
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
-    pod_dir::{PodDir, Recovered, SOCKET, append_private, make_private, read_json, recover_json},
+    pod_dir::{
+        PRIVATE_DIR, PodDir, Recovered, SOCKET, append_private, make_dir, make_private, read_json, recover_json,
+    },
     wire::{Condition, Identity, PodState},
 };
 
@@ -144,6 +147,7 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     // What can fail fails before the agent is told that the pod runs. Namespaces are inherited.
     let driver = driver(&dir, &plan, &survivors(saved.as_ref()))?;
     spool::hold(&dir, &plan).map_err(file("make the FIFOs in", &dir.stdio()))?;
+    make_dir(&dir.marks(), PRIVATE_DIR).map_err(file("create", &dir.marks()))?;
     let listener = listen().map_err(file("bind", &dir.socket()))?;
 
     if !kernel::detach().map_err(system("fork"))? {

@@ -5,7 +5,8 @@ use std::{io, path::Path};
 use rustix::process::{Pid, Signal};
 
 use super::{
-    driver::{Driver, Rank, Spawned},
+    driver::{Driver, Spawned},
+    mark::Mark,
     stdio::Stdio,
 };
 use crate::{
@@ -30,11 +31,17 @@ impl ContainerDriver {
 }
 
 impl Driver for ContainerDriver {
-    fn start(&mut self, _command: &Command, _stdio: Stdio) -> io::Result<Spawned> {
+    fn start(&mut self, _command: &Command, _stdio: Stdio, _mark: Mark) -> io::Result<Spawned> {
         match *self {}
     }
 
-    fn exec(&mut self, _command: &Command, _argv: &[String], _stdio: Stdio, _rank: Rank) -> io::Result<Spawned> {
+    fn exec(
+        &mut self,
+        _command: &Command,
+        _argv: &[String],
+        _stdio: Stdio,
+        _mark: Option<Mark>,
+    ) -> io::Result<Spawned> {
         match *self {}
     }
 

@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::{fs::PermissionsExt as _, net::UnixListener},
     },
+    path::PathBuf,
 };
 
 use rustix::{
@@ -19,9 +20,10 @@ use super::{
     Belongings,
     adopt::Adopted,
     connection::Connection,
-    driver::{Driver, Rank},
+    driver::Driver,
     ends::taps_of,
     kernel,
+    mark::Mark,
     output::{Inlet, Output, Place},
     rest::{Rest, give_back},
     side::{Purpose, Side, Work},
@@ -225,11 +227,17 @@ impl Supervisor {
             File::create(&plan.termination_file)?.set_permissions(fs::Permissions::from_mode(ANYBODYS_FILE))?;
         }
         let (stdio, input, output) = self.streams(index, restart_count, &command)?;
+        let mark = Mark::new(&self.mark(index))?;
         // From here on there may be a process: whoever comes after us has to know.
         self.save_state(&self.next_state());
-        let spawned = self.driver.start(&command, stdio)?;
+        let spawned = self.driver.start(&command, stdio, mark)?;
         self.containers[index] = Slot { pid: Some(spawned.pid), output: Some(output), input, adopted: None };
         Ok((spawned.pid, spawned.ticks))
+    }
+
+    /// Where it is noted that a container's program has begun.
+    pub(super) fn mark(&self, index: usize) -> PathBuf {
+        self.dir.begun(&self.machine.plan().containers[index].name)
     }
 
     /// The streams that a container is started with, our end of its stdin or terminal, and where its output goes.
@@ -286,7 +294,7 @@ impl Supervisor {
     /// Starts a command whose output is kept for whoever waits for its end.
     pub(super) fn beside(&mut self, index: usize, argv: &[String]) -> io::Result<Work> {
         let (near, far) = pipes(Wanted::OUTPUT)?;
-        let spawned = self.driver.exec(&self.command(index)?, argv, far, Rank::Visitor)?;
+        let spawned = self.driver.exec(&self.command(index)?, argv, far, None)?;
         Ok(Work::process(spawned.pid, near))
     }
 

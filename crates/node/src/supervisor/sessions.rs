@@ -8,7 +8,6 @@ use std::{io, os::fd::OwnedFd};
 
 use super::{
     calls::MAX_SIDES,
-    driver::Rank,
     kernel,
     run::Supervisor,
     side::{Purpose, Side, Work},
@@ -40,7 +39,7 @@ impl Supervisor {
             let (Ends { stdin, stdout, stderr }, far) = pipes(wanted(streams))?;
             (named([(End::Stdin, stdin), (End::Stdout, stdout), (End::Stderr, stderr)]), far)
         };
-        let pid = self.driver.exec(&command, argv, far, Rank::Visitor)?.pid;
+        let pid = self.driver.exec(&command, argv, far, None)?.pid;
         // Its ends are the agent's alone: there is nothing here to read or to write.
         let work = Work::Process { pid, pipes: [None, None], output: Vec::new() };
         let purpose = Purpose::Session { connection, call };

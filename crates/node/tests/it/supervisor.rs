@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         after_a_reboot_containers_have_ended_in_an_unknown_way_and_start_again,
         lines_of_any_length_are_logged_whole,
         an_exit_code_outlives_the_supervisor,
+        a_start_that_a_kill_cut_off_counts_only_if_its_program_began,
         deadlines_of_a_stop_outlive_the_supervisor,
         a_flood_of_output_stays_small_and_whole,
         last_words_come_from_the_file_or_the_log,
@@ -362,6 +363,34 @@ fn an_exit_code_outlives_the_supervisor() {
     assert_eq!(pod.log("web/0.log"), "stdout F up\nstdout F last");
     let exits = fs::read_to_string(pod.path("exits.jsonl")).expect("exit records");
     assert_eq!(exits.lines().count(), 1, "{exits}");
+}
+
+fn a_start_that_a_kill_cut_off_counts_only_if_its_program_began() {
+    for (mark, restarts) in [("?", 0), ("", 1)] {
+        let mut pod = Pod::start("Always", &[container("App", "web", "exec sleep 1000")]);
+        let state = pod.until("it runs", |state| runs(state, "web")).clone();
+        let (web, was) = (pid(&state, "web"), of(&state, "web")["condition"]["running"].clone());
+        kill_together([pod.keeper(), pod.supervisor()]);
+        kill(web);
+        pod.until_gone();
+        // What is left when all are killed between the announcement of a start and the news of its process.
+        let mut saved = pod.saved_state();
+        let cell = &mut saved["containers"][0];
+        let running_since_ms = cell["progress"]["runningSinceMs"].as_u64().expect("a time");
+        cell["progress"] = json!({"startingSinceMs": running_since_ms.saturating_sub(30_000)});
+        cell["condition"] = json!({"waiting": {"reason": "ContainerCreating", "message": ""}});
+        fs::write(pod.path("state.json"), saved.to_string()).expect("a state");
+        let reaped = json!([{"pid": was["pid"], "ticks": was["ticks"], "status": 9}]);
+        fs::write(pod.path("reaped.json"), reaped.to_string()).expect("a record");
+        let begun = fs::read_to_string(pod.path("begun/web")).expect("a mark");
+        assert_eq!(begun, format!("{}\n+", was["pid"]));
+        fs::write(pod.path("begun/web"), begun + mark).expect("a mark");
+        let mut pod = pod.resume();
+        let another = |state: &Value| runs(state, "web") && of(state, "web")["condition"]["running"]["pid"] != was["pid"];
+        let state = pod.until("it runs again", another);
+        assert_eq!(of(state, "web")["restartCount"], restarts, "{mark}");
+        assert_eq!(of(state, "web")["last"]["code"].as_i64(), (restarts == 1).then_some(137), "{mark}");
+    }
 }
 
 fn deadlines_of_a_stop_outlive_the_supervisor() {

@@ -10,7 +10,6 @@ use std::{
         unix::process::CommandExt as _,
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -25,6 +24,7 @@ use super::{
         cgroup::Group,
         driver::not_started,
         kernel::{self, Fork},
+        mark::Mark,
         stdio::Stdio,
     },
     privileges::{Privileges, User},
@@ -38,8 +38,6 @@ const GO: u8 = b'g';
 const ALIVE: u8 = b'a';
 /// How long a child that has closed its pipe may take to end.
 const END_PATIENCE_MS: u64 = 100;
-/// Stands in a mark after the id of a process that is becoming its program.
-const BEGUN: u8 = b'+';
 
 /// What a process takes along when it is born.
 pub(super) struct Birth {
@@ -71,6 +69,9 @@ impl Birth {
                     Err(_) => "the supervisor failed while it made the process ready".to_owned(),
                 };
                 let _unheard = told.write_all(error.as_bytes());
+                if let Some(mark) = &self.mark {
+                    mark.take_back();
+                }
                 kernel::exit_at_once(NOTHING_STARTED)
             }
             Fork::Parent(pid) => {
@@ -82,7 +83,7 @@ impl Birth {
 
     /// The child's side.
     fn live(
-        self,
+        &self,
         mut go: File,
         doors: &[File],
         take_place: impl FnOnce(&Self) -> io::Result<()>,
@@ -92,12 +93,12 @@ impl Birth {
             // Lowering it takes a capability that even root may lack; the container runs as well without.
             let _best_effort = fs::write("/proc/self/oom_score_adj", adjustment.to_string());
         }
-        take_place(&self)?;
+        take_place(self)?;
         // Without a parent there is nobody to become anything for, and it must know who this is.
         go.read_exact(&mut [0]).map_err(|_| io::Error::other("whoever started this is gone"))?;
         self.streams.take()?;
         if let Some(mark) = &self.mark {
-            mark.begun()?;
+            mark.begin()?;
         }
         let program = self.argv.first().map_or("", String::as_str);
         self.privileges.confine().map_err(|error| io::Error::other(format!("cannot confine `{program}`: {error}")))?;
@@ -116,7 +117,7 @@ impl Birth {
             return Err(io::Error::other(words));
         }
         match &self.mark {
-            Some(mark) if read_mark(&mark.path).is_none() => Err(io::Error::other(unheard_of(child))),
+            Some(mark) if !mark.has_begun() => Err(io::Error::other(unheard_of(child))),
             _ => Ok(()),
         }
     }
@@ -173,35 +174,6 @@ fn abort(child: Pid) {
     let _forgotten = waitpid(Some(child), WaitOptions::empty());
 }
 
-/// A file that holds the id of a process once there is one, and a sign once that is becoming its program: whoever comes after a
-/// lost supervisor learns from it who did.
-pub(super) struct Mark {
-    path: PathBuf,
-    file: File,
-}
-
-impl Mark {
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
-        let _none = fs::remove_file(path);
-        let file = File::options().create_new(true).append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), file })
-    }
-
-    fn announce(&self, child: Pid) -> io::Result<()> {
-        writeln!(&self.file, "{}", child.as_raw_nonzero())
-    }
-
-    fn begun(&self) -> io::Result<()> {
-        (&self.file).write_all(&[BEGUN])
-    }
-}
-
-/// Who has begun.
-pub(super) fn read_mark(path: &Path) -> Option<Pid> {
-    let text = fs::read_to_string(path).ok()?;
-    Pid::from_raw(text.strip_suffix(char::from(BEGUN))?.trim_end().parse().ok()?)
-}
-
 /// What a process reads and writes: pipes, or a terminal that controls its session.
 pub(super) struct Streams {
     ends: [OwnedFd; 3],
@@ -247,22 +219,4 @@ fn execute(argv: &[String], environment: &[(String, String)]) -> io::Result<Infa
     let error = command.exec();
     let path = environment.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
     Err(not_started(program, path, " in the container's files", &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_tells_who_has_begun_and_nobody_before() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("web");
-        std::fs::write(&path, "7\n+").expect("a mark of the start before");
-        let mark = Mark::new(&path).expect("a mark");
-        assert_eq!(read_mark(&path), None);
-        mark.announce(Pid::from_raw(42).expect("an id")).expect("a note");
-        assert_eq!(read_mark(&path), None);
-        mark.begun().expect("a note");
-        assert_eq!(read_mark(&path), Pid::from_raw(42));
-    }
 }

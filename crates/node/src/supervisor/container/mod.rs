@@ -20,7 +20,7 @@ pub(super) use rootfs::seclude;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -35,7 +35,7 @@ use rustix::{
 };
 
 use self::{
-    birth::{Birth, Mark, Streams, read_mark},
+    birth::{Birth, Streams},
     layout::{Cgroups, Layout, Place},
     namespaces::Shared,
     privileges::{Filters, Privileges, User},
@@ -43,7 +43,8 @@ use self::{
 };
 use super::{
     cgroup::{self, Group},
-    driver::{Begun, DEFAULT_TERM, Driver, Rank, Remains, Spawned},
+    driver::{DEFAULT_TERM, Driver, Remains, Spawned},
+    mark::Mark,
     stdio::Stdio,
 };
 use crate::{
@@ -58,8 +59,6 @@ pub(crate) struct ContainerDriver {
     group: Group,
     files: Files,
     shared: Shared,
-    /// Where it stands written who has begun.
-    marks: PathBuf,
     /// Whether the pod's group, and with it each in it, has but the usual devices.
     devices_denied: bool,
     /// What a container can be given, as we have it ourselves.
@@ -90,7 +89,7 @@ impl ContainerDriver {
     /// were killed together.
     pub(crate) fn new(pod: &Path, plan: &PodPlan, sandbox: &Sandbox, survivors: &[Survivor]) -> io::Result<Self> {
         let possible = rustix::thread::capabilities(None)?.permitted;
-        let (group, marks) = (Group::pod(&plan.uid), pod.join("run/begun"));
+        let group = Group::pod(&plan.uid);
         let driver = |files, shared, devices_denied| Self {
             devices_denied,
             possible,
@@ -99,7 +98,6 @@ impl ContainerDriver {
             group: group.clone(),
             files,
             shared,
-            marks: marks.clone(),
             running: BTreeMap::new(),
             leftovers: Vec::new(),
         };
@@ -107,7 +105,6 @@ impl ContainerDriver {
             && let Ok(shared) = Shared::adopt(sandbox, survivor.pid)
             && let Ok(files) = Files::take_over(pod, plan, survivors, shares(plan))
         {
-            fs::create_dir_all(&marks)?;
             return Ok(driver(files, shared, false));
         }
         group.kill();
@@ -119,13 +116,17 @@ impl ContainerDriver {
         if deny_devices {
             devices::restrict(&group)?;
         }
-        let _none = fs::remove_dir_all(&marks);
-        fs::create_dir_all(&marks)?;
         let files = Files::new(pod, shares(plan))?;
         Ok(driver(files, Shared::make(sandbox, &group)?, deny_devices))
     }
 
-    fn create(&mut self, command: &Command, confinement: &Confinement, stdio: Stdio) -> io::Result<Running> {
+    fn create(
+        &mut self,
+        command: &Command,
+        confinement: &Confinement,
+        stdio: Stdio,
+        mark: Mark,
+    ) -> io::Result<Running> {
         let (root, binds) = self.files.build(confinement)?;
         let group = self.group.container(&confinement.container);
         if !users::in_namespace() {
@@ -149,7 +150,7 @@ impl ContainerDriver {
             dir: &command.dir,
         };
         let layout = layout::layout(confinement, &place);
-        let birth = self.birth(command, confinement, &user, &command.argv, stdio, Rank::First)?;
+        let birth = self.birth(command, confinement, &user, &command.argv, stdio, Some(mark))?;
         let pid = self.start_in(&root, &layout, birth)?;
         Ok(Running { pid, user })
     }
@@ -161,12 +162,12 @@ impl ContainerDriver {
         user: &User,
         argv: &[String],
         stdio: Stdio,
-        rank: Rank,
+        mark: Option<Mark>,
     ) -> io::Result<Birth> {
         Ok(Birth {
             group: self.group.container(&confinement.container),
             oom_score_adj: confinement.oom_score_adj,
-            mark: self.mark(&confinement.container, rank).map(|path| Mark::new(&path)).transpose()?,
+            mark,
             privileges: Privileges::new(confinement, user, self.possible, &mut self.filters)?,
             environment: environment(command, user, &stdio),
             argv: argv.to_vec(),
@@ -211,23 +212,11 @@ impl ContainerDriver {
         Ok(Cgroups::Several { directory: self.files.cgroups(&views)?, views })
     }
 
-    /// Where it is noted that a process has begun, if anybody may ask. No container has a dot in its name.
-    fn mark(&self, container: &str, rank: Rank) -> Option<PathBuf> {
-        match rank {
-            Rank::First => Some(self.marks.join(container)),
-            Rank::Hook => Some(self.marks.join(format!("{container}.hook"))),
-            Rank::Visitor => None,
-        }
-    }
-
     /// What a start that failed or was cut off has left.
     fn clear(&self, container: &str) {
         let group = self.group.container(container);
         group.kill();
         group.remove();
-        [Rank::First, Rank::Hook].iter().filter_map(|rank| self.mark(container, *rank)).for_each(|mark| {
-            let _none = fs::remove_file(mark);
-        });
         self.files.remove(container);
     }
 
@@ -237,11 +226,11 @@ impl ContainerDriver {
 }
 
 impl Driver for ContainerDriver {
-    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
+    fn start(&mut self, command: &Command, stdio: Stdio, mark: Mark) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
         // What is left of the run before gives way to this one.
         self.leftovers.retain(|name| *name != confinement.container);
-        match self.create(command, confinement, stdio) {
+        match self.create(command, confinement, stdio, mark) {
             Ok(running) => {
                 let pid = running.pid;
                 self.running.insert(confinement.container.clone(), running);
@@ -254,11 +243,11 @@ impl Driver for ContainerDriver {
         }
     }
 
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, rank: Rank) -> io::Result<Spawned> {
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, mark: Option<Mark>) -> io::Result<Spawned> {
         let confinement = confinement(command)?;
         let running = self.running.get(&confinement.container);
         let Running { pid, user } = running.ok_or_else(|| io::Error::other("the container does not run"))?.clone();
-        let birth = self.birth(command, confinement, &user, argv, stdio, rank)?;
+        let birth = self.birth(command, confinement, &user, argv, stdio, mark)?;
         self.exec_in(pid, &command.dir, birth).map(Spawned::new)
     }
 
@@ -296,14 +285,6 @@ impl Driver for ContainerDriver {
             root.map_err(io::Error::from).and_then(|root| users::resolve(command, confinement, root.as_fd()))
         {
             self.running.insert(confinement.container.clone(), Running { pid, user });
-        }
-    }
-
-    fn begun(&self, command: &Command, rank: Rank) -> Begun {
-        let Ok(confinement) = confinement(command) else { return Begun::Nothing };
-        match self.mark(&confinement.container, rank).and_then(|mark| read_mark(&mark)) {
-            Some(pid) => Begun::Process(pid.as_raw_nonzero().get()),
-            None => Begun::Nothing,
         }
     }
 

@@ -156,12 +156,6 @@ pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// The process group that a process is in. The system call has no answer for the kernel's own, which are in none.
-pub(crate) fn group(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
-}
-
 /// When a process was started, in clock ticks since boot: with its id, this names it for good.
 pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -203,6 +197,15 @@ pub(crate) fn signal(number: i32) -> Signal {
 pub(super) fn errno_place() -> *mut libc::c_int {
     // SAFETY: the call has no conditions.
     unsafe { libc::__errno_location() }
+}
+
+/// Where the C library keeps the environment.
+#[expect(unsafe_code, reason = "no safe environ")]
+pub(super) fn environment_place() -> *mut *const *const libc::c_char {
+    unsafe extern "C" {
+        static mut environ: *const *const libc::c_char;
+    }
+    &raw mut environ
 }
 
 /// Names and orphans are niceties: a kernel that refuses them still runs pods.

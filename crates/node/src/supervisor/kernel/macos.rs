@@ -2,7 +2,7 @@
 //!
 //! - Orphans come to the system's first process, not to us: how a process of a killed supervisor ends stays unknown, and what has left
 //!   its process group outlives its pod.
-//! - Nobody sees what another process has open: a process that a killed supervisor had started, but not yet written down, is not found.
+//! - Nobody sees what another process has open: a fork that a killed supervisor has left on its way to its program is not ended.
 //! - Output goes to the log without a file in between: of the bytes that a supervisor held when it was killed, some are lost.
 //! - There are no capabilities, no privileges to give up for good, no control groups and no Landlock.
 
@@ -97,13 +97,6 @@ pub(crate) fn boot_id() -> String {
     String::from_utf8_lossy(&id[..length]).trim_end_matches('\0').to_owned()
 }
 
-/// The process group that a process is in.
-#[expect(unsafe_code, reason = "rustix asks for our own alone")]
-pub(crate) fn group(pid: i32) -> Option<i32> {
-    // SAFETY: the call takes and gives a number.
-    Some(unsafe { libc::getpgid(pid) }).filter(|group| pid > 0 && *group > 0)
-}
-
 pub(super) fn children() -> Vec<Pid> {
     children_of(getpid())
 }
@@ -150,6 +143,13 @@ pub(crate) fn signal(number: i32) -> Signal {
 pub(super) fn errno_place() -> *mut libc::c_int {
     // SAFETY: the call has no conditions.
     unsafe { libc::__error() }
+}
+
+/// Where the C library keeps the environment.
+#[expect(unsafe_code, reason = "no safe environ")]
+pub(super) fn environment_place() -> *mut *const *const libc::c_char {
+    // SAFETY: the call has no conditions.
+    unsafe { libc::_NSGetEnviron() }.cast()
 }
 
 /// Processes are called by their programs.

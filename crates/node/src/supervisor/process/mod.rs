@@ -17,13 +17,15 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use self::steps::Birth;
 pub(crate) use self::steps::RLIMITS;
 pub(super) use self::steps::Steps;
 use super::{
     cgroup::Group,
     container::Survivor,
-    driver::{DEFAULT_TERM, Driver, Rank, Remains, Spawned, not_started},
+    driver::{Driver, Remains, Spawned, not_started},
     kernel,
+    mark::Mark,
     stdio::Stdio,
 };
 use crate::{
@@ -68,18 +70,22 @@ impl ProcessDriver {
         self.running.iter().find(|(_, running)| **running == pid).map(|(name, _)| name.clone())
     }
 
-    fn spawn(&self, command: &Command, argv: &[String], stdio: Stdio) -> io::Result<Spawned> {
-        let doors = self.group(command).map(|(group, _)| doors(&group)).transpose()?;
-        spawn(command, argv, stdio, doors.unwrap_or_default())
+    fn spawn(&self, command: &Command, argv: &[String], stdio: Stdio, mark: Option<Mark>) -> io::Result<Spawned> {
+        let doors = self.group(command).map(|(group, _)| doors(&group)).transpose()?.unwrap_or_default();
+        let terminal = matches!(stdio, Stdio::Terminal(_));
+        spawn(command, stdio, Birth { argv, doors, terminal, mark })
     }
 }
 
 impl Driver for ProcessDriver {
-    fn start(&mut self, command: &Command, stdio: Stdio) -> io::Result<Spawned> {
-        let Some((group, bounds)) = self.group(command) else { return self.spawn(command, &command.argv, stdio) };
+    fn start(&mut self, command: &Command, stdio: Stdio, mark: Mark) -> io::Result<Spawned> {
+        let Some((group, bounds)) = self.group(command) else {
+            return self.spawn(command, &command.argv, stdio, Some(mark));
+        };
         // What is left of the run before gives way to this one.
         self.leftovers.remove(&bounds.container);
-        let started = group.make_inside(&bounds.resources).and_then(|()| self.spawn(command, &command.argv, stdio));
+        let made = group.make_inside(&bounds.resources);
+        let started = made.and_then(|()| self.spawn(command, &command.argv, stdio, Some(mark)));
         match &started {
             Ok(spawned) => drop(self.running.insert(bounds.container.clone(), spawned.pid)),
             Err(_) => group.remove(),
@@ -87,8 +93,8 @@ impl Driver for ProcessDriver {
         started
     }
 
-    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, _rank: Rank) -> io::Result<Spawned> {
-        self.spawn(command, argv, stdio)
+    fn exec(&mut self, command: &Command, argv: &[String], stdio: Stdio, mark: Option<Mark>) -> io::Result<Spawned> {
+        self.spawn(command, argv, stdio, mark)
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal) {
@@ -141,22 +147,18 @@ impl Driver for ProcessDriver {
     }
 }
 
-fn spawn(command: &Command, argv: &[String], stdio: Stdio, doors: Vec<File>) -> io::Result<Spawned> {
-    let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
+/// The program itself, its arguments and its environment are in the steps.
+fn spawn(command: &Command, stdio: Stdio, birth: Birth<'_>) -> io::Result<Spawned> {
+    let program = birth.argv.first().ok_or_else(|| io::Error::other("no command given"))?;
     let mut process = process::Command::new(program);
-    process
-        .args(arguments)
-        .env_clear()
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&command.dir);
-    let terminal = matches!(stdio, Stdio::Terminal(_));
+    process.current_dir(&command.dir);
     match stdio {
         Stdio::Pipes { stdin, stdout, stderr } => {
             process.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)).process_group(0);
         }
         Stdio::Terminal(far) => on_terminal(&mut process, far, command)?,
     }
-    let (steps, stumble) = Steps::new(command, doors, terminal)?;
+    let (steps, stumble) = Steps::new(command, birth)?;
     kernel::before_exec(&mut process, steps);
     let child = process.spawn().map_err(|error| match stumble.step() {
         Some(step) => io::Error::new(error.kind(), format!("cannot start `{program}`: {step}: {error}")),
@@ -184,9 +186,6 @@ fn on_terminal(process: &mut process::Command, far: OwnedFd, command: &Command) 
     if let Some(uid) = command.uid {
         rustix::fs::fchown(&far, Some(rustix::process::Uid::from_raw(uid)), None)?;
     }
-    if !command.env.iter().any(|(name, _)| name == "TERM") {
-        process.env("TERM", DEFAULT_TERM);
-    }
     process.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far);
     Ok(())
 }
@@ -200,4 +199,84 @@ fn explain(error: &io::Error, program: &str, command: &Command) -> io::Error {
     }
     let path = command.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
     not_started(program, path, "", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{WaitOptions, waitpid};
+    use serde_json::{Value, json};
+
+    use super::{super::mark, *};
+
+    /// Starts a command held to some bounds; what that came to, and who has begun by its mark.
+    fn start(argv: &[&str], bounds: &Value, uid: Option<u32>) -> (Result<Pid, String>, Option<Pid>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("web");
+        let mut whole = json!({"container": "web"});
+        whole.as_object_mut().expect("an object").extend(bounds.as_object().expect("an object").clone());
+        let command = json!({"argv": argv, "env": [["PATH", "/bin"]], "dir": "/", "uid": uid, "bounds": whole});
+        let command: Command = serde_json::from_value(command).expect("a command");
+        let stdio = Stdio::Pipes { stdin: None, stdout: None, stderr: None };
+        let mut driver = ProcessDriver { group: None, running: BTreeMap::new(), leftovers: BTreeSet::new() };
+        let started = driver.start(&command, stdio, Mark::new(&path).expect("a mark"));
+        let pid = started.map(|spawned| spawned.pid).map_err(|error| error.to_string());
+        if let Ok(pid) = pid {
+            waitpid(Some(pid), WaitOptions::empty()).expect("our child");
+        }
+        (pid, mark::begun(&path))
+    }
+
+    #[test]
+    fn a_mark_is_left_by_what_became_a_program_whatever_that_may_not_do() {
+        let check = |bounds: Value, uid: Option<u32>| {
+            let (started, begun) = start(&["sh", "-c", "exit 0"], &bounds, uid);
+            assert_eq!((started.as_ref().ok(), started.as_ref().err()), (begun.as_ref(), None), "{bounds}");
+        };
+        check(json!({}), None);
+        check(json!({"rlimits": [{"name": "fsize", "soft": 0, "hard": 0}]}), None);
+        if landlock::version().is_some() {
+            check(json!({"reach": {"places": []}}), None);
+        }
+        if rustix::process::geteuid().is_root() {
+            check(json!({}), Some(65_534));
+        }
+    }
+
+    #[test]
+    fn what_did_not_become_a_program_leaves_no_mark() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let script = directory.path().join("script").to_string_lossy().into_owned();
+        std::fs::write(&script, "#!/no/such/shell\n").expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("a mode");
+        let check = |program: &str, bounds: Value, why: &str| {
+            let (started, begun) = start(&[program], &bounds, None);
+            assert_eq!(started, Err(format!("cannot start `{program}`: {why}")));
+            assert_eq!(begun, None, "{program}");
+        };
+        check("no-such-program", json!({}), "no such program; give its full path or check $PATH");
+        check(&script, json!({}), "its interpreter or loader is missing");
+        let upside_down = json!({"rlimits": [{"name": "nofile", "soft": 9, "hard": 8}]});
+        let why = "its rlimits cannot be set, which takes CAP_SYS_RESOURCE where they are above the node's own: \
+                   Invalid argument (os error 22)";
+        check("true", upside_down, why);
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts_and_files_without_a_head_are_run_by_the_shell() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let script = directory.path().join("script");
+        std::fs::write(&script, "test \"$NAME\" = last && echo $1 > said\n").expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("a mode");
+        let command = json!({"argv": ["script", "word"], "dir": directory.path(),
+            "env": [["NAME", "first"], ["PATH", directory.path()], ["NAME", "last"]]});
+        let command: Command = serde_json::from_value(command).expect("a command");
+        let stdio = Stdio::Pipes { stdin: None, stdout: None, stderr: None };
+        let birth = Birth { argv: &command.argv, doors: Vec::new(), terminal: false, mark: None };
+        let pid = spawn(&command, stdio, birth).expect("it starts").pid;
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).expect("our child").expect("its end");
+        assert_eq!(status.exit_status(), Some(0));
+        assert_eq!(std::fs::read_to_string(directory.path().join("said")).expect("a file"), "word\n");
+    }
 }

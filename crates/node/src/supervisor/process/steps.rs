@@ -1,6 +1,7 @@
 //! What a process goes through between fork and exec, and which of it went wrong.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fmt, fs, io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -9,7 +10,11 @@ use std::{
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 
 use super::{
-    super::kernel::{self, Capabilities},
+    super::{
+        driver::DEFAULT_TERM,
+        kernel::{self, Capabilities, Strings},
+        mark::Mark,
+    },
     landlock::Fence,
 };
 use crate::plan::Command;
@@ -28,8 +33,19 @@ pub(crate) struct Steps {
     given_up: Capabilities,
     no_new_privileges: bool,
     fence: Option<Fence>,
+    mark: Option<Mark>,
+    argv: Strings,
+    environment: Strings,
     /// Takes the number of the step that went wrong.
     confession: OwnedFd,
+}
+
+/// What a process is given beside its command.
+pub(super) struct Birth<'a> {
+    pub(super) argv: &'a [String],
+    pub(super) doors: Vec<fs::File>,
+    pub(super) terminal: bool,
+    pub(super) mark: Option<Mark>,
 }
 
 #[derive(Debug)]
@@ -42,6 +58,7 @@ struct User {
 /// Where a process has stumbled before it was the program that it was to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
+    Announcement,
     Session,
     Group,
     Limits,
@@ -50,9 +67,11 @@ pub(super) enum Step {
     Directory,
     Privileges,
     Fence,
+    Beginning,
 }
 
-const STEPS: [(Step, &str); 8] = [
+const STEPS: [(Step, &str); 10] = [
+    (Step::Announcement, UNMARKED),
     (Step::Session, "its terminal cannot control it"),
     (Step::Group, "it cannot be put into its control group"),
     (Step::Limits, "its rlimits cannot be set, which takes CAP_SYS_RESOURCE where they are above the node's own"),
@@ -61,7 +80,10 @@ const STEPS: [(Step, &str); 8] = [
     (Step::Directory, "its user cannot enter its working directory"),
     (Step::Privileges, "it cannot be kept from new privileges"),
     (Step::Fence, "it cannot be confined by Landlock"),
+    (Step::Beginning, UNMARKED),
 ];
+/// There may be no room for it.
+const UNMARKED: &str = "the mark of its start cannot be written";
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +104,8 @@ impl Stumble {
 }
 
 impl Steps {
-    pub(super) fn new(command: &Command, doors: Vec<fs::File>, terminal: bool) -> io::Result<(Self, Stumble)> {
+    pub(super) fn new(command: &Command, birth: Birth<'_>) -> io::Result<(Self, Stumble)> {
+        let Birth { argv, doors, terminal, mark } = birth;
         let (hear, confession) = kernel::pipe()?;
         kernel::set_nonblocking(&hear)?;
         let bounds = command.bounds.as_deref();
@@ -102,13 +125,27 @@ impl Steps {
             given_up: given_up(bounds.and_then(|bounds| bounds.capabilities.as_deref())),
             no_new_privileges: fence.is_some() || bounds.is_some_and(|bounds| bounds.no_new_privileges),
             fence,
+            mark,
+            argv: Strings::new(argv.iter().cloned())?,
+            environment: environment(command, terminal)?,
             confession,
         };
         Ok((steps, Stumble(hear)))
     }
 
-    /// Groups and limits come before the user, who may not set them.
-    pub(crate) fn take(&self) -> io::Result<()> {
+    /// Becomes the program. Returns with the reason why not.
+    pub(crate) fn take(&self) -> io::Error {
+        let why_not =
+            self.prepare().map_or_else(|why_not| why_not, |()| kernel::execute(&self.argv, &self.environment));
+        if let Some(mark) = &self.mark {
+            mark.take_back();
+        }
+        why_not
+    }
+
+    /// What takes a file comes before its limits, groups and limits before the user, who may not set them.
+    fn prepare(&self) -> io::Result<()> {
+        self.step(Step::Announcement, |own| own.mark.as_ref().map_or(Ok(()), Mark::announce_ourselves))?;
         self.step(Step::Session, Self::lead_session)?;
         self.step(Step::Group, |own| kernel::join(&own.doors))?;
         self.step(Step::Limits, |own| own.rlimits.iter().try_for_each(|(what, limit)| setrlimit(*what, *limit)))?;
@@ -119,7 +156,8 @@ impl Steps {
             Step::Privileges,
             |own| if own.no_new_privileges { kernel::refuse_new_privileges() } else { Ok(()) },
         )?;
-        self.step(Step::Fence, |own| own.fence.as_ref().map_or(Ok(()), Fence::close))
+        self.step(Step::Fence, |own| own.fence.as_ref().map_or(Ok(()), Fence::close))?;
+        self.step(Step::Beginning, |own| own.mark.as_ref().map_or(Ok(()), Mark::begin))
     }
 
     fn step(&self, step: Step, take: impl FnOnce(&Self) -> rustix::io::Result<()>) -> io::Result<()> {
@@ -151,6 +189,14 @@ impl User {
         self.gid.map_or(Ok(()), kernel::set_group)?;
         self.uid.map_or(Ok(()), kernel::set_user)
     }
+}
+
+/// Of variables with the same name the last one counts.
+fn environment(command: &Command, terminal: bool) -> io::Result<Strings> {
+    let term = Some(("TERM", DEFAULT_TERM)).filter(|_| terminal);
+    let own = command.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let variables: BTreeMap<&str, &str> = term.into_iter().chain(own).collect();
+    Strings::new(variables.into_iter().map(|(name, value)| format!("{name}={value}")))
 }
 
 /// All but those that are kept, where there is somebody who has any.
