@@ -1,17 +1,13 @@
 //! Connections to pods, whichever network of this machine they are in.
 //!
 //! Without root, the pods of a node are on a network that only their user namespace can see, and so can this process not. A
-//! socket belongs for ever to the network in which it was made, whoever holds it: the `holder` of that namespace makes sockets
-//! for us, which then connect and listen there as any other. Which addresses lie in such a network is known to the whole
+//! socket belongs for ever to the network in which it was made, whoever holds it: the holder of that namespace lends us
+//! sockets, which then connect and listen there as any other. Which addresses lie in such a network is known to the whole
 //! process, like the routing table of a machine.
 
 #[cfg(target_os = "linux")]
-mod holder;
-#[cfg(target_os = "linux")]
 mod networks;
 
-#[cfg(target_os = "linux")]
-pub use holder::{Holder, MAX_DESCRIPTORS, SOCKET, Thing, answer};
 #[cfg(target_os = "linux")]
 pub use networks::{Network, add, changed, networks};
 

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 
 use rustix::net::sockopt::set_socket_reuseaddr;
+use sluice_lend::{Holder, Thing};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::watch;
-
-use crate::holder::{Holder, Thing};
 
 /// Connections that a listener lets wait.
 const BACKLOG: u32 = 1024;

@@ -44,11 +44,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn pod_supervisor(args: &[OsString]) -> ExitCode {
-    sluice_node::supervisor::main(args.iter().cloned())
+    sluice_pod::supervisor::main(args.iter().cloned())
 }
 
 pub(crate) fn pods_holder(args: &[OsString]) -> ExitCode {
-    sluice_node::holder::main(args.iter().cloned())
+    sluice_pod::holder::main(args.iter().cloned())
 }
 
 /// Runs a command that only talks to the API, on one thread.

@@ -9,8 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-
-use crate::pod_dir::{read_json, write_json};
+use sluice_pod::pod_dir::{read_json, write_json};
 
 /// An address rests this long after its pod, so that no late packet reaches a stranger.
 const QUARANTINE: Duration = Duration::from_secs(60);

@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt as _;
 use sluice_model::quantity::Quantity;
+use sluice_pod::{
+    bounds::{Bounds, Place, Reach, Rlimit},
+    driver::{
+        cgroup,
+        process::{RLIMITS, landlock},
+    },
+    pod_dir::PodDir,
+    supervisor::spool::{HOOK, STREAMS, fifo},
+};
 
 use super::{
     confine::{capabilities, groups},
     images::Image,
     resources::container_resources,
     volumes,
-};
-use crate::{
-    bounds::{Bounds, Place, Reach, Rlimit},
-    pod_dir::PodDir,
-    supervisor::{
-        cgroup,
-        process::{RLIMITS, landlock},
-        spool::{HOOK, STREAMS, fifo},
-    },
 };
 
 /// Of `setrlimit`: `nofile=4096,core=0`, or soft and hard as in `nofile=1024:4096`.

@@ -9,17 +9,17 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt as _;
 use sluice_model::quantity::Quantity;
+use sluice_pod::{
+    confinement::{Confinement, MemoryDisk, Mount, Propagation, Root, Sandbox},
+    driver::container::profile::MAX_PROFILE_BYTES,
+    pod_dir::PodDir,
+};
 
 use super::{
     downward::Facts,
     expand::expand,
     images::Image,
     resources::{amount, container_resources, pod_resources},
-};
-use crate::{
-    confinement::{Confinement, MemoryDisk, Mount, Propagation, Root, Sandbox},
-    pod_dir::PodDir,
-    supervisor::container::profile::MAX_PROFILE_BYTES,
 };
 
 /// What a container may do unless the manifest says otherwise.

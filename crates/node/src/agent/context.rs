@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
+use sluice_pod::pod_dir::PodDir;
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
 
@@ -23,7 +24,6 @@ use super::{
     pulls::Pulls,
     sources::Reference,
 };
-use crate::pod_dir::PodDir;
 
 pub(super) struct Context {
     pub(super) client: kube::Client,

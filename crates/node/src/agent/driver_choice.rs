@@ -1,9 +1,9 @@
 //! Which driver runs a pod: what the pod asks for, what the node was told, what its images need, what the machine can do.
 
 use k8s_openapi::api::core::v1::PodSpec;
+use sluice_pod::features::Feature;
 
 use super::options::Driver;
-use crate::features::Feature;
 
 /// What a pod is run by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,16 +8,15 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use sluice_lend::{Holder, Thing};
 use sluice_netlink::{Links, Socket};
-use sluice_reach::{Holder, Thing};
+use sluice_pod::{
+    holder::{RECORD, Record, number_of},
+    kernel::start_ticks,
+    pod_dir::{PRIVATE_DIR, make_dir, read_json},
+};
 use tokio::net::UnixStream;
 use tracing::{info, warn};
-
-use crate::{
-    holder::{RECORD, Record, number_of},
-    pod_dir::{PRIVATE_DIR, make_dir, read_json},
-    supervisor::kernel::start_ticks,
-};
 
 /// The namespaces of this node's pods, when it runs without root.
 #[derive(Debug, Clone)]

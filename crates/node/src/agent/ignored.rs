@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_this_machine_keeps_is_not_named() {
-        let limits = Some(crate::supervisor::cgroup::Limits { cpu: false, memory: true });
+        let limits = Some(sluice_pod::driver::cgroup::Limits { cpu: false, memory: true });
         let spec = serde_json::json!({
             "securityContext": {"fsGroup": 5, "supplementalGroups": [6]},
             "containers": [{"name": "web", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}],

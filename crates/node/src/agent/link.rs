@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use sluice_pod::{
+    pod_dir::{PodDir, SOCKET, append_private},
+    wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, OLDEST_WIRE_VERSION, Outcome, PodState, Request, WIRE_VERSION},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -15,10 +19,6 @@ use tokio::{
 };
 
 use super::pulse;
-use crate::{
-    pod_dir::{PodDir, SOCKET, append_private},
-    wire::{Call, ExecOutcome, MAX_LINE_BYTES, Message, OLDEST_WIRE_VERSION, Outcome, PodState, Request, WIRE_VERSION},
-};
 
 /// Calls that wait to be sent.
 const MAX_WAITING: usize = 64;
@@ -226,10 +226,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        golden::CONVERSATIONS,
-        wire::{Condition, Streams},
-    };
+    use sluice_pod::wire::{Condition, Streams};
+
+    /// As the supervisors of all versions that we speak to have talked.
+    const CONVERSATIONS: [(u32, &str); (WIRE_VERSION - OLDEST_WIRE_VERSION + 1) as usize] = [
+        (1, include_str!("../../../pod/tests/golden/wire-1.jsonl")),
+        (2, include_str!("../../../pod/tests/golden/wire-2.jsonl")),
+    ];
 
     /// A supervisor that answers as a recorded one did, each call by what was asked.
     fn replay(dir: &PodDir, conversation: &'static str, version: Option<u32>) {

@@ -13,10 +13,10 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use jiff::Timestamp;
+use sluice_pod::pod_dir::{PodDir, read_json};
+use sluice_pod::wire::{Condition, PodState};
 
 use super::options::pod_log_dir;
-use crate::pod_dir::{PodDir, read_json};
-use crate::wire::{Condition, PodState};
 use reading::{Ahead, Reading};
 
 /// Chunks that wait for a slow reader.

@@ -66,11 +66,11 @@ use self::{
     network::PodNet,
     pulls::Pulls,
 };
-use crate::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 
 pub use logs::{LogError, LogOptions, LogReader, LogSource, LogStream, LogTarget};
 pub use options::{Driver, NodeOptions};
 pub use provisioner::PROVISIONER;
+use sluice_pod::pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir, read_json};
 pub use streams::{Ended, StreamError, StreamOpener, StreamSource, StreamWish, Streams, TerminalSize};
 pub use usage::{ContainerUsage, NodeUsage, PodUsage, Usage, UsageReader};
 

@@ -15,6 +15,11 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use sluice_model::fnv1a;
 use sluice_netlink::{Links, Socket};
+use sluice_pod::{
+    confinement::{Ipv6End, PodNetwork},
+    features::Feature,
+    pod_dir::{read_json, write_json},
+};
 use tokio::sync::{Mutex, Notify};
 use tracing::warn;
 
@@ -25,11 +30,6 @@ use super::{
     options::NodeOptions,
     packet_filter::{HostPort, Network, Table, replace},
     warm::{Warm, WarmNetworks},
-};
-use crate::{
-    confinement::{Ipv6End, PodNetwork},
-    features::Feature,
-    pod_dir::{read_json, write_json},
 };
 
 const PREFIX_LENGTH: u8 = 24;

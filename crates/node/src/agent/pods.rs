@@ -11,6 +11,7 @@ use kube::{
     Api, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
+use sluice_pod::pod_dir::PodDir;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{info, warn};
 
@@ -19,7 +20,6 @@ use super::{
     teardown::{Grace, tear_down},
     worker::{Desired, Worker},
 };
-use crate::pod_dir::PodDir;
 
 struct Pods {
     context: Arc<Context>,

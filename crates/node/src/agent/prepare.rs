@@ -9,6 +9,12 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodSpec};
 use kube::ResourceExt as _;
+use sluice_pod::{
+    bounds::Bounds,
+    confinement::{Confinement, Sandbox},
+    plan::{Command, ContainerPlan, ExitCodes, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
+    pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
+};
 
 use super::{
     bounds::{self, Files, Means},
@@ -25,12 +31,6 @@ use super::{
     sources::Sources,
     status::init_role,
     volumes,
-};
-use crate::{
-    bounds::Bounds,
-    confinement::{Confinement, Sandbox},
-    plan::{Command, ContainerPlan, ExitCodes, Hook, Launch, PLAN_VERSION, PodPlan, RestartPolicy, Role},
-    pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
 };
 
 /// The port of a container that declares none.

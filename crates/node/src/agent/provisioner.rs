@@ -18,10 +18,10 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
+use sluice_pod::pod_dir::make_dir;
 use tracing::{info, warn};
 
 use super::options::NodeOptions;
-use crate::pod_dir::make_dir;
 
 /// What classes of such volumes name.
 pub const PROVISIONER: &str = "sluice.dev/local-path";

@@ -2,13 +2,12 @@
 
 use std::{fs, future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep};
-
-use crate::{
+use sluice_pod::{
     pod_dir::{PodDir, read_json},
     supervisor::keeper::Keepers,
     wire::Identity,
 };
+use tokio::time::{Instant, sleep};
 
 /// How often a supervisor is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -135,7 +134,7 @@ mod tests {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
-    use crate::{pod_dir::write_json, supervisor::kernel::start_ticks};
+    use sluice_pod::{kernel::start_ticks, pod_dir::write_json};
 
     /// Somebody who does nothing, as the supervisor of a pod.
     struct Idler {

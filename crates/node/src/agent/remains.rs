@@ -8,14 +8,13 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, pidfd_send_signal, test_kill_process_group};
-
-use crate::{
+use sluice_pod::{
+    driver::cgroup::Group,
+    kernel::{boot_id, children_of, end_of_stranger, has_ended, hold_process, start_ticks},
     pod_dir::{PodDir, read_json, write_json},
     supervisor::{
         PROCESS_NAME,
-        cgroup::Group,
         keeper::{self, Keepers, Reaped},
-        kernel::{boot_id, children_of, end_of_stranger, has_ended, hold_process, start_ticks},
         spool::{STREAMS, fifo, open_fifo},
     },
     wire::{Condition, Identity, PodState},

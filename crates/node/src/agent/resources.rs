@@ -2,12 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use sluice_model::quantity::Quantity;
-
-use super::status::init_role;
-use crate::{
+use sluice_pod::{
     confinement::{CPU_PERIOD_US, Resources},
     plan::Role,
 };
+
+use super::status::init_role;
 
 const MIN_CPU_SHARES: i64 = 2;
 const SHARES_PER_CPU: i64 = 1024;

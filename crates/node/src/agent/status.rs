@@ -11,12 +11,12 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-
-use super::downward::Facts;
-use crate::{
+use sluice_pod::{
     plan::{Launch, PodPlan, Role},
     wire::{self, Condition, Exit, PodState},
 };
+
+use super::downward::Facts;
 
 pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 pub(super) const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";

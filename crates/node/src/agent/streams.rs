@@ -16,16 +16,16 @@ use std::{
 };
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use sluice_pod::{
+    pod_dir::PodDir,
+    wire::{self, Call, End, ExecOutcome, Family, MAX_LINE_BYTES, Message, Outcome, Request},
+};
 use tokio::{
     io::{AsyncRead, AsyncWriteExt as _, Interest, ReadBuf},
     net::{TcpSocket, TcpStream, UnixStream, unix::pipe},
 };
 
 use super::link;
-use crate::{
-    pod_dir::PodDir,
-    wire::{self, Call, End, ExecOutcome, Family, MAX_LINE_BYTES, Message, Outcome, Request},
-};
 
 /// Three streams, or a terminal and its output.
 const MAX_ENDS: usize = 3;

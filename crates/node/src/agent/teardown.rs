@@ -2,14 +2,14 @@
 
 use std::{fs, io, time::Duration};
 
-use tracing::{info, warn};
-
-use super::{holding::Holding, link::Link, memory::Memory, options::NodeOptions, remains, volumes};
-use crate::{
+use sluice_pod::{
     plan::PodPlan,
     pod_dir::{PodDir, read_json},
     wire::{PodState, Request},
 };
+use tracing::{info, warn};
+
+use super::{holding::Holding, link::Link, memory::Memory, options::NodeOptions, remains, volumes};
 
 /// What a stop may take beyond its grace: the floor between signal and SIGKILL for app containers and sidecars in turn.
 const SLACK: Duration = Duration::from_secs(10);

@@ -11,10 +11,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use sluice_pod::{confinement::PodNetwork, driver::container::namespaces::network_ahead};
 use tracing::warn;
 
 use super::addresses::AddressPool;
-use crate::{confinement::PodNetwork, supervisor::container::namespaces::network_ahead};
 
 /// A rollout starts a few pods at once; each network costs the kernel some hundred kilobytes.
 const AHEAD: usize = 3;

@@ -18,10 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sluice_node::{LogOptions, LogTarget};
 
-use crate::{
-    cluster::{Cluster, condition, eventually, pod_ip, web},
-    pod::{PATIENCE, alive},
-};
+use crate::cluster::{Cluster, PATIENCE, alive, condition, eventually, pod_ip, web};
 
 pub(crate) fn trials() -> Vec<Trial> {
     crate::async_trials!("agent":

@@ -11,7 +11,8 @@ use kube::{
 use serde_json::{Value, json};
 use sluice_node::{Agent, Driver, NodeOptions};
 
-use crate::pod::PATIENCE;
+/// No state takes longer to come about, on a busy machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a state is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -224,6 +225,12 @@ pub(crate) fn web(pod: &Value) -> &Value {
 
 pub(crate) fn pod_ip(pod: &Value) -> Ipv4Addr {
     pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()).expect("an address")
+}
+
+pub(crate) fn alive(pid: i32) -> bool {
+    // A zombie is dead; only its parent has not looked yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 fn merge(target: &mut Value, patch: Value) {

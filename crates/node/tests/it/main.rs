@@ -1,13 +1,11 @@
-//! The supervisor and the agent as the engine runs them.
+//! The agent as the engine runs it.
 //!
 //! A supervisor is the same binary under another argument, and here that binary is this one: hence a `main` of its own.
 
 mod agent;
 mod cluster;
-mod pod;
 mod shop;
 mod streams;
-mod supervisor;
 mod words;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -17,7 +15,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
-        Some("pod-supervisor") => sluice_node::supervisor::main(args.collect::<Vec<OsString>>()),
+        Some("pod-supervisor") => sluice_pod::supervisor::main(args.collect::<Vec<OsString>>()),
         Some("demo-shop") => shop::main(),
         Some("engine") => agent::engine(std::path::Path::new(&args.next().expect("a directory"))),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
@@ -25,18 +23,10 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    supervisor::trials().into_iter().chain(agent::trials()).chain(streams::trials()).chain(words::trials()).collect()
+    agent::trials().into_iter().chain(streams::trials()).chain(words::trials()).collect()
 }
 
-/// Lists test functions under their own names.
-#[macro_export]
-macro_rules! trials {
-    ($module:literal: $($test:ident),+ $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(concat!($module, "::", stringify!($test)), || { $test(); Ok(()) })),+]
-    };
-}
-
-/// The same for async ones, each with a runtime of its own.
+/// Lists async test functions under their own names, each with a runtime of its own.
 #[macro_export]
 macro_rules! async_trials {
     ($module:literal: $($test:ident),+ $(,)?) => {

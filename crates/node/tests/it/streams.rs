@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 use sluice_node::{Ended, StreamError, StreamWish, Streams};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::{
-    cluster::{Cluster, eventually},
-    pod::{PATIENCE, alive},
-};
+use crate::cluster::{Cluster, PATIENCE, alive, eventually};
 
 pub(crate) fn trials() -> Vec<Trial> {
     crate::async_trials!("streams":

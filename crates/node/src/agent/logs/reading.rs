@@ -11,10 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use sluice_pod::supervisor::log_file::{MAX_LOG_FILES, rotated};
 use tokio::sync::mpsc::Sender;
 
 use super::{LogOptions, LogSource};
-use crate::supervisor::log_file::{MAX_LOG_FILES, rotated};
 
 /// How soon new lines are seen.
 const POLL: Duration = Duration::from_millis(50);

@@ -6,12 +6,13 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Container, Probe, TCPSocketAction};
+use sluice_pod::wire::ExecOutcome;
 
 use super::{
     Outcome, grpc, http,
     target::{port, refused, resolve},
 };
-use crate::{agent::link::Link, wire::ExecOutcome};
+use crate::agent::link::Link;
 
 /// What a probe is aimed at.
 #[derive(Debug, Clone)]

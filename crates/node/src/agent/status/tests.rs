@@ -1,7 +1,8 @@
 //! Statuses as one line: `phase conditions | containers`.
 
+use sluice_pod::wire::StopState;
+
 use super::*;
-use crate::wire::StopState;
 
 const PROCESSES: Runtime<'static> = Runtime { confined: false, plan: None, own_ids: (7, 8) };
 

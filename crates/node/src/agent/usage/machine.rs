@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::supervisor::cgroup::{Group, hierarchies};
+use sluice_pod::driver::cgroup::{Group, hierarchies};
 
 /// Where one container is measured.
 #[derive(Debug)]

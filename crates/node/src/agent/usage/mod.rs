@@ -19,16 +19,16 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Client, api::ListParams};
+use sluice_pod::{
+    kernel,
+    pod_dir::{PodDir, read_json},
+    wire::{Condition, PodState},
+};
 use tokio::time::MissedTickBehavior;
 
 use self::{
     history::{Counted, History, Rate, Whose},
     machine::{Machine, Meter},
-};
-use crate::{
-    pod_dir::{PodDir, read_json},
-    supervisor::kernel,
-    wire::{Condition, PodState},
 };
 
 /// How often the counters are noted.

@@ -12,9 +12,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::Volume;
 use sluice_model::fnv1a;
+use sluice_pod::pod_dir::{PASSAGE_DIR, PodDir, make_dir};
 
 use super::make_root;
-use crate::pod_dir::{PASSAGE_DIR, PodDir, make_dir};
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 

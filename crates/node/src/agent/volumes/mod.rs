@@ -18,13 +18,13 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
-
-pub(super) use self::ownership::Ownership;
-use super::{downward::Facts, prepare::other_users, sources::Sources, tokens::Tokens};
-use crate::{
+use sluice_pod::{
     bounds::Place,
     pod_dir::{PASSAGE_DIR, PRIVATE_DIR, PodDir, make_dir},
 };
+
+pub(super) use self::ownership::Ownership;
+use super::{downward::Facts, prepare::other_users, sources::Sources, tokens::Tokens};
 
 /// Anyone in the pod may write to it, whoever they run as.
 const EMPTY_DIR_MODE: u32 = 0o777;

@@ -13,6 +13,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt as _;
+use sluice_pod::{
+    plan::PodPlan,
+    pod_dir::{PodDir, read_json, write_json},
+    wire::{PodState, Request},
+};
 use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
@@ -29,11 +34,6 @@ use super::{
     remains::{self, Holds},
     sources::{Reference, references},
     tokens::Tokens,
-};
-use crate::{
-    plan::PodPlan,
-    pod_dir::{PodDir, read_json, write_json},
-    wire::{PodState, Request},
 };
 
 /// Findings that wait for their pod; probes wait beyond it.

@@ -4,28 +4,28 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use sluice_pod::{
+    confinement::Sandbox,
+    driver::cgroup,
+    plan::{Launch, PodPlan},
+    pod_dir::{PASSAGE_DIR, Recovered, make_dir, read_json, recover_json, write_json},
+    wire::PodState,
+};
 use tracing::{debug, info};
 
 use super::{SyncError, Worker};
-use crate::{
-    agent::{
-        admission,
-        confine::{hostname, write_etc},
-        driver_choice::{self, Kind},
-        ignored,
-        link::{Link, LinkError},
-        network::{Settled, host_ports},
-        prepare::Preparation,
-        remains,
-        resources::pod_resources,
-        sources::{Sources, references},
-        volumes,
-    },
-    confinement::Sandbox,
-    plan::{Launch, PodPlan},
-    pod_dir::{PASSAGE_DIR, Recovered, make_dir, read_json, recover_json, write_json},
-    supervisor::cgroup,
-    wire::PodState,
+use crate::agent::{
+    admission,
+    confine::{hostname, write_etc},
+    driver_choice::{self, Kind},
+    ignored,
+    link::{Link, LinkError},
+    network::{Settled, host_ports},
+    prepare::Preparation,
+    remains,
+    resources::pod_resources,
+    sources::{Sources, references},
+    volumes,
 };
 
 impl Worker {

@@ -8,19 +8,19 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Preconditions},
 };
+use sluice_pod::{
+    pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
+    wire::Request,
+};
 use tracing::{debug, info, warn};
 
 use super::{IDLE, Next, SyncError, Worker};
-use crate::{
-    agent::{
-        drain::waits_for,
-        memory::Drain,
-        remains,
-        status::{DEADLINE_EXCEEDED, DEADLINE_MESSAGE},
-        teardown::{self, Grace},
-    },
-    pod_dir::{PASSAGE_DIR, make_dir, read_json, write_json},
-    wire::Request,
+use crate::agent::{
+    drain::waits_for,
+    memory::Drain,
+    remains,
+    status::{DEADLINE_EXCEEDED, DEADLINE_MESSAGE},
+    teardown::{self, Grace},
 };
 
 impl Worker {

@@ -4,19 +4,19 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Probe};
+use sluice_pod::{
+    plan::{Launch, PodPlan},
+    wire::Request,
+};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::{IDLE, RETRY, SyncError, Worker};
-use crate::{
-    agent::{
-        memory::Readiness,
-        probes::{self, Finding, News, Purpose, Subject},
-        pulls::{FAILURE_SHOWN, back_off_message},
-        status::running_containers,
-    },
-    plan::{Launch, PodPlan},
-    wire::Request,
+use crate::agent::{
+    memory::Readiness,
+    probes::{self, Finding, News, Purpose, Subject},
+    pulls::{FAILURE_SHOWN, back_off_message},
+    status::running_containers,
 };
 
 impl Worker {
