@@ -14,7 +14,7 @@ mod watch;
 pub(crate) use lease::give_back;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,10 +97,12 @@ impl Control {
         tasks.spawn(watch::run_wanted::<CaConfigMap>(client.clone(), Resource::ConfigMaps, wanted, sender));
         let (lease, acknowledged) = channel::channel(None);
         tasks.spawn(lease::run(client.clone(), options.instance.clone(), acknowledged));
-        let (statuses, writer) = Statuses::new(client.clone(), options.address.ip());
+        let (statuses, writer) = Statuses::new(client.clone(), shown(options.address.ip()));
         tasks.spawn(writer);
         let control = Self {
-            compiler: Compiler::new(options.address.port()).with_addresses(options.addresses.clone()),
+            compiler: Compiler::new(options.address.port())
+                .at(shown(options.address.ip()))
+                .with_addresses(options.addresses.clone()),
             doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,
@@ -254,6 +256,11 @@ impl Control {
         });
         self.statuses.report(&served.report);
     }
+}
+
+/// The address that Gateways without one of their own are told.
+fn shown(listening: IpAddr) -> IpAddr {
+    if listening.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listening }
 }
 
 /// The key of an object, cluster-scoped ones without a namespace.

@@ -20,7 +20,10 @@ pub use status::{
     GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerSetStatus, ListenerStatus, RouteGroupKind,
     RouteParentStatus,
 };
-pub use tls::{ListenerTls, SecretObjectRef};
+pub use tls::{
+    BackendClientTls, FrontendTls, FrontendTlsConfig, FrontendTlsPort, FrontendValidation, GatewayTls, ListenerTls,
+    SecretObjectRef,
+};
 
 use std::collections::BTreeMap;
 
@@ -44,6 +47,31 @@ pub struct GatewaySpec {
     /// Nobody, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_listeners: Option<AllowedListeners>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<GatewayTls>>,
+    /// Those that it wants; without any it gets one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<WantedAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure: Option<Box<Infrastructure>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedAddress {
+    /// `IPAddress` (when absent), `Hostname` or a domain-prefixed name.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Absent or empty: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What a Gateway says about the objects that are made for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Infrastructure {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters_ref: Option<ObjectRef>,
 }
 
 /// Which ListenerSets may add listeners to a Gateway.

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_model::gateway::{GROUP, Listener, ParentRef, RouteNamespaces};
 
-use crate::conditions::{gateway_report, refused_set_report, set_report};
+use crate::address::Addresses;
+use crate::clients::{Wanted, own_certificate, wanted};
+use crate::conditions::{gateway_report, refusal, refused_set_report, set_report};
 use crate::door::{Door, Owner, overlapping, settle};
 use crate::facts::{Entrance, ObjectKey, RouteFacts, World};
 use crate::host::Host;
 use crate::namespaces::admits;
 use crate::report::{Finding, GatewayReport, ListenerReport, ListenerSetReport, reason};
 use crate::sets::{Membership, memberships};
-use crate::tls::{HTTPS, TlsListeners, certificates};
+use crate::tls::{CertificateId, HTTPS, ListenerTls, TlsListeners, certificates};
 
 /// All listeners of Gateways of our classes, with those of their ListenerSets.
 pub(crate) struct Listeners<'w> {
@@ -22,6 +23,8 @@ pub(crate) struct Listeners<'w> {
     gateways: BTreeMap<&'w ObjectKey, Vec<Door<'w>>>,
     by_age: Vec<&'w ObjectKey>,
     sets: BTreeMap<&'w ObjectKey, Membership<'w>>,
+    /// Certificates of Gateways for backends.
+    shown: BTreeMap<&'w ObjectKey, CertificateId>,
 }
 
 /// What is to be said of Gateways and ListenerSets.
@@ -56,13 +59,15 @@ pub(crate) struct Attachment {
     pub(crate) host: Host,
     /// Hosts that belong to narrower listeners of the same Gateway.
     pub(crate) isolated: Arc<[Host]>,
+    /// What the Gateway shows to backends that ask for it.
+    pub(crate) shown: Option<CertificateId>,
 }
 
 impl<'w> Listeners<'w> {
-    /// `entrance_of` maps a listener's port to its socket, `closed` says which sockets could not be opened and why.
+    /// `entrance_of` maps a listener's port to its socket, if its Gateway has an address; `closed` says which sockets could not be opened and why.
     pub(crate) fn gather(
         world: &'w World,
-        entrance_of: impl Fn(&ObjectKey, u16) -> Entrance,
+        entrance_of: impl Fn(&ObjectKey, u16) -> Option<Entrance>,
         closed: &'w BTreeMap<Entrance, String>,
     ) -> Self {
         let sets = memberships(world);
@@ -73,7 +78,10 @@ impl<'w> Listeners<'w> {
             let theirs = admitted.map(|set| (Owner { kind: "ListenerSet", key: set.key }, &set.facts.spec.listeners));
             let open = |(owner, listener): (Owner<'w>, &'w Listener)| {
                 let certificates = certificates(world, owner, listener);
-                Door::new(owner, listener, entrance_of(key, listener.port), certificates, closed)
+                let is_secure = listener.protocol == HTTPS;
+                let clients = if is_secure { wanted(world, key, facts, listener.port) } else { Wanted::default() };
+                let entrance = entrance_of(key, listener.port).filter(|_| refusal(&facts.spec).is_none());
+                Door::new(owner, listener, entrance, certificates, clients, closed)
             };
             let all = std::iter::once(own).chain(theirs);
             let all = all.flat_map(|(owner, listeners)| listeners.iter().map(move |listener| (owner, listener)));
@@ -89,7 +97,11 @@ impl<'w> Listeners<'w> {
             doors.for_each(|door| door.agree(key, &mut spoken));
         }
         let sets = sets.into_iter().map(|set| (set.key, set)).collect();
-        Self { gateways, by_age, sets }
+        let shown = world.our_gateways().filter_map(|(key, facts)| {
+            let certificate = own_certificate(world, key, facts)?.ok()?;
+            Some((key, certificate))
+        });
+        Self { gateways, by_age, sets, shown: shown.collect() }
     }
 
     /// The certificates behind each entrance that speaks TLS. Of listeners of several Gateways with one host the oldest counts.
@@ -100,7 +112,8 @@ impl<'w> Listeners<'w> {
             let Ok(certificates) = &door.certificates else { continue };
             let listeners = entrances.entry(door.entrance).or_default();
             if listeners.get(&door.host).is_none() {
-                listeners.insert(door.host.clone(), certificates.clone());
+                let (certificates, clients) = (certificates.clone(), door.clients.trust.clone());
+                listeners.insert(door.host.clone(), Arc::new(ListenerTls { certificates, clients }));
             }
         }
         entrances
@@ -128,7 +141,10 @@ impl<'w> Listeners<'w> {
         for parent in &route.spec.parent_refs {
             let Some((owner, gateway)) = self.owner_of(parent, key) else { continue };
             let Some(doors) = self.gateways.get_mut(&gateway) else { continue };
+            let first = attachments.len();
             let outcome = attach_to(world, key, &hosts, parent, &owner, doors, &mut attachments);
+            let shown = self.shown.get(&gateway).copied();
+            attachments[first..].iter_mut().for_each(|attachment| attachment.shown = shown);
             parents.push(Parent { reference: parent.clone(), gateway, outcome });
         }
         (attachments, parents)
@@ -150,8 +166,7 @@ impl<'w> Listeners<'w> {
         }
     }
 
-    /// `address_of` says what address a Gateway has for itself.
-    pub(crate) fn reports(self, world: &World, address_of: impl Fn(&ObjectKey) -> Option<IpAddr>) -> OwnerReports {
+    pub(crate) fn reports(self, world: &World, addresses: &Addresses) -> OwnerReports {
         let mut reports = OwnerReports { gateways: BTreeMap::new(), sets: BTreeMap::new() };
         for set in self.sets.values().filter(|set| !set.is_admitted) {
             reports.sets.insert(set.key.clone(), refused_set_report(set.facts.generation));
@@ -170,7 +185,7 @@ impl<'w> Listeners<'w> {
                 reports.sets.insert(set.key.clone(), report);
             }
             let listeners = told(Owner { kind: "Gateway", key });
-            let report = gateway_report(&world.gateways[*key], address_of(key), listeners, attached);
+            let report = gateway_report(world, key, addresses, listeners, attached);
             reports.gateways.insert((*key).clone(), report);
         }
         reports
@@ -217,7 +232,12 @@ fn attach_to(
             continue;
         }
         let entrance = doors[at].entrance;
-        attachments.extend(shared.into_iter().map(|host| Attachment { entrance, host, isolated: isolated.clone() }));
+        attachments.extend(shared.into_iter().map(|host| Attachment {
+            entrance,
+            host,
+            isolated: isolated.clone(),
+            shown: None,
+        }));
     }
     if !attached {
         return refuse(reason::NO_MATCHING_HOSTNAME, "no hostname is also one of the listener's".to_owned());

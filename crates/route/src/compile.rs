@@ -10,11 +10,12 @@ use std::sync::Arc;
 use crate::address::Addresses;
 use crate::attach::{Attachment, Listeners, OwnerReports, Parent};
 use crate::backend::{Backend, BackendKey, Names, PodId, Version, VersionId};
+use crate::clients;
 use crate::conditions::parent_report;
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
 use crate::host::Host;
 use crate::pods::Pods;
-use crate::report::{Report, RouteReport};
+use crate::report::{Address, Report, RouteReport};
 use crate::rule::{CompiledRoute, resolve};
 use crate::table::{HostRoutes, Hosts, Source, Table};
 use crate::tls;
@@ -32,6 +33,8 @@ pub struct Compiler {
     stale: Stale,
     /// Port of the default entrance.
     default_port: u16,
+    /// Address of the default entrance, if known.
+    shared: Option<IpAddr>,
     addresses: Addresses,
     closed: BTreeMap<Entrance, String>,
     routes: BTreeMap<ObjectKey, Arc<CompiledRoute>>,
@@ -83,6 +86,7 @@ impl Compiler {
             world: World::default(),
             stale: Stale::default(),
             default_port,
+            shared: None,
             addresses: Addresses::default(),
             closed: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -93,9 +97,15 @@ impl Compiler {
         }
     }
 
+    /// The default entrance is at this address: Gateways that ask for it share it.
+    pub fn at(mut self, shared: IpAddr) -> Self {
+        self.shared = Some(shared);
+        self.with_addresses(Vec::new())
+    }
+
     /// Gives every Gateway one of these addresses, while there are some; its listeners have their own ports there.
     pub fn with_addresses(mut self, pool: Vec<IpAddr>) -> Self {
-        self.addresses = Addresses::new(pool);
+        self.addresses = Addresses::new(self.shared, pool);
         self
     }
 
@@ -111,7 +121,7 @@ impl Compiler {
     pub fn needs(&self) -> Option<Needs> {
         self.stale.routes.then(|| Needs {
             secrets: tls::secrets(&self.world),
-            config_maps: trust::all_config_maps(&self.world),
+            config_maps: &trust::all_config_maps(&self.world) | &clients::config_maps(&self.world),
             system: trust::uses_system(&self.world),
         })
     }
@@ -146,9 +156,10 @@ impl Compiler {
         self.addresses.assign(&world.our_gateways().collect());
         let (default_port, addresses) = (self.default_port, &self.addresses);
         let entrance_of = |gateway: &ObjectKey, port| match addresses.of(gateway) {
-            Some(address) => Entrance::Own(SocketAddr::new(address, port)),
-            None if port == WELL_KNOWN_PORT || port == default_port => Entrance::Default,
-            None => Entrance::Port(port),
+            Address::Own(address) => Some(Entrance::Own(SocketAddr::new(address, port))),
+            Address::Shared if port == WELL_KNOWN_PORT || port == default_port => Some(Entrance::Default),
+            Address::Shared => Some(Entrance::Port(port)),
+            Address::Nowhere => None,
         };
         let mut listeners = Listeners::gather(&world, entrance_of, &closed);
         let mut hosts: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
@@ -173,7 +184,7 @@ impl Compiler {
         }
         let entrances = listeners.entrances();
         next.tls = Arc::new(listeners.tls());
-        let OwnerReports { gateways, sets } = listeners.reports(&world, |gateway| self.addresses.of(gateway));
+        let OwnerReports { gateways, sets } = listeners.reports(&world, &self.addresses);
         let policies = ancestors.reports(&world);
         let report = Report { gateways, listener_sets: sets, routes: reports, policies, entrances };
         self.report = Arc::new(report);
@@ -248,10 +259,10 @@ fn place(
     route: &Arc<CompiledRoute>,
     attachments: Vec<Attachment>,
 ) {
-    for Attachment { entrance, host, isolated } in attachments {
+    for Attachment { entrance, host, isolated, shown } in attachments {
         let order = (host.to_string(), matches!(host, Host::Exact(_)));
         let sources = places.entry(entrance).or_default().entry(order).or_default();
-        let source = Source { route: route.clone(), isolated };
+        let source = Source { route: route.clone(), isolated, shown };
         if !sources.iter().any(|known| known.same(&source)) {
             sources.push(source);
         }

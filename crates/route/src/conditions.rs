@@ -1,10 +1,10 @@
 //! What Gateways, ListenerSets and routes are told, from what was found out about their listeners.
 
-use std::net::IpAddr;
+use sluice_model::gateway::{GatewaySpec, ParentRef};
 
-use sluice_model::gateway::ParentRef;
-
-use crate::facts::GatewayFacts;
+use crate::address::{Addresses, Refused};
+use crate::clients;
+use crate::facts::{ObjectKey, World};
 use crate::report::{Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, reason};
 
 fn holding(listeners: &[ListenerReport], kind: &str) -> usize {
@@ -14,8 +14,9 @@ fn holding(listeners: &[ListenerReport], kind: &str) -> usize {
 
 /// The Gateway's own conditions follow from those of its listeners.
 pub(crate) fn gateway_report(
-    facts: &GatewayFacts,
-    address: Option<IpAddr>,
+    world: &World,
+    key: &ObjectKey,
+    addresses: &Addresses,
     listeners: Vec<ListenerReport>,
     listener_sets: i32,
 ) -> GatewayReport {
@@ -32,8 +33,36 @@ pub(crate) fn gateway_report(
     } else {
         Finding::no(reason::PROGRAMMED, reason::INVALID, "no listener is served")
     };
-    let findings = vec![accepted, programmed];
-    GatewayReport { generation: facts.generation, address, findings, listeners, listener_sets }
+    let facts = &world.gateways[key];
+    let (accepted, programmed) = match (refusal(&facts.spec), addresses.refused(key)) {
+        (Some(refused), _) => (refused, unserved()),
+        (None, Some(Refused::Unsupported(why))) => {
+            (Finding::no(reason::ACCEPTED, reason::UNSUPPORTED_ADDRESS, why.clone()), unserved())
+        }
+        (None, Some(Refused::Unusable(why))) => {
+            (accepted, Finding::no(reason::PROGRAMMED, reason::ADDRESS_NOT_USABLE, why.clone()))
+        }
+        (None, None) => (accepted, programmed),
+    };
+    let resolved = || Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved");
+    let refs = clients::own_certificate(world, key, facts).map(|found| found.map_or_else(|why| why, |_| resolved()));
+    let findings = [Some(accepted), Some(programmed), refs, clients::warning(&facts.spec)];
+    let findings = findings.into_iter().flatten().collect();
+    GatewayReport { generation: facts.generation, address: addresses.of(key), findings, listeners, listener_sets }
+}
+
+fn unserved() -> Finding {
+    Finding::no(reason::PROGRAMMED, reason::INVALID, "the Gateway is not accepted")
+}
+
+/// What of a Gateway keeps all of it from being served.
+pub(crate) fn refusal(spec: &GatewaySpec) -> Option<Finding> {
+    let reference = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
+    let message = format!(
+        "`infrastructure.parametersRef` names a `{}/{}`, but this gateway has no parameters of any kind",
+        reference.group, reference.kind
+    );
+    Some(Finding::no(reason::ACCEPTED, reason::INVALID_PARAMETERS, message))
 }
 
 /// Of a ListenerSet that its Gateway lets in: accepted while some listener of it is of use.

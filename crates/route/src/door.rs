@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 use sluice_model::gateway::{GROUP, Listener, RouteGroupKind};
 
+use crate::clients::Wanted;
 use crate::facts::{Entrance, ObjectKey};
 use crate::host::Host;
 use crate::report::{Finding, ListenerReport, reason};
@@ -28,9 +28,13 @@ pub(crate) struct Door<'w> {
     pub(crate) listener: &'w Listener,
     pub(crate) host: Host,
     pub(crate) entrance: Entrance,
+    /// Its Gateway has no address.
+    is_nowhere: bool,
     pub(crate) problem: Option<Problem>,
     /// Empty without TLS. The `Err` is its `ResolvedRefs`.
-    pub(crate) certificates: Result<Arc<[CertificateId]>, Finding>,
+    pub(crate) certificates: Result<Vec<CertificateId>, Finding>,
+    /// What clients must show.
+    pub(crate) clients: Wanted,
     /// The socket could not be opened.
     closed: Option<&'w String>,
     pub(crate) takes_http_routes: bool,
@@ -49,8 +53,9 @@ impl<'w> Door<'w> {
     pub(crate) fn new(
         owner: Owner<'w>,
         listener: &'w Listener,
-        entrance: Entrance,
-        certificates: Result<Arc<[CertificateId]>, Finding>,
+        entrance: Option<Entrance>,
+        certificates: Result<Vec<CertificateId>, Finding>,
+        clients: Wanted,
         closed: &'w BTreeMap<Entrance, String>,
     ) -> Self {
         let (takes_http_routes, bad_kinds) = kinds_of(listener);
@@ -58,10 +63,12 @@ impl<'w> Door<'w> {
             owner,
             listener,
             host: Host::parse(listener.hostname.as_deref()),
-            entrance,
-            problem: problem_of(listener),
+            entrance: entrance.unwrap_or(Entrance::Default),
+            is_nowhere: entrance.is_none(),
+            problem: problem_of(listener, &clients),
             certificates,
-            closed: closed.get(&entrance),
+            clients,
+            closed: entrance.and_then(|entrance| closed.get(&entrance)),
             takes_http_routes,
             bad_kinds,
             attached: BTreeSet::new(),
@@ -69,12 +76,12 @@ impl<'w> Door<'w> {
     }
 
     pub(crate) fn is_served(&self) -> bool {
-        self.problem.is_none() && self.certificates.is_ok()
+        self.problem.is_none() && self.certificates.is_ok() && !self.is_nowhere
     }
 
     /// One entrance speaks one protocol: that of the first to want it.
     pub(crate) fn agree(&mut self, gateway: &'w ObjectKey, spoken: &mut BTreeMap<Entrance, (&'w str, &'w ObjectKey)>) {
-        if self.problem.is_some() {
+        if self.problem.is_some() || self.is_nowhere {
             return;
         }
         let listener = self.listener;
@@ -106,15 +113,18 @@ impl<'w> Door<'w> {
             (None, _) if self.certificates.is_err() => {
                 Finding::no(reason::PROGRAMMED, reason::INVALID, "the listener has no usable certificate")
             }
+            (None, _) if self.is_nowhere => {
+                Finding::no(reason::PROGRAMMED, reason::INVALID, "the Gateway is not served")
+            }
             (None, Some(why)) => Finding::no(reason::PROGRAMMED, reason::PORT_UNAVAILABLE, why.clone()),
             (None, None) => Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, "the listener is served"),
         });
-        findings.push(match &self.certificates {
-            Err(unresolved) => unresolved.clone(),
-            Ok(_) if self.bad_kinds => {
+        findings.push(match (&self.certificates, &self.clients.unresolved) {
+            (Err(unresolved), _) | (Ok(_), Some(unresolved)) => unresolved.clone(),
+            (Ok(_), None) if self.bad_kinds => {
                 Finding::no(reason::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, "only kind HTTPRoute is supported")
             }
-            Ok(_) => Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved"),
+            (Ok(_), None) => Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved"),
         });
         findings.push(match self.problem.as_ref().filter(|problem| problem.conflict) {
             Some(problem) => Finding::yes(reason::CONFLICTED, problem.reason, problem.message.clone()),
@@ -146,11 +156,15 @@ pub(crate) fn overlapping<'d>(doors: &'d [Door<'_>], at: usize) -> Option<&'d Li
 }
 
 /// What a listener's own words are wrong about.
-fn problem_of(listener: &Listener) -> Option<Problem> {
+fn problem_of(listener: &Listener, clients: &Wanted) -> Option<Problem> {
     let problem = |reason, message| Some(Problem { reason, message, conflict: false });
     if !PROTOCOLS.contains(&listener.protocol.as_str()) {
         let message = format!("protocol `{}` is not served by this gateway, HTTP and HTTPS are", listener.protocol);
         return problem(reason::UNSUPPORTED_PROTOCOL, message);
+    }
+    if let Some(unresolved) = clients.unresolved.as_ref().filter(|_| clients.is_hopeless()) {
+        let message = format!("no client could be let in: {}", unresolved.message);
+        return problem(reason::NO_VALID_CA, message);
     }
     unsupported(listener).and_then(|message| problem(reason::UNSUPPORTED_VALUE, message))
 }

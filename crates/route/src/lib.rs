@@ -6,6 +6,7 @@
 mod address;
 mod attach;
 mod backend;
+mod clients;
 mod compile;
 mod conditions;
 pub mod cors;
@@ -30,6 +31,7 @@ mod tls;
 mod trust;
 
 pub use backend::{Backend, BackendKey, Endpoint, PodId, Protocol, Version, VersionId};
+pub use clients::ClientTrust;
 pub use compile::{Compiled, Compiler, Needs};
 pub use cors::Cors;
 pub use facts::{
@@ -43,11 +45,11 @@ pub use matching::{Match, MatchError};
 pub use mirror::Mirror;
 pub use pods::Pods;
 pub use report::{
-    Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, PolicyReport, Report, RouteReport,
+    Address, Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, PolicyReport, Report, RouteReport,
 };
 pub use rule::{Retry, Rule, Timeouts};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
 pub use table::{Decision, Forward, Refusal, Table};
-pub use tls::{CertificateId, Transport};
+pub use tls::{CertificateId, ListenerTls, Transport};
 pub use trust::{Authorities, AuthoritiesId, BackendTls, PeerName, Terms, TermsId};

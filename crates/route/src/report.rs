@@ -34,6 +34,13 @@ pub(crate) mod reason {
     pub(crate) const PORT_UNAVAILABLE: &str = "PortUnavailable";
     pub(crate) const INVALID: &str = "Invalid";
     pub(crate) const INVALID_CA_REF: &str = "InvalidCACertificateRef";
+    pub(crate) const INVALID_CA_KIND: &str = "InvalidCACertificateKind";
+    pub(crate) const INVALID_CLIENT_CERTIFICATE_REF: &str = "InvalidClientCertificateRef";
+    pub(crate) const INSECURE_FRONTEND: &str = "InsecureFrontendValidationMode";
+    pub(crate) const CONFIGURATION_CHANGED: &str = "ConfigurationChanged";
+    pub(crate) const UNSUPPORTED_ADDRESS: &str = "UnsupportedAddress";
+    pub(crate) const ADDRESS_NOT_USABLE: &str = "AddressNotUsable";
+    pub(crate) const INVALID_PARAMETERS: &str = "InvalidParameters";
     pub(crate) const NO_VALID_CA: &str = "NoValidCACertificate";
     /// Of a policy; a listener has a condition of its own for that.
     pub(crate) const POLICY_CONFLICTED: &str = "Conflicted";
@@ -72,11 +79,20 @@ pub struct Report {
     pub entrances: BTreeSet<Entrance>,
 }
 
+/// Where a Gateway is to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// At the address of the gateway as such.
+    Shared,
+    Own(IpAddr),
+    /// It asks for one that it cannot have.
+    Nowhere,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayReport {
     pub generation: i64,
-    /// Its own, or `None` when it shares that of the gateway.
-    pub address: Option<IpAddr>,
+    pub address: Address,
     pub findings: Vec<Finding>,
     pub listeners: Vec<ListenerReport>,
     /// How many ListenerSets add theirs.

@@ -20,7 +20,7 @@ use crate::rule::{CompiledRoute, Rule};
 use crate::slots::Slots;
 use crate::split::Draws;
 use crate::sticky::NewCookie;
-use crate::tls::{CertificateId, TlsListeners, Transport};
+use crate::tls::{CertificateId, ListenerTls, TlsListeners, Transport};
 
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -57,6 +57,8 @@ pub struct Forward<'t> {
     pub prefix: &'t str,
     /// What the answer is to set.
     pub cookie: Option<NewCookie<'t>>,
+    /// What the Gateway shows to backends that ask for it.
+    pub shown: Option<CertificateId>,
     /// Of the rule and of the chosen backendRef.
     pub(crate) mirrors: [&'t [Mirror]; 2],
 }
@@ -145,7 +147,17 @@ impl Table {
             Some(Choice { endpoints, cookie }) => {
                 let (route, filters) = (&entry.route.key, &target.filters);
                 let mirrors = [&rule.mirrors[..], &target.mirrors];
-                Decision::Forward(Forward { route, rule, filters, backend, endpoints, prefix, cookie, mirrors })
+                Decision::Forward(Forward {
+                    route,
+                    rule,
+                    filters,
+                    backend,
+                    endpoints,
+                    prefix,
+                    cookie,
+                    mirrors,
+                    shown: entry.shown,
+                })
             }
         }
     }
@@ -169,8 +181,8 @@ impl Table {
         self.tls.contains_key(&entrance)
     }
 
-    /// The certificates of the listener that a TLS client gets who asks for this name, best first. `None`: of no listener.
-    pub fn certificates(&self, entrance: Entrance, server_name: Option<&str>) -> Option<&Arc<[CertificateId]>> {
+    /// The listener that a TLS client gets who asks for this name, if any.
+    pub fn listener(&self, entrance: Entrance, server_name: Option<&str>) -> Option<&Arc<ListenerTls>> {
         self.tls.get(&entrance)?.matching(server_name.unwrap_or_default()).next()
     }
 
@@ -181,11 +193,16 @@ impl Table {
             // The listener was replaced by one of the other kind after the connection was made.
             (Some(_), Transport::Plain) => true,
             (None, Transport::Tls { .. }) => self.entrances.contains_key(&entrance),
-            (Some(listeners), Transport::Tls { server_name }) => {
+            (Some(listeners), Transport::Tls { server_name, is_verified }) => {
                 let listener_of = |name| listeners.matching(name).next();
                 let (connection, request) =
                     (listener_of(server_name.as_deref().unwrap_or_default()), listener_of(host));
-                request.is_some_and(|request| connection.is_none_or(|connection| !Arc::ptr_eq(connection, request)))
+                request.is_some_and(|request| {
+                    // It began to ask for certificates after this client came in.
+                    let wants_more =
+                        request.clients.as_ref().is_some_and(|clients| !clients.is_optional && !is_verified);
+                    wants_more || connection.is_none_or(|connection| !Arc::ptr_eq(connection, request))
+                })
             }
         }
     }
@@ -215,11 +232,13 @@ pub(crate) struct HostRoutes {
 pub(crate) struct Source {
     pub(crate) route: Arc<CompiledRoute>,
     pub(crate) isolated: Arc<[Host]>,
+    /// What its Gateway shows to backends.
+    pub(crate) shown: Option<CertificateId>,
 }
 
 impl Source {
     pub(crate) fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.route, &other.route) && self.isolated == other.isolated
+        Arc::ptr_eq(&self.route, &other.route) && self.isolated == other.isolated && self.shown == other.shown
     }
 }
 
@@ -229,6 +248,7 @@ pub(crate) struct Entry {
     route: Arc<CompiledRoute>,
     rule: Arc<Rule>,
     isolated: Arc<[Host]>,
+    shown: Option<CertificateId>,
     position: usize,
 }
 
@@ -241,12 +261,12 @@ impl HostRoutes {
             regex: Vec::new(),
             sources: Vec::new(),
         };
-        for Source { route, isolated } in &sources {
+        for Source { route, isolated, shown } in &sources {
             let rules = route.rules.iter().enumerate();
             let tests = rules.flat_map(|(at, rule)| rule.matches.iter().map(move |test| (at, rule, test)));
             for (position, rule, test) in tests {
                 let (route, rule, isolated) = (route.clone(), rule.rule.clone(), isolated.clone());
-                out.insert(Entry { test: test.clone(), route, rule, isolated, position });
+                out.insert(Entry { test: test.clone(), route, rule, isolated, shown: *shown, position });
             }
         }
         out.exact.values_mut().chain(out.prefix.values_mut()).for_each(|entries| entries.sort_by(Entry::compare));

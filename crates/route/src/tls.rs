@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sluice_model::gateway::{Listener, SecretObjectRef};
 
+use crate::clients::ClientTrust;
 use crate::door::Owner;
 use crate::facts::{ObjectKey, SecretFacts, World};
 use crate::grant::{Referrer, granted};
@@ -18,8 +19,17 @@ pub(crate) const HTTPS: &str = "HTTPS";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateId(pub u64);
 
-/// The certificates of each listener of an entrance.
-pub(crate) type TlsListeners = ByHost<Arc<[CertificateId]>>;
+/// How a listener serves TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Best first.
+    pub certificates: Vec<CertificateId>,
+    /// `None`: clients show no certificates.
+    pub clients: Option<ClientTrust>,
+}
+
+/// Each listener of an entrance.
+pub(crate) type TlsListeners = ByHost<Arc<ListenerTls>>;
 
 /// How a connection came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +38,8 @@ pub enum Transport {
     Tls {
         /// In lower case, as the client asked for it.
         server_name: Option<String>,
+        /// It has shown a certificate that its listener believed.
+        is_verified: bool,
     },
 }
 
@@ -63,7 +75,7 @@ pub(crate) fn certificates(
     world: &World,
     owner: Owner<'_>,
     listener: &Listener,
-) -> Result<Arc<[CertificateId]>, Finding> {
+) -> Result<Vec<CertificateId>, Finding> {
     references(listener).map(|reference| resolve(world, owner, reference)).collect()
 }
 
@@ -72,7 +84,8 @@ fn references(listener: &Listener) -> impl Iterator<Item = &SecretObjectRef> {
     tls.flat_map(|tls| &tls.certificate_refs)
 }
 
-fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<CertificateId, Finding> {
+/// The `Err` is a `ResolvedRefs`.
+pub(crate) fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<CertificateId, Finding> {
     let key = secret(world, owner, reference)?;
     let invalid = |message| Err(Finding::no(reason::RESOLVED_REFS, reason::INVALID_CERTIFICATE_REF, message));
     match world.secrets.get(&key) {
@@ -108,5 +121,9 @@ pub(crate) fn secrets(world: &World) -> BTreeSet<ObjectKey> {
     let sets = sets.map(|set| (Owner { kind: "ListenerSet", key: set.key }, &set.facts.spec.listeners));
     let listeners = gateways.chain(sets).flat_map(|(owner, listeners)| listeners.iter().map(move |one| (owner, one)));
     let found = listeners.flat_map(|(owner, listener)| references(listener).map(move |reference| (owner, reference)));
-    found.filter_map(|(owner, reference)| secret(world, owner, reference).ok()).collect()
+    let shown = world.our_gateways().filter_map(|(key, facts)| {
+        let reference = facts.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()?;
+        Some((Owner { kind: "Gateway", key }, reference))
+    });
+    found.chain(shown).filter_map(|(owner, reference)| secret(world, owner, reference).ok()).collect()
 }

@@ -159,7 +159,13 @@ fn resolve(world: &World, namespace: &str, reference: &ObjectRef) -> Result<Auth
         let message = format!("authorities of kind `{}/{}` are not in a ConfigMap", reference.group, reference.kind);
         return refuse(reason::INVALID_KIND, message);
     };
-    match world.authorities.get(&key) {
+    authorities(world, &key)
+}
+
+/// Those of this ConfigMap; the `Err` is a `ResolvedRefs`.
+pub(crate) fn authorities(world: &World, key: &ObjectKey) -> Result<AuthoritiesId, Finding> {
+    let refuse = |reason, message| Err(Finding::no(reason::RESOLVED_REFS, reason, message));
+    match world.authorities.get(key) {
         Some(AuthoritiesFacts::Known(id)) => Ok(*id),
         Some(AuthoritiesFacts::Unusable(why)) => {
             refuse(reason::INVALID_CA_REF, format!("ConfigMap `{key}` has no authorities: {why}"))
@@ -168,7 +174,9 @@ fn resolve(world: &World, namespace: &str, reference: &ObjectRef) -> Result<Auth
     }
 }
 
-fn config_map(namespace: &str, reference: &ObjectRef) -> Option<ObjectKey> {
+/// Of this namespace, unless the reference names another one.
+pub(crate) fn config_map(namespace: &str, reference: &ObjectRef) -> Option<ObjectKey> {
+    let namespace = reference.namespace.as_deref().unwrap_or(namespace);
     (reference.group.is_empty() && reference.kind == "ConfigMap")
         .then(|| ObjectKey::new(namespace, reference.name.as_str()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -17,7 +17,7 @@ use sluice_model::gateway::{
     PolicyAncestorStatus, PolicyStatus, RouteGroupKind, RouteParentStatus,
 };
 use sluice_route::{
-    Finding, GatewayReport, ListenerReport, ListenerSetReport, ObjectKey, PolicyReport, Report, RouteReport,
+    Address, Finding, GatewayReport, ListenerReport, ListenerSetReport, ObjectKey, PolicyReport, Report, RouteReport,
 };
 use tokio::sync::mpsc;
 
@@ -34,9 +34,13 @@ const FEATURES: &[&str] = &[
     "BackendTLSPolicySANValidation",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
+    "GatewayStaticAddresses",
     "HTTPRoute",
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -115,7 +119,6 @@ impl Statuses {
     pub(crate) fn new(client: Client, address: IpAddr) -> (Self, impl Future<Output = ()>) {
         // Bounded by the objects there are: each is written again only after it was seen to change.
         let (writes, pending) = mpsc::unbounded_channel();
-        let address = if address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address };
         let statuses = Self {
             address,
             observed: HashMap::new(),
@@ -180,10 +183,14 @@ impl Statuses {
 
     fn gateway_status(&self, report: &GatewayReport, observed: &Value, now: Timestamp) -> Value {
         let old = GatewayStatus::deserialize(observed).unwrap_or_default();
-        let address =
-            GatewayAddress { kind: "IPAddress".to_owned(), value: report.address.unwrap_or(self.address).to_string() };
+        let address = match report.address {
+            Address::Own(address) => Some(address),
+            Address::Shared => Some(self.address),
+            Address::Nowhere => None,
+        };
+        let told = |address: IpAddr| GatewayAddress { kind: "IPAddress".to_owned(), value: address.to_string() };
         let status = GatewayStatus {
-            addresses: vec![address],
+            addresses: address.into_iter().map(told).collect(),
             conditions: settled(&report.findings, &old.conditions, report.generation, now),
             listeners: listener_statuses(&report.listeners, &old.listeners, report.generation, now),
             attached_listener_sets: report.listener_sets,

@@ -97,8 +97,9 @@ async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, stream: T
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };
     match shaken {
-        Ok((stream, server_name)) => {
-            let client = Client { entrance, transport: Transport::Tls { server_name }, peer };
+        Ok((stream, server_name, is_verified)) => {
+            let transport = Transport::Tls { server_name, is_verified };
+            let client = Client { entrance, transport, peer };
             serve(worker, client, stream).await;
         }
         Err(error) => tracing::debug!(%error, ?entrance, "No TLS with a client"),

@@ -63,6 +63,8 @@ pub(crate) const CONNECTIONS: usize = 16_384;
 pub(crate) const HANDSHAKES: usize = 1024;
 /// Kinds of TLS with backends that one worker has ready; beyond, it forgets all of them and makes those again that it needs.
 pub(crate) const SECURED: usize = 1024;
+/// Kinds of TLS with clients that show certificates, likewise.
+pub(crate) const ASKING: usize = 1024;
 /// Connections waiting to be accepted, for each worker.
 pub(crate) const BACKLOG: u32 = 1024;
 /// Copies of requests that one worker has on their way to mirrors; further ones are not made.

@@ -1,5 +1,6 @@
 //! The data plane over real sockets: tables made by hand, backends that can be killed at once.
 
+mod clients;
 mod h2c;
 mod mirror;
 mod removal;

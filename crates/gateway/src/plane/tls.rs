@@ -8,16 +8,19 @@ use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::NoClientAuth;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, ParsedCertificate, ServerConfig};
-use rustls::sign::CertifiedKey;
-use sluice_route::CertificateId;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use sluice_route::{CertificateId, ClientTrust};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::limits;
+use super::trust::KnownAuthorities;
+use super::{limits, trust};
 
 /// Every certificate that some table which is still in use may name.
 pub(crate) type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
@@ -25,6 +28,8 @@ pub(crate) type Certificates = BTreeMap<CertificateId, Arc<Certificate>>;
 /// A certificate with its key, ready for handshakes.
 pub(crate) struct Certificate {
     chain: Vec<CertificateDer<'static>>,
+    shown: Arc<SingleCertAndKey>,
+    /// For clients that show none.
     config: Arc<ServerConfig>,
 }
 
@@ -56,13 +61,24 @@ impl Certificate {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::Key)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certified = CertifiedKey::from_der(chain.clone(), key, &provider).map_err(unfit)?;
-        let config = config(provider, certified).map_err(unfit)?;
-        Ok(Self { chain, config: Arc::new(config) })
+        let shown = Arc::new(SingleCertAndKey::from(certified));
+        let config = config(provider, shown.clone(), Arc::new(NoClientAuth)).map_err(unfit)?;
+        Ok(Self { chain, shown, config: Arc::new(config) })
     }
 
     /// The same certificates, and thus the same key.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.chain == other.chain
+    }
+
+    /// Shown by a client.
+    pub(crate) fn shown(&self) -> Arc<SingleCertAndKey> {
+        self.shown.clone()
+    }
+
+    /// As it is served to clients that show none.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
     }
 
     fn is_for(&self, server_name: &str) -> bool {
@@ -82,13 +98,28 @@ fn unfit(error: rustls::Error) -> CertificateError {
     }
 }
 
-fn config(provider: Arc<CryptoProvider>, certified: CertifiedKey) -> Result<ServerConfig, rustls::Error> {
+fn config(
+    provider: Arc<CryptoProvider>,
+    shown: Arc<SingleCertAndKey>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// How this certificate is served to clients that have to show theirs. `None` when somebody unknown is to be believed.
+pub(crate) fn asking(
+    certificate: &Certificate,
+    clients: &ClientTrust,
+    known: &KnownAuthorities,
+) -> Option<ServerConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = trust::client_verifier(clients, known, &provider)?;
+    config(provider, certificate.shown.clone(), verifier).ok()
 }
 
 /// Of a listener's certificates the first that is for this name, else the first.
@@ -96,32 +127,34 @@ pub(crate) fn choose(
     known: &Certificates,
     ids: &[CertificateId],
     server_name: Option<&str>,
-) -> Option<Arc<ServerConfig>> {
-    let mut certificates = ids.iter().filter_map(|id| known.get(id));
+) -> Option<(CertificateId, Arc<Certificate>)> {
+    let mut certificates = ids.iter().filter_map(|id| Some((*id, known.get(id)?)));
     let first = certificates.next()?;
     let fitting = server_name.filter(|_| ids.len() > 1).and_then(|name| {
         let mut all = std::iter::once(first).chain(certificates);
-        all.find(|certificate| certificate.is_for(name))
+        all.find(|(_, certificate)| certificate.is_for(name))
     });
-    Some(fitting.unwrap_or(first).config.clone())
+    let (id, certificate) = fitting.unwrap_or(first);
+    Some((id, certificate.clone()))
 }
 
 /// Takes the client's side of the connection up to its first request. `config_for` says how a client is served that asks for this
-/// name, if at all. With that name.
+/// name, and whether it has
+/// to show a certificate, if at all. With that name, and whether it did.
 pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     room: &Semaphore,
-    config_for: impl FnOnce(Option<&str>) -> Option<Arc<ServerConfig>>,
-) -> io::Result<(TlsStream<S>, Option<String>)> {
+    config_for: impl FnOnce(Option<&str>) -> Option<(Arc<ServerConfig>, bool)>,
+) -> io::Result<(TlsStream<S>, Option<String>, bool)> {
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         // From here on a handshake costs memory and time.
         let _permit = room.acquire().await.map_err(io::Error::other)?;
         let server_name = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let Some(config) = config_for(server_name.as_deref()) else {
+        let Some((config, is_verified)) = config_for(server_name.as_deref()) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no listener has a certificate for this name"));
         };
-        Ok((hello.into_stream(config).await?, server_name))
+        Ok((hello.into_stream(config).await?, server_name, is_verified))
     };
     timeout(limits::HANDSHAKE, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
@@ -186,13 +219,13 @@ mod tests {
             .collect();
         let ids = [1, 2].map(CertificateId);
         for (name, expected) in [(Some("a.org"), 1), (Some("x.b.org"), 2), (Some("c.org"), 1), (None, 1)] {
-            let chosen = choose(&known, &ids, name).expect("one of them");
-            assert!(Arc::ptr_eq(&chosen, &known[&CertificateId(expected)].config), "{name:?}");
+            let (chosen, _) = choose(&known, &ids, name).expect("one of them");
+            assert_eq!(chosen, CertificateId(expected), "{name:?}");
         }
         assert!(choose(&known, &[CertificateId(3)], None).is_none());
     }
 
-    fn nobody(_: Option<&str>) -> Option<Arc<ServerConfig>> {
+    fn nobody(_: Option<&str>) -> Option<(Arc<ServerConfig>, bool)> {
         None
     }
 
@@ -223,7 +256,7 @@ mod tests {
             let before = tokio::time::Instant::now();
             let ended = handshake(server, &room, |name| {
                 assert_eq!(name, Some("a.org"));
-                Some(served.clone())
+                Some((served.clone(), false))
             });
             assert_eq!(ended.await.expect_err("no client").kind(), io::ErrorKind::TimedOut, "after {said} bytes");
             assert_eq!(before.elapsed(), limits::HANDSHAKE);

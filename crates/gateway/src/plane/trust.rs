@@ -1,4 +1,4 @@
-//! TLS with backends: whose certificates are believed, and the handshake as a client.
+//! Whose certificates are believed, of backends and of clients, and the handshake with backends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,17 +6,24 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use sluice_route::{AuthoritiesId, BackendTls, PeerName, Protocol, TermsId};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
+use sluice_route::{AuthoritiesId, BackendTls, CertificateId, ClientTrust, PeerName, Protocol, TermsId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Credentials;
 
 /// Every set of authorities that some table which is still in use may name.
 pub(crate) type KnownAuthorities = BTreeMap<AuthoritiesId, Arc<Authorities>>;
@@ -63,8 +70,8 @@ impl Authorities {
     }
 }
 
-/// What a connection has in common with others that it may stand in for.
-pub(crate) type SecureKey = TermsId;
+/// What a connection has in common with others that it may stand in for: the terms, and what we have shown of ourselves.
+pub(crate) type SecureKey = (TermsId, Option<CertificateId>);
 
 /// How connections to a backend are secured.
 pub(crate) struct Secure {
@@ -74,26 +81,34 @@ pub(crate) struct Secure {
 }
 
 impl Secure {
-    /// `None` when the terms name somebody unknown.
-    pub(crate) fn new(tls: &BackendTls, protocol: Protocol, known: &KnownAuthorities) -> Option<Self> {
+    /// `shown` is ours, for backends that ask for it. `None` when the terms or it name something unknown.
+    pub(crate) fn new(
+        tls: &BackendTls,
+        protocol: Protocol,
+        shown: Option<CertificateId>,
+        credentials: &Credentials,
+    ) -> Option<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = Verifier {
-            roots: roots(&tls.terms.authorities, known)?,
+            roots: roots(&tls.terms.authorities, &credentials.authorities)?,
             names: tls.terms.names.clone(),
             algorithms: provider.signature_verification_algorithms,
         };
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .ok()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match shown {
+            Some(id) => config.with_client_cert_resolver(credentials.certificates.get(&id)?.shown()),
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = match protocol {
             Protocol::Http1 => vec![b"http/1.1".to_vec()],
             Protocol::Http2 => vec![b"h2".to_vec()],
         };
         let server_name = ServerName::try_from(tls.terms.server_name.clone()).ok()?;
-        Some(Self { key: tls.id, server_name, connector: TlsConnector::from(Arc::new(config)) })
+        Some(Self { key: (tls.id, shown), server_name, connector: TlsConnector::from(Arc::new(config)) })
     }
 
     pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
@@ -104,13 +119,72 @@ impl Secure {
 fn roots(authorities: &sluice_route::Authorities, known: &KnownAuthorities) -> Option<RootCertStore> {
     match authorities {
         sluice_route::Authorities::System => Some(SYSTEM.clone()),
-        sluice_route::Authorities::Listed(ids) => {
-            let mut roots = RootCertStore::empty();
-            for id in ids {
-                roots.add_parsable_certificates(known.get(id)?.certificates.iter().cloned());
-            }
-            Some(roots)
-        }
+        sluice_route::Authorities::Listed(ids) => listed(ids, known),
+    }
+}
+
+fn listed(ids: &[AuthoritiesId], known: &KnownAuthorities) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for id in ids {
+        roots.add_parsable_certificates(known.get(id)?.certificates.iter().cloned());
+    }
+    Some(roots)
+}
+
+/// Who is let in as a client. `None` when somebody unknown is to be believed.
+pub(crate) fn client_verifier(
+    clients: &ClientTrust,
+    known: &KnownAuthorities,
+    provider: &Arc<CryptoProvider>,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(listed(&clients.authorities, known)?);
+    let strict = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build().ok()?;
+    if clients.is_optional { Some(Arc::new(Anybody(strict))) } else { Some(strict) }
+}
+
+/// Asks for a certificate, as the one within would, and lets in whoever comes with another one or none. Whoever shows one must have
+/// its key.
+#[derive(Debug)]
+struct Anybody(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Anybody {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 

@@ -16,7 +16,8 @@ use http::{HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
-    Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol, Refusal, RequestHead, Rule, Table, TermsId,
+    CertificateId, ClientTrust, Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol, Refusal,
+    RequestHead, Rule, Table,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -31,7 +32,7 @@ use super::meter::{LocalMeters, Meter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
-use super::trust::Secure;
+use super::trust::{Secure, SecureKey};
 use super::{Manners, Plane, accept, head, limits, tls};
 
 /// What a worker is told to do.
@@ -49,7 +50,9 @@ pub(crate) struct Worker {
     random: Cell<u64>,
     pods: RefCell<HashMap<PodId, Rc<Known>>>,
     /// How connections to backends are secured, made when first needed.
-    secured: RefCell<HashMap<(TermsId, Protocol), Rc<Secure>>>,
+    secured: RefCell<HashMap<(SecureKey, Protocol), Rc<Secure>>>,
+    /// How TLS is served to clients that have to show certificates, likewise.
+    asking: RefCell<HashMap<(CertificateId, ClientTrust), Arc<ServerConfig>>>,
     meters: RefCell<LocalMeters>,
     pub(crate) pool: Pool,
     /// One permit for each client connection.
@@ -134,6 +137,7 @@ impl Worker {
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             pods: RefCell::default(),
             secured: RefCell::default(),
+            asking: RefCell::default(),
             meters: RefCell::default(),
             pool: Pool::default(),
             room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
@@ -202,11 +206,28 @@ impl Worker {
         self.table.borrow_mut().load().speaks_tls(entrance)
     }
 
-    /// How a client that asks for this name is served now. `None`: not at all.
-    pub(crate) fn tls_config(&self, entrance: Entrance, server_name: Option<&str>) -> Option<Arc<ServerConfig>> {
+    /// How a client that asks for this name is served now, and whether it must show a certificate. `None`: not at all.
+    pub(crate) fn tls_config(
+        &self,
+        entrance: Entrance,
+        server_name: Option<&str>,
+    ) -> Option<(Arc<ServerConfig>, bool)> {
         let mut table = self.table.borrow_mut();
-        let ids = table.load().certificates(entrance, server_name)?;
-        tls::choose(&self.plane.credentials.load().certificates, ids, server_name)
+        let listener = table.load().listener(entrance, server_name)?;
+        let credentials = self.plane.credentials.load();
+        let (id, certificate) = tls::choose(&credentials.certificates, &listener.certificates, server_name)?;
+        let Some(clients) = &listener.clients else { return Some((certificate.config(), false)) };
+        let mut asking = self.asking.borrow_mut();
+        let key = (id, clients.clone());
+        if let Some(known) = asking.get(&key) {
+            return Some((known.clone(), !clients.is_optional));
+        }
+        if asking.len() >= limits::ASKING {
+            asking.clear();
+        }
+        let made = Arc::new(tls::asking(&certificate, clients, &credentials.authorities)?);
+        asking.insert(key, made.clone());
+        Some((made, !clients.is_optional))
     }
 
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
@@ -228,7 +249,9 @@ impl Worker {
             }
         };
         let endpoint = self.least_loaded(forward.endpoints, tried, table).clone();
-        let Ok(secure) = self.secured(&endpoint) else { return Picked::Refuse(Refusal::UntrustedBackend) };
+        let Ok(secure) = self.secured(&endpoint, forward.shown) else {
+            return Picked::Refuse(Refusal::UntrustedBackend);
+        };
         let presence = self.enter(endpoint.pod, table);
         let meter = self.meter(&endpoint);
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
@@ -246,7 +269,7 @@ impl Worker {
         let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
         let copies = mirrored.into_iter().filter_map(|endpoints| {
             let endpoint = self.least_loaded(endpoints, &[], table).clone();
-            let secure = self.secured(&endpoint).ok()?;
+            let secure = self.secured(&endpoint, forward.shown).ok()?;
             let meter = self.meter(&endpoint);
             let Ok(permit) = self.copies.clone().try_acquire_owned() else {
                 meter.mirror_dropped();
@@ -259,9 +282,9 @@ impl Worker {
     }
 
     /// The `Err` stands for terms that cannot be met.
-    fn secured(&self, endpoint: &Endpoint) -> Result<Option<Rc<Secure>>, ()> {
+    fn secured(&self, endpoint: &Endpoint, shown: Option<CertificateId>) -> Result<Option<Rc<Secure>>, ()> {
         let Some(tls) = &endpoint.tls else { return Ok(None) };
-        let key = (tls.id, endpoint.protocol);
+        let key = ((tls.id, shown), endpoint.protocol);
         let mut secured = self.secured.borrow_mut();
         if let Some(known) = secured.get(&key) {
             return Ok(Some(known.clone()));
@@ -270,7 +293,7 @@ impl Worker {
         if secured.len() >= limits::SECURED {
             secured.clear();
         }
-        let made = Secure::new(tls, endpoint.protocol, &self.plane.credentials.load().authorities).ok_or(())?;
+        let made = Secure::new(tls, endpoint.protocol, shown, &self.plane.credentials.load()).ok_or(())?;
         Ok(Some(secured.entry(key).or_insert(Rc::new(made)).clone()))
     }
 

@@ -1,6 +1,7 @@
 //! Worlds written as JSON, requests as lines, decisions as text.
 
 mod backends;
+mod clients;
 mod conformance;
 mod listeners;
 mod mirrors;

@@ -69,7 +69,10 @@ impl Town {
     }
 
     pub(crate) fn listeners(&mut self, listeners: &Value) {
-        let spec = json!({"gatewayClassName": "sluice", "listeners": listeners});
+        self.gateway(json!({"gatewayClassName": "sluice", "listeners": listeners}));
+    }
+
+    pub(crate) fn gateway(&mut self, spec: Value) {
         let spec = serde_json::from_value(spec).expect("a Gateway");
         self.apply(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, created: 1, address: None, spec })));
     }

@@ -4,35 +4,58 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use sluice_route::{AuthoritiesFacts, AuthoritiesId, Change, PolicyFacts};
 
 use super::town::{Backend, Town, key};
 use crate::plane::{Authorities, Credentials};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// Signs certificates.
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// A server that is `host` and speaks these protocols.
-    fn server(&self, host: &str, protocols: &[&str]) -> Arc<ServerConfig> {
+    fn sign(&self, host: &str) -> (rcgen::Certificate, KeyPair) {
         let params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
         let key = KeyPair::generate().expect("a key");
-        let made = params.signed_by(&key, &self.0).expect("a certificate");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        (params.signed_by(&key, &self.0).expect("a certificate"), key)
+    }
+
+    pub(super) fn leaf(&self, host: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let (made, key) = self.sign(host);
+        (made.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
+    }
+
+    /// As a Secret holds it.
+    pub(super) fn files(&self, host: &str) -> (String, String) {
+        let (made, key) = self.sign(host);
+        (made.pem(), key.serialize_pem())
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(super) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// A server that is `host` and speaks these protocols.
+    fn server(&self, host: &str, protocols: &[&str]) -> Arc<ServerConfig> {
+        let (chain, key) = self.leaf(host);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(vec![made.der().clone()], key)
+            .with_single_cert(vec![chain], key)
             .expect("a certificate with its key");
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
@@ -45,7 +68,7 @@ impl Town {
         let known = (1..).map(AuthoritiesId).zip(
             authorities
                 .iter()
-                .map(|authority| Arc::new(Authorities::read(Some(&authority.0.pem())).expect("an authority"))),
+                .map(|authority| Arc::new(Authorities::read(Some(&authority.pem())).expect("an authority"))),
         );
         let known: std::collections::BTreeMap<_, _> = known.collect();
         for id in known.keys() {

@@ -26,14 +26,15 @@ impl Town {
     /// The certificates for this name, which may be empty.
     fn certificates(&self, server_name: &str) -> Vec<u64> {
         let name = Some(server_name).filter(|name| !name.is_empty());
-        let found = self.table().certificates(SECURE, name);
-        found.iter().flat_map(|ids| ids.iter()).map(|id| id.0).collect()
+        let found = self.table().listener(SECURE, name);
+        found.iter().flat_map(|listener| &listener.certificates).map(|id| id.0).collect()
     }
 
     /// The status of a request for this host on a connection for this name.
     fn status(&mut self, server_name: Option<&str>, host: &str) -> String {
         let transport = server_name.map_or(Transport::Plain, |name| Transport::Tls {
             server_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            is_verified: false,
         });
         if self.table().misdirected(SECURE, &transport, host) {
             return "421".into();
