@@ -40,6 +40,7 @@ pub use identity::Identity;
 pub use listen::{ServeError, serve};
 pub use live::{Live, LiveAnswer, LiveObjects};
 pub use logs::{LogError, LogOptions, LogStream, PodLogs};
+pub use meter::Measures;
 pub use pki::{Pki, PkiError, write_kubeconfig};
 pub use server::{InProcess, Options, Server};
 pub use streams::{

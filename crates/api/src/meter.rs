@@ -5,6 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
 
+/// What somebody else counts in this process.
+pub trait Measures: Send + Sync {
+    /// Families of metrics in the text format of Prometheus.
+    fn text(&self) -> String;
+}
+
 /// The methods that are told apart; all others are one.
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OTHER"];
 /// Answers by the hundreds of their codes, from 1xx.

@@ -22,7 +22,7 @@ use crate::identity::Identity;
 use crate::inner_wire;
 use crate::live::Live;
 use crate::logs::PodLogs;
-use crate::meter::Meter;
+use crate::meter::{Measures, Meter};
 use crate::registry::Registry;
 use crate::storage::Storage;
 use crate::streams::PodStreams;
@@ -49,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
     live: Option<Live>,
+    pub(crate) measures: Option<Arc<dyn Measures>>,
     /// What was before this revision, nobody can have seen from this server: watches start after it.
     pub(crate) first: Revision,
     /// Ends watches and other streams.
@@ -66,6 +67,8 @@ pub struct Options {
     pub streams: Option<Arc<dyn PodStreams>>,
     /// Kinds whose objects are made when they are read.
     pub live: Option<Live>,
+    /// What others count, for `/metrics`.
+    pub measures: Option<Arc<dyn Measures>>,
     /// Services get their addresses out of this network, with this prefix length; 10.96.0.0/12 when absent.
     pub service_network: Option<(std::net::Ipv4Addr, u8)>,
     /// Those that want IPv6 get it out of this one; without, there is IPv4 alone.
@@ -90,6 +93,7 @@ impl Server {
             logs: options.logs,
             streams: options.streams,
             live: options.live,
+            measures: options.measures,
             stopping: CancellationToken::new(),
         };
         let server = Self { inner: Arc::new(inner) };

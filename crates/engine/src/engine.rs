@@ -22,7 +22,7 @@ use crate::clients::client;
 use crate::data::{DataLost, DataWatch};
 use crate::definitions;
 use crate::logs::NodeLogs;
-use crate::measure::GatewayCounters;
+use crate::measure::{GatewayCounters, GatewayMeasures};
 use crate::metrics::NodeMetrics;
 use crate::options::{Options, StartError};
 use crate::services;
@@ -40,6 +40,15 @@ pub struct Engine {
     parts: Option<Parts>,
     stop_pods: bool,
     data: DataWatch,
+}
+
+/// Where the API asks parts that start after it.
+#[derive(Clone, Copy)]
+struct Seams<'a> {
+    logs: &'a NodeLogs,
+    streams: &'a NodeStreams,
+    metrics: &'a NodeMetrics,
+    counted: &'a GatewayMeasures,
 }
 
 /// Everything above the API.
@@ -71,12 +80,14 @@ impl Engine {
         let logs = Arc::new(NodeLogs::default());
         let streams = Arc::new(NodeStreams::default());
         let metrics = Arc::new(NodeMetrics::default());
+        let counted = Arc::new(GatewayMeasures::default());
         let measured = || Live { kinds: sluice_schema::metrics_api(), objects: metrics.clone() };
         let server_options = sluice_api::Options {
             admin_token: Some(pki.admin_token.clone()),
             logs: Some(logs.clone()),
             streams: Some(streams.clone()),
             live: plan.is_some().then(measured),
+            measures: Some(counted.clone()),
             service_network: service_network.map(|network| (network.address, network.prefix_length)),
             service_network_v6: plan.as_ref().and_then(|plan| plan.network_v6),
         };
@@ -89,7 +100,8 @@ impl Engine {
         definitions::install(&server, &admin).await?;
         let parts = match plan {
             Some(plan) => {
-                Some(Parts::start(&server, &options, (plan, api), (&logs, &streams, &metrics), &pki.ca).await?)
+                let seams = Seams { logs: &logs, streams: &streams, metrics: &metrics, counted: &counted };
+                Some(Parts::start(&server, &options, (plan, api), seams, &pki.ca).await?)
             }
             None => None,
         };
@@ -168,7 +180,7 @@ impl Parts {
         server: &Server,
         options: &Options,
         (plan, api): (Plan, SocketAddr),
-        (logs, streams, metrics): (&NodeLogs, &NodeStreams, &NodeMetrics),
+        seams: Seams<'_>,
         ca: &str,
     ) -> Result<Self, StartError> {
         definitions::install_classes(&client(server, "engine")).await?;
@@ -194,9 +206,10 @@ impl Parts {
         };
         let services = services::start(client(server, "services"), plan, dns, api, node_options.node_name.clone());
         let agent = Agent::start(client(server, "node"), node_options).await.map_err(StartError::other)?;
-        logs.connect(agent.logs());
-        streams.connect(agent.streams());
-        metrics.connect(agent.usage());
+        seams.logs.connect(agent.logs());
+        seams.streams.connect(agent.streams());
+        seams.metrics.connect(agent.usage());
+        seams.counted.connect(gateway.counters());
         let stop_controllers = CancellationToken::new();
         let mut controllers = JoinSet::new();
         let workload_options = WorkloadOptions { ca_pem: ca.to_owned() };

@@ -11,6 +11,7 @@ mod access_log;
 mod answer;
 mod body;
 mod budget;
+mod exposition;
 mod forwarding;
 mod head;
 mod health;
@@ -46,6 +47,7 @@ use sluice_route::{Entrance, Table};
 use sluice_stats::VersionSnapshot;
 use tokio::sync::{Notify, mpsc};
 
+use exposition::Counted;
 use meter::Meters;
 use pods::Pods;
 use worker::{Order, Worker};
@@ -199,6 +201,18 @@ impl Plane {
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
         self.meters.snapshot_of(namespace, hash)
+    }
+
+    /// Everything that was counted, as Prometheus reads it.
+    pub(crate) fn exposition(&self) -> String {
+        let counted = Counted {
+            generation: self.acknowledged(),
+            routes: self.meters.routes(),
+            versions: self.meters.snapshot(),
+            mirrors: self.meters.mirrors(),
+            refusals: self.meters.refusals(),
+        };
+        counted.text()
     }
 
     pub(crate) fn workers(&self) -> usize {

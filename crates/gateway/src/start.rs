@@ -77,6 +77,11 @@ impl Counters {
         self.plane.mirrors()
     }
 
+    /// Everything that was counted, as Prometheus reads it.
+    pub fn exposition(&self) -> String {
+        self.plane.exposition()
+    }
+
     /// Those of one version; zero if it never got a request.
     pub fn of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
         self.plane.snapshot_of(namespace, hash)

@@ -33,11 +33,16 @@ pub(crate) async fn answer(server: &Server, path: &str, parts: &Parts) -> Result
         "/version" | "/version/" => only_get(parts).map(|()| version()),
         "/api" => discovery::core_versions(&kinds, parts),
         "/apis" => discovery::groups(&kinds, parts),
-        "/metrics" => Ok(render::plain(StatusCode::OK, server.inner.meter.text(server.storage().progress().0))),
+        "/metrics" => Ok(render::plain(StatusCode::OK, metrics(server))),
         "/" => Ok(paths()),
         _ if path.starts_with("/openapi/") => openapi::answer(server, path, parts).await,
         _ => Err(Refusal::PageNotFound),
     }
+}
+
+fn metrics(server: &Server) -> String {
+    let more = server.inner.measures.as_ref().map(|measures| measures.text()).unwrap_or_default();
+    server.inner.meter.text(server.storage().progress().0) + &more
 }
 
 pub(crate) fn only_get(parts: &Parts) -> Result<(), Refusal> {

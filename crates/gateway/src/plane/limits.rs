@@ -88,5 +88,5 @@ pub(crate) const HEADERS: usize = 128;
 pub(crate) const TARGET_BYTES: usize = 16 * 1024;
 /// Streams at a time on one HTTP/2 connection.
 pub(crate) const H2_STREAMS: u32 = 256;
-/// Versions with counters of their own per worker; beyond, those of versions no longer served are folded away.
-pub(crate) const METERED_VERSIONS: usize = 4096;
+/// Versions, and routes, with counters of their own per worker; beyond, those that no worker counts on are folded away.
+pub(crate) const METERED: usize = 4096;

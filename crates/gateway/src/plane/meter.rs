@@ -1,13 +1,19 @@
-//! Counters per version: each written by one worker, read by whoever takes a snapshot. No shared writes on a request's way.
+//! What a gateway has seen, counted: by version with exact latencies, by route in a few numbers, and what it refused. Each counter is
+//! written by one worker and read by whoever takes a snapshot: no shared writes on a request's way.
+
+mod ledger;
+mod route;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_route::{Version, VersionId};
+use sluice_route::{ObjectKey, Version, VersionId};
 use sluice_stats::{BUCKETS, Histogram, VersionSnapshot, bucket_of};
 
+pub(crate) use self::ledger::Tally;
+use self::ledger::{Cell, Ledger};
+pub(crate) use self::route::{BOUNDS, RouteCounts, RouteKey, RouteMeter};
 use super::limits;
 
 /// A version as the gateway tells them apart: the namespace and `pod-template-hash` of its pods (empty when unlabelled).
@@ -52,34 +58,13 @@ impl MirrorCounts {
 
 /// Everything that was counted for a version.
 #[derive(Clone, Default)]
-struct Counts {
+pub(crate) struct Counts {
     served: VersionSnapshot,
     mirrors: MirrorCounts,
 }
 
-impl Counts {
-    fn merge(&mut self, other: &Self) {
-        self.served.merge(&other.served);
-        self.mirrors.merge(other.mirrors);
-    }
-}
-
-/// A counter with a single writer: load and store instead of a locked addition.
-#[derive(Default)]
-struct Cell(AtomicU64);
-
-impl Cell {
-    fn increment(&self) {
-        self.0.store(self.get() + 1, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Meter {
-    fn new() -> Self {
+impl Default for Meter {
+    fn default() -> Self {
         Self {
             requests: Cell::default(),
             errors_5xx: Cell::default(),
@@ -92,7 +77,9 @@ impl Meter {
             mirrors_failed: Cell::default(),
         }
     }
+}
 
+impl Meter {
     pub(crate) fn answered(&self, status: u16, took: Duration) {
         self.requests.increment();
         match status {
@@ -123,6 +110,10 @@ impl Meter {
     pub(crate) fn mirror_failed(&self) {
         self.mirrors_failed.increment();
     }
+}
+
+impl Tally for Meter {
+    type Counts = Counts;
 
     fn counts(&self) -> Counts {
         let served = VersionSnapshot {
@@ -140,85 +131,109 @@ impl Meter {
         };
         Counts { served, mirrors }
     }
+
+    fn merge(sum: &mut Counts, more: &Counts) {
+        sum.served.merge(&more.served);
+        sum.mirrors.merge(more.mirrors);
+    }
+}
+
+/// Requests that were answered without a backend, for one reason.
+#[derive(Default)]
+pub(crate) struct Refused(Cell);
+
+impl Tally for Refused {
+    type Counts = u64;
+
+    fn counts(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn merge(sum: &mut u64, more: &u64) {
+        *sum += more;
+    }
 }
 
 /// The meters of all workers.
 #[derive(Default)]
 pub(crate) struct Meters {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    live: Vec<(VersionKey, Arc<Meter>)>,
-    /// What meters had counted that no worker holds any more.
-    retired: BTreeMap<VersionKey, Counts>,
+    versions: Ledger<VersionKey, Meter>,
+    routes: Ledger<RouteKey, RouteMeter>,
+    refusals: Ledger<&'static str, Refused>,
 }
 
 impl Meters {
     pub(crate) fn snapshot(&self) -> BTreeMap<VersionKey, VersionSnapshot> {
-        self.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.served)).collect()
+        self.versions.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.served)).collect()
     }
 
     pub(crate) fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
-        self.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.mirrors)).collect()
+        self.versions.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.mirrors)).collect()
     }
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
-        let mut counts = self.counts(|key| key.namespace == namespace && key.hash == hash);
+        let mut counts = self.versions.counts(|key| key.namespace == namespace && key.hash == hash);
         counts.pop_first().map(|(_, counts)| counts.served).unwrap_or_default()
     }
 
-    fn counts(&self, wanted: impl Fn(&VersionKey) -> bool) -> BTreeMap<VersionKey, Counts> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let retired = state.retired.iter().filter(|(key, _)| wanted(key));
-        let mut all: BTreeMap<_, _> = retired.map(|(key, counts)| (key.clone(), counts.clone())).collect();
-        for (key, meter) in state.live.iter().filter(|(key, _)| wanted(key)) {
-            all.entry(key.clone()).or_default().merge(&meter.counts());
-        }
-        all
+    pub(crate) fn routes(&self) -> BTreeMap<RouteKey, RouteCounts> {
+        self.routes.counts(|_| true)
     }
 
-    fn register(&self, version: &Version) -> Arc<Meter> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.live.len() >= limits::METERED_VERSIONS {
-            state.retire();
-        }
-        let meter = Arc::new(Meter::new());
-        let key = VersionKey { namespace: version.namespace.clone(), hash: version.hash.clone() };
-        state.live.push((key, meter.clone()));
-        meter
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.counts(|_| true)
     }
 }
 
-impl State {
-    fn retire(&mut self) {
-        let (live, gone) =
-            std::mem::take(&mut self.live).into_iter().partition(|(_, meter)| Arc::strong_count(meter) > 1);
-        self.live = live;
-        for (key, meter) in gone {
-            self.retired.entry(key).or_default().merge(&meter.counts());
-        }
-        while self.retired.len() > limits::METERED_VERSIONS {
-            self.retired.pop_first();
-        }
-    }
-}
-
-/// One worker's meters by version.
+/// One worker's meters.
 #[derive(Default)]
-pub(crate) struct LocalMeters(HashMap<VersionId, Arc<Meter>>);
+pub(crate) struct LocalMeters {
+    versions: HashMap<VersionId, OfVersion>,
+    refusals: HashMap<&'static str, Arc<Refused>>,
+    /// Of routes, over all versions.
+    routes: usize,
+}
+
+struct OfVersion {
+    meter: Arc<Meter>,
+    routes: HashMap<ObjectKey, Arc<RouteMeter>>,
+}
 
 impl LocalMeters {
-    pub(crate) fn get(&mut self, version: &Version, all: &Meters) -> Arc<Meter> {
-        if let Some(meter) = self.0.get(&version.id) {
-            return meter.clone();
+    pub(crate) fn version(&mut self, version: &Version, all: &Meters) -> Arc<Meter> {
+        self.of(version, all).meter.clone()
+    }
+
+    pub(crate) fn route(&mut self, route: &ObjectKey, version: &Version, all: &Meters) -> Arc<RouteMeter> {
+        if let Some(known) = self.versions.get(&version.id).and_then(|of| of.routes.get(route)) {
+            return known.clone();
         }
-        if self.0.len() >= limits::METERED_VERSIONS {
-            self.0.clear();
+        if self.routes >= limits::METERED {
+            self.versions.clear();
+            self.routes = 0;
         }
-        let meter = all.register(version);
-        self.0.insert(version.id, meter.clone());
+        self.routes += 1;
+        let meter = all.routes.register(RouteKey { route: route.clone(), version: key(version) });
+        self.of(version, all).routes.insert(route.clone(), meter.clone());
         meter
     }
+
+    pub(crate) fn refused(&mut self, reason: &'static str, all: &Meters) {
+        self.refusals.entry(reason).or_insert_with(|| all.refusals.register(reason)).0.increment();
+    }
+
+    fn of(&mut self, version: &Version, all: &Meters) -> &mut OfVersion {
+        if self.versions.len() >= limits::METERED && !self.versions.contains_key(&version.id) {
+            self.versions.clear();
+            self.routes = 0;
+        }
+        self.versions.entry(version.id).or_insert_with(|| {
+            let meter = all.versions.register(key(version));
+            OfVersion { meter, routes: HashMap::new() }
+        })
+    }
+}
+
+fn key(version: &Version) -> VersionKey {
+    VersionKey { namespace: version.namespace.clone(), hash: version.hash.clone() }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let mut entry = entry(&worker, &client, &head, &identity);
     let authority = match head::check(&head) {
         Ok(authority) => authority,
-        Err(reason) => return Ok(settled(refuse(reason), entry, identity)),
+        Err(reason) => return Ok(settled(refuse(reason), entry, identity, &worker)),
     };
     if let Some(entry) = &mut entry {
         entry.asked_for(&authority.host);
@@ -67,13 +67,19 @@ fn entry(worker: &Worker, client: &Client, head: &request::Parts, identity: &Ide
 }
 
 /// Writes an answer down that nobody has taken the entry for. One of our own names the request.
-fn settled(mut answer: Response<AnswerBody>, entry: Option<Box<Entry>>, identity: Identity) -> Response<AnswerBody> {
+fn settled(
+    mut answer: Response<AnswerBody>,
+    entry: Option<Box<Entry>>,
+    identity: Identity,
+    worker: &Worker,
+) -> Response<AnswerBody> {
     let reason = reason_of(&answer);
     if let Some(mut entry) = entry {
         entry.answered(answer.status().as_u16(), reason);
         entry.sent(usize::try_from(answer.body().size_hint().lower()).unwrap_or(usize::MAX));
     }
-    if reason.is_some() {
+    if let Some(reason) = reason {
+        worker.refused(reason);
         answer.headers_mut().insert(REQUEST_ID, identity.id);
     }
     answer
@@ -135,7 +141,7 @@ enum Failure {
 impl Exchange {
     async fn run(mut self, body: RequestBody) -> Response<AnswerBody> {
         let answer = self.conduct(body).await;
-        settled(answer, self.entry, self.identity)
+        settled(answer, self.entry, self.identity, &self.worker)
     }
 
     async fn conduct(&mut self, mut body: RequestBody) -> Response<AnswerBody> {

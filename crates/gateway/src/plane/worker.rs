@@ -28,7 +28,7 @@ use super::accept::Client;
 use super::access_log::Entry;
 use super::budget::Budget;
 use super::health::{self, Health, Standing};
-use super::meter::{LocalMeters, Meter};
+use super::meter::{LocalMeters, Meter, RouteMeter};
 use super::mirror::Copy;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
@@ -257,7 +257,8 @@ impl Worker {
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
-        let flight = Flight { presence, meter, started: *started, picked: Instant::now(), status: None, entry: None };
+        let of_route = self.meters.borrow_mut().route(forward.route, &endpoint.version, &self.plane.meters);
+        let flight = Flight::new(presence, meter, of_route, *started);
         let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
         let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
@@ -304,7 +305,11 @@ impl Worker {
     }
 
     fn meter(&self, endpoint: &Endpoint) -> Arc<Meter> {
-        self.meters.borrow_mut().get(&endpoint.version, &self.plane.meters)
+        self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters)
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.meters.borrow_mut().refused(reason, &self.plane.meters);
     }
 
     /// One that is well and has little to do; those that failed this request already only when there is no other.
@@ -397,6 +402,7 @@ pub(crate) struct Flight {
     // Dropped after the request is counted: who sees the pod drained sees all of its answers.
     presence: Presence,
     meter: Arc<Meter>,
+    of_route: Arc<RouteMeter>,
     started: Instant,
     /// When this pod was chosen.
     picked: Instant,
@@ -405,6 +411,11 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    fn new(presence: Presence, meter: Arc<Meter>, of_route: Arc<RouteMeter>, started: Instant) -> Self {
+        of_route.begin();
+        Self { presence, meter, of_route, started, picked: Instant::now(), status: None, entry: None }
+    }
+
     /// The line of the log that is written when the answer is over.
     pub(crate) fn note(&mut self, entry: Option<Box<Entry>>) {
         self.entry = entry;
@@ -451,8 +462,10 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.of_route.end(self.status, took);
         if let Some(status) = self.status {
-            self.meter.answered(status, self.started.elapsed());
+            self.meter.answered(status, took);
         }
     }
 }
