@@ -5,12 +5,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHOP = (ROOT / "docs/shop.yaml").read_text()
 
 
-def settle_in():
-    """Makes a network namespace a place to live in: loopback, a way out, and a `/sys` that shows its interfaces."""
+def connect_outward():
+    """Loopback, and a way out that leads nowhere."""
     for words in (["link", "set", "lo", "up"], ["link", "add", "out", "type", "veth", "peer", "name", "far"],
                   ["addr", "add", "192.0.2.2/24", "dev", "out"], ["link", "set", "out", "up"], ["link", "set", "far", "up"],
                   ["route", "add", "default", "via", "192.0.2.1"]):
         subprocess.run(["ip", *words], check=True)
+
+
+def settle_in():
+    """Makes a network namespace a place to live in: loopback, a way out, and a `/sys` that shows its interfaces."""
+    connect_outward()
     # Control groups stay those of the machine.
     subprocess.run(["sh", "-ec", "groups=$(mktemp -d); mount --rbind /sys/fs/cgroup $groups; mount -t sysfs sysfs /sys; "
                     "mount --rbind $groups /sys/fs/cgroup; umount -l $groups; rmdir $groups"], check=True)
