@@ -99,7 +99,7 @@ impl<'w> Listeners<'w> {
         let sets = sets.into_iter().map(|set| (set.key, set)).collect();
         let shown = world.our_gateways().filter_map(|(key, facts)| {
             let certificate = own_certificate(world, key, facts)?.ok()?;
-            Some((key, certificate))
+            Some((key, certificate.id))
         });
         Self { gateways, by_age, sets, shown: shown.collect() }
     }
@@ -112,7 +112,8 @@ impl<'w> Listeners<'w> {
             let Ok(certificates) = &door.certificates else { continue };
             let listeners = entrances.entry(door.entrance).or_default();
             if listeners.get(&door.host).is_none() {
-                let (certificates, clients) = (certificates.clone(), door.clients.trust.clone());
+                let certificates = certificates.iter().map(|usable| usable.id).collect();
+                let clients = door.clients.trust.clone();
                 listeners.insert(door.host.clone(), Arc::new(ListenerTls { certificates, clients }));
             }
         }

@@ -8,7 +8,7 @@ use crate::door::Owner;
 use crate::facts::{GatewayFacts, ObjectKey, World};
 use crate::grant::{Referrer, granted};
 use crate::report::{Finding, reason};
-use crate::tls::{self, CertificateId};
+use crate::tls::{self, Usable};
 use crate::trust::{self, AuthoritiesId};
 
 /// Which client certificates are believed.
@@ -108,11 +108,13 @@ pub(crate) fn own_certificate(
     world: &World,
     gateway: &ObjectKey,
     facts: &GatewayFacts,
-) -> Option<Result<CertificateId, Finding>> {
+) -> Option<Result<Usable, Finding>> {
     let reference = facts.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()?;
     let found = tls::resolve(world, Owner { kind: "Gateway", key: gateway }, reference);
-    Some(found.map_err(|finding| match finding.reason {
+    let reworded = |finding: Finding| match finding.reason {
         reason::INVALID_CERTIFICATE_REF => Finding { reason: reason::INVALID_CLIENT_CERTIFICATE_REF, ..finding },
         _ => finding,
-    }))
+    };
+    let usable = |Usable { id, complaint }| Usable { id, complaint: complaint.map(reworded) };
+    Some(found.map(usable).map_err(reworded))
 }

@@ -45,7 +45,10 @@ pub(crate) fn gateway_report(
         (None, None) => (accepted, programmed),
     };
     let resolved = || Finding::yes(reason::RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved");
-    let refs = clients::own_certificate(world, key, facts).map(|found| found.map_or_else(|why| why, |_| resolved()));
+    let refs = clients::own_certificate(world, key, facts).map(|found| match found {
+        Ok(usable) => usable.complaint.unwrap_or_else(resolved),
+        Err(unresolved) => unresolved,
+    });
     let findings = [Some(accepted), Some(programmed), refs, clients::warning(&facts.spec)];
     let findings = findings.into_iter().flatten().collect();
     GatewayReport { generation: facts.generation, address: addresses.of(key), findings, listeners, listener_sets }

@@ -9,7 +9,7 @@ use crate::clients::Wanted;
 use crate::facts::{Entrance, ObjectKey};
 use crate::host::Host;
 use crate::report::{Finding, ListenerReport, reason};
-use crate::tls::{CertificateId, HTTPS, unsupported};
+use crate::tls::{HTTPS, Usable, unsupported};
 
 /// Protocols of listeners that HTTPRoutes may attach to.
 const PROTOCOLS: [&str; 2] = ["HTTP", HTTPS];
@@ -32,7 +32,7 @@ pub(crate) struct Door<'w> {
     is_nowhere: bool,
     pub(crate) problem: Option<Problem>,
     /// Empty without TLS. The `Err` is its `ResolvedRefs`.
-    pub(crate) certificates: Result<Vec<CertificateId>, Finding>,
+    pub(crate) certificates: Result<Vec<Usable>, Finding>,
     /// What clients must show.
     pub(crate) clients: Wanted,
     /// The socket could not be opened.
@@ -54,7 +54,7 @@ impl<'w> Door<'w> {
         owner: Owner<'w>,
         listener: &'w Listener,
         entrance: Option<Entrance>,
-        certificates: Result<Vec<CertificateId>, Finding>,
+        certificates: Result<Vec<Usable>, Finding>,
         clients: Wanted,
         closed: &'w BTreeMap<Entrance, String>,
     ) -> Self {
@@ -119,7 +119,8 @@ impl<'w> Door<'w> {
             (None, Some(why)) => Finding::no(reason::PROGRAMMED, reason::PORT_UNAVAILABLE, why.clone()),
             (None, None) => Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, "the listener is served"),
         });
-        findings.push(match (&self.certificates, &self.clients.unresolved) {
+        let spoilt = self.certificates.iter().flatten().find_map(|usable| usable.complaint.as_ref());
+        findings.push(match (&self.certificates, spoilt.or(self.clients.unresolved.as_ref())) {
             (Err(unresolved), _) | (Ok(_), Some(unresolved)) => unresolved.clone(),
             (Ok(_), None) if self.bad_kinds => {
                 Finding::no(reason::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, "only kind HTTPRoute is supported")

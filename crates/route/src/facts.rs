@@ -134,6 +134,11 @@ pub struct RolloutFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretFacts {
     Certificate(CertificateId),
+    /// It was this one, and is none any more.
+    Spoilt {
+        last: CertificateId,
+        why: String,
+    },
     /// Why it is none.
     Unusable(String),
 }

@@ -70,12 +70,16 @@ pub(crate) fn unsupported(listener: &Listener) -> Option<String> {
     tls.certificate_refs.is_empty().then(|| "`tls.certificateRefs` is empty".to_owned())
 }
 
+/// A certificate that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Usable {
+    pub(crate) id: CertificateId,
+    /// `ResolvedRefs`, when the Secret holds it no more.
+    pub(crate) complaint: Option<Finding>,
+}
+
 /// The listener's certificates, in their order; none for one without TLS. The `Err` is its `ResolvedRefs`.
-pub(crate) fn certificates(
-    world: &World,
-    owner: Owner<'_>,
-    listener: &Listener,
-) -> Result<Vec<CertificateId>, Finding> {
+pub(crate) fn certificates(world: &World, owner: Owner<'_>, listener: &Listener) -> Result<Vec<Usable>, Finding> {
     references(listener).map(|reference| resolve(world, owner, reference)).collect()
 }
 
@@ -85,11 +89,16 @@ fn references(listener: &Listener) -> impl Iterator<Item = &SecretObjectRef> {
 }
 
 /// The `Err` is a `ResolvedRefs`.
-pub(crate) fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<CertificateId, Finding> {
+pub(crate) fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<Usable, Finding> {
     let key = secret(world, owner, reference)?;
-    let invalid = |message| Err(Finding::no(reason::RESOLVED_REFS, reason::INVALID_CERTIFICATE_REF, message));
+    let complaint = |message| Finding::no(reason::RESOLVED_REFS, reason::INVALID_CERTIFICATE_REF, message);
+    let invalid = |message| Err(complaint(message));
     match world.secrets.get(&key) {
-        Some(SecretFacts::Certificate(id)) => Ok(*id),
+        Some(SecretFacts::Certificate(id)) => Ok(Usable { id: *id, complaint: None }),
+        Some(SecretFacts::Spoilt { last, why }) => {
+            let message = format!("Secret `{key}` is no certificate any more, the last one is served on: {why}");
+            Ok(Usable { id: *last, complaint: Some(complaint(message)) })
+        }
         Some(SecretFacts::Unusable(why)) => invalid(format!("Secret `{key}` is no certificate: {why}")),
         None => invalid(format!("no Secret `{key}` of type kubernetes.io/tls exists")),
     }

@@ -25,6 +25,8 @@ pub(crate) trait Material {
     fn same(&self, other: &Self) -> bool;
     fn id(number: u64) -> Self::Id;
     fn facts(read: Result<Self::Id, Self::Error>) -> Self::Facts;
+    /// What is left of an object that held `last` and holds nothing of use now; `None`: nothing, `last` is forgotten.
+    fn spoilt(last: Self::Id, error: &Self::Error) -> Option<Self::Facts>;
 }
 
 impl Material for Certificate {
@@ -43,6 +45,11 @@ impl Material for Certificate {
     fn facts(read: Result<CertificateId, CertificateError>) -> SecretFacts {
         read.map_or_else(|error| SecretFacts::Unusable(error.to_string()), SecretFacts::Certificate)
     }
+
+    /// A listener is better served by the certificate before than by none.
+    fn spoilt(last: CertificateId, error: &CertificateError) -> Option<SecretFacts> {
+        Some(SecretFacts::Spoilt { last, why: error.to_string() })
+    }
 }
 
 impl Material for Authorities {
@@ -60,6 +67,11 @@ impl Material for Authorities {
 
     fn facts(read: Result<AuthoritiesId, AuthoritiesError>) -> AuthoritiesFacts {
         read.map_or_else(|error| AuthoritiesFacts::Unusable(error.to_string()), AuthoritiesFacts::Known)
+    }
+
+    /// Nobody is believed by what was taken back.
+    fn spoilt(_: AuthoritiesId, _: &AuthoritiesError) -> Option<AuthoritiesFacts> {
+        None
     }
 }
 
@@ -94,9 +106,16 @@ impl<M: Material> Store<M> {
     pub(crate) fn take(&mut self, key: &ObjectKey, read: Option<Result<M, M::Error>>) -> Option<M::Facts> {
         let material = match read {
             Some(Ok(material)) => material,
-            unusable => {
+            Some(Err(error)) => {
+                let spoilt = self.known.get(key).and_then(|(last, _)| M::spoilt(*last, &error));
+                return Some(spoilt.unwrap_or_else(|| {
+                    self.known.remove(key);
+                    M::facts(Err(error))
+                }));
+            }
+            None => {
                 self.known.remove(key);
-                return unusable.and_then(Result::err).map(|error| M::facts(Err(error)));
+                return None;
             }
         };
         if let Some((id, _)) = self.known.get(key).filter(|(_, known)| known.same(&material)) {

@@ -116,12 +116,14 @@ async fn a_listener_says_what_becomes_of_its_certificate() {
     assert!(get(port, &certificate).await.is_ok());
 
     put_secret(&world, "them", "cert", "Hello world", "Hello world").await;
-    wait_for_listener(&world, "Programmed=False/Invalid ResolvedRefs=False/InvalidCertificateRef").await;
+    wait_for_listener(&world, "Programmed=True/Programmed ResolvedRefs=False/InvalidCertificateRef").await;
     let conditions = world.status("Gateway", "gw").await["listeners"][0]["conditions"].clone();
     let messages: Vec<&str> =
         conditions.as_array().into_iter().flatten().filter_map(|c| c["message"].as_str()).collect();
-    let expected = "Secret `them/cert` is no certificate: `tls.crt` is not a chain of certificates in PEM";
+    let expected = "Secret `them/cert` is no certificate any more, the last one is served on: `tls.crt` is not a chain of \
+                    certificates in PEM";
     assert!(messages.contains(&expected), "{messages:?}");
+    assert!(get(port, &certificate).await.is_ok(), "the last good one is served on");
     assert!(get(other_port, &neighbour).await.is_ok());
 
     let certificate = secret(&world, "them", "cert", &["shop"]).await;

@@ -275,3 +275,15 @@ fn a_changed_certificate_changes_nothing_else() {
     assert!(std::sync::Arc::ptr_eq(&host(&before), &host(town.table())));
     assert!(town.compiler.needs().is_none(), "nothing has changed since");
 }
+
+#[test]
+fn a_secret_that_is_spoilt_leaves_its_last_certificate_served() {
+    let mut town = Town::new();
+    town.secret("s", 1).gateway("gw", json!([https("x", "", "s")]));
+    let spoilt = SecretFacts::Spoilt { last: CertificateId(1), why: "it is not PEM".into() };
+    town.change(Change::Secret(key("s"), Some(spoilt)));
+    let said = "x(0) Accepted Programmed !ResolvedRefs/InvalidCertificateRef !Conflicted/NoConflicts";
+    assert_eq!((town.says("listeners gw"), town.certificates("a.org")), (said.into(), vec![1]));
+    town.change(Change::Secret(key("s"), None));
+    assert!(town.certificates("a.org").is_empty());
+}
