@@ -12,9 +12,9 @@ pub use policy::{
     SubjectAltName,
 };
 pub use route::{
-    BackendObject, BackendRef, Cors, Fraction, HeaderFilter, HttpHeader, HttpPathModifier, HttpRouteFilter,
-    HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror, RequestRedirect,
-    UrlRewrite,
+    BackendObject, BackendRef, CookieConfig, Cors, Fraction, HeaderFilter, HttpHeader, HttpPathModifier,
+    HttpRouteFilter, HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, RequestMirror,
+    RequestRedirect, SessionPersistence, UrlRewrite,
 };
 pub use status::{
     GatewayAddress, GatewayStatus, HttpRouteStatus, ListenerSetStatus, ListenerStatus, RouteGroupKind,

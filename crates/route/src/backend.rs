@@ -9,6 +9,7 @@ use sluice_model::rollout::Exposure;
 use crate::facts::{EndpointFacts, ObjectKey, PodFacts, World};
 use crate::head::RequestHead;
 use crate::matching::Match;
+use crate::session::Token;
 use crate::split::{Draws, Split};
 use crate::sticky::{NewCookie, Sticky, lies_within};
 use crate::trust::{self, BackendTls, Terms, Untrusted};
@@ -127,6 +128,15 @@ impl Backend {
         let (side, cookie) = group.side(head, draws)?;
         let endpoints = Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())?;
         Some(Choice { endpoints, cookie })
+    }
+
+    /// The endpoint of this session, among those that a request may be sent to instead.
+    pub(crate) fn held(&self, token: Token) -> Option<(&Arc<[Endpoint]>, &Endpoint)> {
+        let mut sides = self.groups.iter().flat_map(|group| {
+            let sides = group.sides.iter().enumerate();
+            sides.filter(|(side, _)| group.split.has_share(*side)).map(|(_, endpoints)| endpoints)
+        });
+        sides.find_map(|side| Some((side, side.iter().find(|endpoint| token.is_of(endpoint))?)))
     }
 
     /// Every endpoint that some request may be sent to.

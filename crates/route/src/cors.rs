@@ -191,7 +191,7 @@ mod tests {
     fn preflight(cors: &Cors, origin: &str, method: &str, headers: &str) -> String {
         let mut sent = vec![("origin", origin), (REQUEST_METHOD, method), (REQUEST_HEADERS, headers)];
         sent.retain(|(_, value)| !value.is_empty());
-        let head = RequestHead { method: "OPTIONS", host: "h", path: "/", query: None, headers: &sent };
+        let head = RequestHead { method: "OPTIONS", host: "h", path: "/", query: None, headers: &sent, received: 0 };
         line(cors.preflight(&head))
     }
 

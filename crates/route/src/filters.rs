@@ -150,7 +150,7 @@ mod tests {
         query: Option<&'static str>,
         headers: &'static Vec<(String, String)>,
     ) -> RequestHead<'static> {
-        RequestHead { method: "GET", host: "shop.example.com", path, query, headers }
+        RequestHead { method: "GET", host: "shop.example.com", path, query, headers, received: 0 }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct RequestHead<'a> {
     /// Without the `?`.
     pub query: Option<&'a str>,
     pub headers: &'a dyn Headers,
+    /// When it came, in seconds of Unix time.
+    pub received: u64,
 }
 
 pub trait Headers {
@@ -95,6 +97,7 @@ mod tests {
             path: "/",
             query: Some("a=1&b=x%20y+z&a=2&c&%64=4&e=%zz"),
             headers: &none,
+            received: 0,
         };
         let all = |name: &'static str| head.parameters(name).collect::<Vec<_>>().join("|");
         assert_eq!(

@@ -11,6 +11,7 @@ mod compile;
 mod conditions;
 pub mod cors;
 mod door;
+mod duration;
 mod facts;
 mod filters;
 mod grant;
@@ -22,6 +23,7 @@ mod namespaces;
 mod pods;
 mod report;
 mod rule;
+mod session;
 mod sets;
 mod slots;
 mod split;
@@ -48,6 +50,7 @@ pub use report::{
     Address, Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, PolicyReport, Report, RouteReport,
 };
 pub use rule::{Retry, Rule, Timeouts};
+pub use session::{Notice, Session};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
 pub use table::{Decision, Forward, Refusal, Table};

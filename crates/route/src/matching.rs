@@ -143,7 +143,7 @@ mod tests {
     fn holds(test: &Match, method: &str, target: &str, headers: &[(&str, &str)]) -> bool {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let headers = headers.to_vec();
-        test.holds(&RequestHead { method, host: "shop", path, query, headers: &headers })
+        test.holds(&RequestHead { method, host: "shop", path, query, headers: &headers, received: 0 })
     }
 
     #[test]

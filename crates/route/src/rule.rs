@@ -6,12 +6,14 @@ use std::time::Duration;
 use sluice_model::gateway::{BackendObject, HttpRouteFilter, HttpRouteRule};
 
 use crate::backend::{BackendKey, Protocol};
+use crate::duration;
 use crate::facts::{ObjectKey, RouteFacts, World};
 use crate::filters::Filters;
 use crate::grant::{Referrer, granted};
 use crate::matching::Match;
 use crate::mirror::{Mirror, mirrors};
 use crate::report::{Finding, reason};
+use crate::session::Session;
 use crate::split::Split;
 use crate::trust;
 
@@ -20,6 +22,7 @@ pub struct Rule {
     pub filters: Filters,
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
+    pub session: Option<Session>,
     pub(crate) targets: Vec<Target>,
     pub(crate) split: Split,
     pub(crate) mirrors: Vec<Mirror>,
@@ -163,7 +166,8 @@ impl CompiledRoute {
         };
         let mut unusable = Vec::new();
         let rules = facts.spec.rules.iter().enumerate().map(|(index, rule)| {
-            let compiled = CompiledRule::compile(rule, &mut next_slot, &mut next_split);
+            let session = rule.session_persistence.as_ref().map(|from| Session::compile(from, &key, index));
+            let compiled = CompiledRule::compile(rule, session, &mut next_slot, &mut next_split);
             unusable.extend(compiled.rule.unusable.iter().map(|why| format!("rule {index}: {why}")));
             compiled
         });
@@ -188,6 +192,7 @@ impl CompiledRule {
     /// `next_slot` gives the slots of the rule's references in order.
     fn compile(
         from: &HttpRouteRule,
+        session: Option<Session>,
         next_slot: &mut impl FnMut() -> Option<usize>,
         next_split: &mut impl FnMut() -> u64,
     ) -> Self {
@@ -213,7 +218,7 @@ impl CompiledRule {
         let weights: Vec<u32> = from.backend_refs.iter().map(|reference| reference.weight).collect();
         let split = Split::new(next_split(), weights);
         let (timeouts, retry) = (timeouts_of(from), retry_of(from));
-        let rule = Rule { filters, timeouts, retry, targets, split, mirrors, unusable };
+        let rule = Rule { filters, timeouts, retry, session, targets, split, mirrors, unusable };
         Self { matches, rule: Arc::new(rule) }
     }
 }
@@ -244,7 +249,8 @@ fn matches_of(rule: &HttpRouteRule) -> Result<Vec<Arc<Match>>, String> {
 }
 
 fn timeouts_of(rule: &HttpRouteRule) -> Timeouts {
-    let parse = |text: Option<&String>| text.and_then(|text| duration(text)).filter(|duration| !duration.is_zero());
+    let parse =
+        |text: Option<&String>| text.and_then(|text| duration::parse(text)).filter(|duration| !duration.is_zero());
     match &rule.timeouts {
         Some(timeouts) if timeouts.request.is_some() || timeouts.backend_request.is_some() => Timeouts::Set {
             request: parse(timeouts.request.as_ref()),
@@ -256,28 +262,8 @@ fn timeouts_of(rule: &HttpRouteRule) -> Timeouts {
 
 fn retry_of(rule: &HttpRouteRule) -> Option<Retry> {
     let from = rule.retry.as_ref()?;
-    let backoff = from.backoff.as_deref().and_then(duration);
+    let backoff = from.backoff.as_deref().and_then(duration::parse);
     Some(Retry { codes: from.codes.clone(), attempts: from.attempts, backoff })
-}
-
-/// A Gateway API duration: whole numbers of `h`, `m`, `s` and `ms`, in sequence.
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        total += match &rest[digits..unit_end] {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        };
-        rest = &rest[unit_end..];
-    }
-    Some(total)
 }
 
 #[cfg(test)]
@@ -300,20 +286,6 @@ mod tests {
         ] {
             let rule = serde_json::from_value(json!({"timeouts": timeouts})).expect("a rule");
             assert_eq!(timeouts_of(&rule), expected, "{timeouts}");
-        }
-    }
-
-    #[test]
-    fn durations_are_read_as_the_gateway_api_writes_them() {
-        for (text, millis) in [
-            ("500ms", Some(500)),
-            ("10s", Some(10_000)),
-            ("1h30m", Some(5_400_000)),
-            ("0s", Some(0)),
-            ("5", None),
-            ("5x", None),
-        ] {
-            assert_eq!(duration(text).map(|duration| duration.as_millis()), millis, "{text}");
         }
     }
 }

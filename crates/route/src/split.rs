@@ -48,6 +48,11 @@ impl Split {
         self.weights == other.weights
     }
 
+    /// Whether this target is ever picked.
+    pub(crate) fn has_share(&self, target: usize) -> bool {
+        self.weights.get(target).is_some_and(|weight| *weight > 0)
+    }
+
     /// After how many picks every target got exactly its share.
     pub fn period(&self) -> u64 {
         self.total

@@ -99,15 +99,15 @@ fn claim(authorization: &str, name: &str) -> Option<String> {
 }
 
 /// FNV-1a: equal on every machine and in every version of this program.
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+pub(crate) const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-fn absorb(hash: u64, text: &str) -> u64 {
+pub(crate) fn absorb(hash: u64, text: &str) -> u64 {
     text.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
 /// Lets every bit depend on every other: FNV alone leaves the upper bits of short texts too much alike.
-fn spread(mut hash: u64) -> u64 {
+pub(crate) fn spread(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn asks<'a>(headers: &'a Vec<(&'a str, String)>) -> RequestHead<'a> {
-        RequestHead { method: "GET", host: "shop", path: "/", query: None, headers }
+        RequestHead { method: "GET", host: "shop", path: "/", query: None, headers, received: 0 }
     }
 
     #[test]

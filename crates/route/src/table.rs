@@ -53,6 +53,8 @@ pub struct Forward<'t> {
     pub backend: &'t Arc<Backend>,
     /// Never empty; any of them will do.
     pub endpoints: &'t Arc<[Endpoint]>,
+    /// The one that the client's session is with.
+    pub held: Option<&'t Endpoint>,
     /// The path prefix that matched, for rewrites.
     pub prefix: &'t str,
     /// What the answer is to set.
@@ -130,7 +132,9 @@ impl Table {
         if let Some(redirect) = &rule.filters.redirect {
             return Decision::Redirect { redirect, prefix };
         }
-        let Some(target) = draws.draw(&rule.split).map(|drawn| &rule.targets[drawn]) else {
+        let held = self.held(rule, head);
+        let drawn = held.as_ref().map(|held| held.target).or_else(|| draws.draw(&rule.split));
+        let Some(target) = drawn.map(|drawn| &rule.targets[drawn]) else {
             return Decision::Refuse(Refusal::NoBackend);
         };
         if let Some(cors) = preflight(&target.filters) {
@@ -142,7 +146,11 @@ impl Table {
         if backend.is_untrusted {
             return Decision::Refuse(Refusal::UntrustedBackend);
         }
-        match backend.choose(head, draws) {
+        let (held, choice) = match held {
+            Some(Held { endpoints, endpoint, .. }) => (Some(endpoint), Some(Choice { endpoints, cookie: None })),
+            None => (None, backend.choose(head, draws)),
+        };
+        match choice {
             None => Decision::Refuse(Refusal::NoEndpoints),
             Some(Choice { endpoints, cookie }) => {
                 let (route, filters) = (&entry.route.key, &target.filters);
@@ -153,6 +161,7 @@ impl Table {
                     filters,
                     backend,
                     endpoints,
+                    held,
                     prefix,
                     cookie,
                     mirrors,
@@ -160,6 +169,18 @@ impl Table {
                 })
             }
         }
+    }
+
+    /// Where the client's session is, if it has one that is not over and its pod may still be asked.
+    fn held<'t>(&'t self, rule: &'t Rule, head: &RequestHead<'_>) -> Option<Held<'t>> {
+        let session = rule.session.as_ref()?;
+        let token = session.token(head).filter(|token| !session.is_over(*token, head.received))?;
+        let targets = rule.targets.iter().enumerate().filter(|(at, _)| rule.split.has_share(*at));
+        let mut backends = targets.filter_map(|(at, target)| Some((at, self.backends.get(target.slot?)?)));
+        backends.find_map(|(target, backend)| {
+            let (endpoints, endpoint) = backend.held(token)?;
+            Some(Held { target, endpoints, endpoint })
+        })
     }
 
     /// Who gets a copy of this request: for each entry, any one of the endpoints. To be asked once for each request.
@@ -211,6 +232,13 @@ impl Table {
     pub fn pods(&self) -> &Pods {
         &self.pods
     }
+}
+
+/// A session that goes on.
+struct Held<'t> {
+    target: usize,
+    endpoints: &'t Arc<[Endpoint]>,
+    endpoint: &'t Endpoint,
 }
 
 /// The hosts of one entrance.

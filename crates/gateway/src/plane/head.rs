@@ -1,14 +1,15 @@
 //! Heads of requests and answers: refused when ambiguous, routed on exactly what is sent on, stripped of what concerns one hop.
 
 use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
-use sluice_route::{Cors, HeaderEdits, Headers, NewCookie, Protocol, RequestHead, Transport};
+use sluice_route::{Cors, HeaderEdits, Headers, NewCookie, Notice, Protocol, RequestHead, Transport};
 
 use super::accept::Client;
 use super::answer::Reason;
@@ -135,7 +136,15 @@ fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
 
 /// The view of a head that routing takes.
 pub(crate) fn routed<'a>(head: &'a request::Parts, host: &'a str, headers: &'a HeaderView<'a>) -> RequestHead<'a> {
-    RequestHead { method: head.method.as_str(), host, path: head.uri.path(), query: head.uri.query(), headers }
+    let received = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    RequestHead {
+        method: head.method.as_str(),
+        host,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers,
+        received,
+    }
 }
 
 pub(crate) struct HeaderView<'a>(pub(crate) &'a HeaderMap);
@@ -248,12 +257,31 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     }
 }
 
-/// The line that gives a browser this cookie, for all of the host that it asked.
-pub(crate) fn set_cookie(cookie: &NewCookie<'_>, transport: &Transport) -> Option<HeaderValue> {
+/// What brings the client to the same version again.
+pub(crate) fn of_version(cookie: &NewCookie<'_>, transport: &Transport) -> Option<(HeaderName, HeaderValue)> {
     let NewCookie { name, value, max_age } = cookie;
+    set_cookie(name, value, Some(*max_age), transport)
+}
+
+/// What brings the client to the same pod again.
+pub(crate) fn of_session(notice: &Notice<'_>, transport: &Transport) -> Option<(HeaderName, HeaderValue)> {
+    match notice {
+        Notice::Cookie { name, value, max_age } => set_cookie(name, value, *max_age, transport),
+        Notice::Header { name, value } => Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)),
+    }
+}
+
+/// For all of the host that was asked. Without an age, browsers keep it until they are closed.
+fn set_cookie(
+    name: &str,
+    value: &str,
+    max_age: Option<Duration>,
+    transport: &Transport,
+) -> Option<(HeaderName, HeaderValue)> {
     let secure = if matches!(transport, Transport::Tls { .. }) { "; Secure" } else { "" };
-    let seconds = max_age.as_secs();
-    HeaderValue::try_from(format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")).ok()
+    let age = max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
+    let line = format!("{name}={value}; Path=/{age}; HttpOnly; SameSite=Lax{secure}");
+    Some((SET_COOKIE, HeaderValue::try_from(line).ok()?))
 }
 
 /// Lets the filter, and nobody else, say to whom an answer may be shown.

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE};
+use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -429,10 +429,10 @@ impl Exchange {
     }
 }
 
-/// Lets the client come to the same version again.
+/// Lets the client come to the same version, or pod, again.
 fn bind(pick: &mut Pick, headers: &mut HeaderMap) {
-    if let Some(cookie) = pick.cookie.take() {
-        headers.append(SET_COOKIE, *cookie);
+    for (name, value) in pick.reminders.drain(..) {
+        headers.append(name, value);
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
@@ -82,8 +82,8 @@ pub(crate) struct Pick {
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) prefix: Box<str>,
     pub(crate) flight: Flight,
-    /// For the answer: what brings the client to the same version again.
-    pub(crate) cookie: Option<Box<HeaderValue>>,
+    /// For the answer: what brings the client to the same version or pod again.
+    pub(crate) reminders: Vec<(HeaderName, HeaderValue)>,
     pub(crate) copies: Vec<Copy>,
     /// Of the route, where there are copies to be marked with it.
     pub(crate) route: Box<str>,
@@ -248,7 +248,8 @@ impl Worker {
                 return Picked::Redirect { status: redirect.status, location };
             }
         };
-        let endpoint = self.least_loaded(forward.endpoints, tried, table).clone();
+        let held = forward.held.filter(|held| !tried.contains(&held.address));
+        let endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table)).clone();
         let Ok(secure) = self.secured(&endpoint, forward.shown) else {
             return Picked::Refuse(Refusal::UntrustedBackend);
         };
@@ -259,10 +260,13 @@ impl Worker {
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
         let of_route = self.meters.borrow_mut().route(forward.route, &endpoint.version, &self.plane.meters);
         let flight = Flight::new(presence, meter, of_route, *started);
-        let cookie = forward.cookie.as_ref().and_then(|cookie| head::set_cookie(cookie, transport)).map(Box::new);
+        let begun = rule.session.as_ref().filter(|_| held.is_none());
+        let begun = begun.and_then(|session| head::of_session(&session.begin(&endpoint, request.received), transport));
+        let version = forward.cookie.as_ref().and_then(|cookie| head::of_version(cookie, transport));
+        let reminders = begun.into_iter().chain(version).collect();
         let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
-        Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, cookie, copies, route })
+        Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, reminders, copies, route })
     }
 
     /// Where copies of the request go. Without room for one it is not made.

@@ -5,6 +5,7 @@ mod clients;
 mod conformance;
 mod listeners;
 mod mirrors;
+mod sessions;
 mod sets;
 mod tls;
 mod trust;
@@ -125,7 +126,7 @@ impl Town {
         let (host, path) = url.find('/').map_or((url, "/"), |at| url.split_at(at));
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let headers: Vec<(&str, &str)> = words.filter_map(|word| word.split_once('=')).collect();
-        let head = RequestHead { method, host, path, query, headers: &headers };
+        let head = RequestHead { method, host, path, query, headers: &headers, received: 0 };
         let Some(compiled) = &self.last else { return "no table".into() };
         match compiled.table.find(entrance, &head, &mut self.draws) {
             Decision::Refuse(refusal) => format!("{} {}", refusal.status(), refusal.reason()),

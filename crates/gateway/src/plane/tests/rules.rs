@@ -311,3 +311,35 @@ async fn answers_are_shared_with_the_origins_that_the_route_names() {
     assert_eq!(answer.status(), 502);
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://a.bar.com");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_stays_with_its_pod_until_that_is_gone() {
+    for (kind, carrier) in [("Cookie", "set-cookie"), ("Header", "cart")] {
+        let session = json!({"sessionName": "cart", "type": kind});
+        let backends = json!([{"name": "shop", "port": 80}]);
+        let mut town = Town::with_rules(2, json!([{"backendRefs": backends, "sessionPersistence": session}]));
+        let pods = [Backend::start("a").await, Backend::start("b").await, Backend::start("c").await];
+        for pod in &pods {
+            town.add("shop", pod, "v1");
+        }
+        town.publish().await;
+        let mut client = town.client().await;
+        let answer = client.exchange(Request::get("/"), "").await;
+        let told = answer.headers()[carrier].to_str().expect("text").to_owned();
+        let token = told.split(';').next().expect("a pair").to_owned();
+        let name = if kind == "Cookie" { "cookie" } else { "cart" };
+        let (_, first) = client.send(Request::get("/").header(name, &token), "").await;
+        for _ in 0..20 {
+            let mut client = town.client().await;
+            let (status, body) = client.send(Request::get("/").header(name, &token), "").await;
+            assert_eq!((status, &body), (200, &first), "{kind}");
+        }
+        let again = client.exchange(Request::get("/").header(name, &token), "").await;
+        assert!(!again.headers().contains_key(carrier), "nothing new is said of a session that goes on");
+        let gone = pods.iter().find(|pod| pod.name == first).expect("one of them");
+        town.remove(gone);
+        town.publish().await;
+        let moved = client.exchange(Request::get("/").header(name, &token), "").await;
+        assert!(moved.headers()[carrier].to_str().expect("text").split(';').next() != Some(&token), "{kind}");
+    }
+}

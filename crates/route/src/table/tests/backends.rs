@@ -93,7 +93,7 @@ fn a_pod_with_an_address_of_each_family_is_one_endpoint() {
     let endpoints = vec![endpoint("fd5c::2", "a"), endpoint("fd5c::3", "b")];
     town.change(Change::Slice(key("shop-v6"), Some(SliceFacts { service: "shop".into(), ports, endpoints })));
     let headers: [(&str, &str); 0] = [];
-    let head = RequestHead { method: "GET", host: "shop", path: "/", query: None, headers: &headers };
+    let head = RequestHead { method: "GET", host: "shop", path: "/", query: None, headers: &headers, received: 0 };
     let compiled = town.last.as_ref().expect("a table");
     let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
         panic!("the route leads somewhere")
@@ -122,7 +122,7 @@ fn a_port_that_speaks_something_else_is_no_backend() {
             continue;
         };
         let headers: [(&str, &str); 0] = [];
-        let head = RequestHead { method: "GET", host: "h", path: "/", query: None, headers: &headers };
+        let head = RequestHead { method: "GET", host: "h", path: "/", query: None, headers: &headers, received: 0 };
         let compiled = town.last.as_ref().expect("a table");
         let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
             panic!("the route leads somewhere")

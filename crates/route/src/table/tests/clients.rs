@@ -113,8 +113,14 @@ fn what_a_gateway_shows_to_backends_is_its_own() {
     ] {
         let mut town = Town::with_tls(&json!({"backend": {"clientCertificateRef": reference}}));
         town.service("s", &["p"]).route("r", json!({"rules": [{"backendRefs": to("s")}]}));
-        let head =
-            RequestHead { method: "GET", host: "a", path: "/", query: None, headers: &Vec::<(&str, &str)>::new() };
+        let head = RequestHead {
+            method: "GET",
+            host: "a",
+            path: "/",
+            query: None,
+            headers: &Vec::<(&str, &str)>::new(),
+            received: 0,
+        };
         let compiled = town.last.as_ref().expect("a table");
         let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
             panic!("the route leads somewhere")

@@ -289,7 +289,7 @@ fn rewritten_paths() {
         ("/prefix/rewrite-path-and-modify-headers/one", "/prefix/one"),
     ] {
         let headers: [(&str, &str); 0] = [];
-        let head = RequestHead { method: "GET", host: "h", path: asked, query: None, headers: &headers };
+        let head = RequestHead { method: "GET", host: "h", path: asked, query: None, headers: &headers, received: 0 };
         let compiled = town.last.clone().expect("a table");
         let Decision::Forward(forward) = compiled.table.find(Entrance::Default, &head, &mut town.draws) else {
             panic!("{asked} leads somewhere")

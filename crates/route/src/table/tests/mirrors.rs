@@ -5,7 +5,7 @@ use super::*;
 /// Names of the Services that get a copy of each of so many requests.
 fn copies(town: &mut Town, request: &str, times: usize) -> BTreeMap<String, usize> {
     let headers: [(&str, &str); 0] = [];
-    let head = RequestHead { method: "GET", host: "h", path: request, query: None, headers: &headers };
+    let head = RequestHead { method: "GET", host: "h", path: request, query: None, headers: &headers, received: 0 };
     let compiled = town.last.clone().expect("a table");
     let mut counts = BTreeMap::new();
     for _ in 0..times {

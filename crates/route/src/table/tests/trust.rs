@@ -48,7 +48,14 @@ impl Town {
 
     /// What becomes of `GET path`.
     fn decide(&mut self, path: &str) -> Decision<'_> {
-        let head = RequestHead { method: "GET", host: "a", path, query: None, headers: &Vec::<(&str, &str)>::new() };
+        let head = RequestHead {
+            method: "GET",
+            host: "a",
+            path,
+            query: None,
+            headers: &Vec::<(&str, &str)>::new(),
+            received: 0,
+        };
         self.last.as_ref().expect("a table").table.find(Entrance::Default, &head, &mut self.draws)
     }
 
