@@ -10,6 +10,8 @@ use super::body::AnswerBody;
 use super::head;
 
 const REASON: HeaderName = HeaderName::from_static("x-sluice-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why the gateway answers in place of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Reason {
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::UriTooLong => "uri-too-long",
@@ -101,8 +103,32 @@ pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
 }
 
 /// Why the gateway gave this answer itself.
-pub(crate) fn reason_of(answer: &Response<AnswerBody>) -> Option<&'static str> {
-    answer.extensions().get::<Reason>().map(|reason| reason.word())
+pub(crate) fn reason_of(answer: &Response<AnswerBody>) -> Option<Reason> {
+    answer.extensions().get().copied()
+}
+
+/// A refusal for somebody who speaks gRPC, and looks at the status of that alone: it stands in the head, where no message comes.
+pub(crate) fn refuse_call(reason: Reason) -> Response<AnswerBody> {
+    let mut response = refuse(reason);
+    *response.status_mut() = StatusCode::OK;
+    *response.body_mut() = AnswerBody::Own(None);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(head::GRPC));
+    headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(reason.status())));
+    headers.insert(GRPC_MESSAGE, HeaderValue::from_static(reason.text()));
+    response
+}
+
+/// As the mapping of statuses that gRPC publishes.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }
 
 /// What a preflight is answered.

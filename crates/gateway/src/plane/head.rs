@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
@@ -153,6 +153,15 @@ impl Headers for HeaderView<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.get_all(name).iter().any(|value| value.to_str().is_ok_and(&mut *test))
     }
+}
+
+/// What a call of gRPC has as its type, perhaps with a suffix for the encoding.
+pub(crate) const GRPC: &str = "application/grpc";
+
+pub(crate) fn is_call(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let suffix = kind.strip_prefix(GRPC.as_bytes());
+    suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(b"+") || suffix.starts_with(b";"))
 }
 
 /// The protocol that the client wants to change to, if it is one that we let through.

@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::accept::Client;
 use super::access_log::Entry;
-use super::answer::{Reason, preflight, reason_of, redirect, refuse};
+use super::answer::{Reason, preflight, reason_of, redirect, refuse, refuse_call};
 use super::body::{AnswerBody, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::identity::{Identity, REQUEST_ID};
@@ -44,9 +44,10 @@ pub(crate) async fn serve(
     let (head, body) = request.into_parts();
     let identity = Identity::of(&head.headers, client.peer.trusted, || worker.next_random());
     let mut entry = entry(&worker, &client, &head, &identity);
+    let is_call = head::is_call(&head.headers);
     let authority = match head::check(&head) {
         Ok(authority) => authority,
-        Err(reason) => return Ok(settled(refuse(reason), entry, identity, &worker)),
+        Err(reason) => return Ok(settled(refuse(reason), is_call, entry, identity, &worker)),
     };
     if let Some(entry) = &mut entry {
         entry.asked_for(&authority.host);
@@ -54,7 +55,8 @@ pub(crate) async fn serve(
     worker.budget.deposit();
     let body = RequestBody::new(body);
     let store = if matches!(body, RequestBody::Empty) { Store::Empty } else { Store::Gone };
-    let exchange = Exchange { worker, client, head, authority, identity, entry, upgrade, store, retries: 0, started };
+    let exchange =
+        Exchange { worker, client, head, authority, identity, is_call, entry, upgrade, store, retries: 0, started };
     Ok(exchange.run(body).await)
 }
 
@@ -69,17 +71,21 @@ fn entry(worker: &Worker, client: &Client, head: &request::Parts, identity: &Ide
 /// Writes an answer down that nobody has taken the entry for. One of our own names the request.
 fn settled(
     mut answer: Response<AnswerBody>,
+    is_call: bool,
     entry: Option<Box<Entry>>,
     identity: Identity,
     worker: &Worker,
 ) -> Response<AnswerBody> {
     let reason = reason_of(&answer);
     if let Some(mut entry) = entry {
-        entry.answered(answer.status().as_u16(), reason);
+        entry.answered(answer.status().as_u16(), reason.map(Reason::word));
         entry.sent(usize::try_from(answer.body().size_hint().lower()).unwrap_or(usize::MAX));
     }
     if let Some(reason) = reason {
-        worker.refused(reason);
+        worker.refused(reason.word());
+        if is_call {
+            answer = refuse_call(reason);
+        }
         answer.headers_mut().insert(REQUEST_ID, identity.id);
     }
     answer
@@ -93,6 +99,8 @@ struct Exchange {
     head: request::Parts,
     authority: Authority,
     identity: Identity,
+    /// Of gRPC.
+    is_call: bool,
     /// What the log will say of it, until an answer takes that over.
     entry: Option<Box<Entry>>,
     upgrade: Option<Upgrade>,
@@ -141,7 +149,7 @@ enum Failure {
 impl Exchange {
     async fn run(mut self, body: RequestBody) -> Response<AnswerBody> {
         let answer = self.conduct(body).await;
-        settled(answer, self.entry, self.identity, &self.worker)
+        settled(answer, self.is_call, self.entry, self.identity, &self.worker)
     }
 
     async fn conduct(&mut self, mut body: RequestBody) -> Response<AnswerBody> {

@@ -164,3 +164,17 @@ async fn what_a_backend_refused_to_look_at_is_sent_again() {
     assert_eq!(town.client().await.post("/", "").await, (200, String::new()));
     server.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_call_is_told_in_the_words_of_grpc() {
+    let mut town = Town::new(1);
+    town.publish().await;
+    let mut client = client(&town).await;
+    let answer = client.send_request(call(0)).await.expect("an answer");
+    let said = ["content-type", "grpc-status", "grpc-message", "x-sluice-reason"];
+    let said = said.map(|name| answer.headers()[name].to_str().expect("text"));
+    assert_eq!(said, ["application/grpc", "14", "no endpoint of the backend is ready", "no-endpoints"]);
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.expect("a whole answer").to_bytes().is_empty());
+    assert_eq!(town.client().await.post("/x", "buy").await.0, 503, "everybody else is told as ever");
+}
