@@ -12,9 +12,6 @@ use sluice_model::gateway::{BackendTlsPolicySpec, BackendTlsValidation, ObjectRe
 use crate::facts::{AuthoritiesFacts, ObjectKey, PolicyFacts, ServicePort, World};
 use crate::report::{Finding, PolicyReport, reason};
 
-/// Ancestors that a policy reports about; the API has no room for more.
-const MAX_ANCESTORS: usize = 16;
-
 /// Stands for certificates of authorities, which only the data plane has; never used again for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuthoritiesId(pub u64);
@@ -216,7 +213,7 @@ impl Ancestors {
     pub(crate) fn reports(self, world: &World) -> BTreeMap<ObjectKey, PolicyReport> {
         let reports = self.gateways.into_iter().filter_map(|(key, gateways)| {
             let policy = world.policies.get(&key)?;
-            let ancestors = gateways.into_iter().take(MAX_ANCESTORS).collect();
+            let ancestors = gateways.into_iter().collect();
             let report =
                 PolicyReport { generation: policy.generation, ancestors, findings: findings(world, &key, policy) };
             Some((key, report))

@@ -27,6 +27,8 @@ use crate::options::CONTROLLER_NAME;
 /// Statuses written at a time.
 const CONCURRENT_WRITES: usize = 8;
 const MANAGER: &str = "sluice-gateway";
+/// Ancestors in the status of a policy, those of other gateways included; the API has no room for more.
+const MAX_ANCESTORS: usize = 16;
 /// What of the Gateway API is served, in the API's words and in their order: nothing stands here before its tests of the
 /// conformance suite pass.
 const FEATURES: &[&str] = &[
@@ -268,7 +270,9 @@ fn policy_status(report: Option<&PolicyReport>, observed: &Value, now: Timestamp
     if report.is_none() && mine.is_empty() {
         return None;
     }
-    for (gateway, report) in report.iter().flat_map(|report| report.ancestors.iter().map(move |key| (key, report))) {
+    let room = MAX_ANCESTORS.saturating_sub(ancestors.len());
+    let told = report.iter().flat_map(|report| report.ancestors.iter().map(move |key| (key, report)));
+    for (gateway, report) in told.take(room) {
         let ancestor_ref = gateway_ref(gateway);
         let before = mine.iter().find(|status| status.ancestor_ref == ancestor_ref);
         let conditions = before.map_or(&[][..], |status| &status.conditions);
@@ -363,6 +367,28 @@ mod tests {
         let status = class_status(&observed, Timestamp::UNIX_EPOCH);
         assert_eq!(status["supportedFeatures"][0], json!({"name": FEATURES[0]}));
         assert_eq!(status["conditions"][0]["observedGeneration"], 3);
+    }
+
+    #[test]
+    fn ancestors_of_other_controllers_stay_and_ours_have_what_room_is_left() {
+        let ancestor = |name: &str, controller: &str| json!({"ancestorRef": {"name": name}, "controllerName": controller, "conditions": []});
+        let now = Timestamp::UNIX_EPOCH;
+        let theirs: Vec<Value> = (0..14).map(|number| ancestor(&format!("g{number}"), "other")).collect();
+        let mut observed = theirs.clone();
+        observed.push(ancestor("mine", CONTROLLER_NAME));
+        let gone = policy_status(None, &json!({"ancestors": observed}), now);
+        assert_eq!(gone, Some(json!({"ancestors": theirs})));
+        assert_eq!(policy_status(None, &json!({"ancestors": theirs}), now), None);
+        let ancestors = (0..3).map(|number| ObjectKey::new("a", format!("m{number}"))).collect();
+        let report = PolicyReport { generation: 1, ancestors, findings: vec![finding("Accepted", true)] };
+        let told = policy_status(Some(&report), &json!({"ancestors": observed}), now).expect("something to say");
+        let names: Vec<&str> = told["ancestors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["ancestorRef"]["name"].as_str())
+            .collect();
+        assert_eq!((names.len(), &names[14..]), (MAX_ANCESTORS, &["m0", "m1"][..]));
     }
 
     #[test]
