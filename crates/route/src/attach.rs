@@ -8,7 +8,7 @@ use sluice_model::gateway::{GROUP, Listener, ParentRef, RouteNamespaces};
 
 use crate::address::Addresses;
 use crate::clients::{Wanted, own_certificate, wanted};
-use crate::conditions::{gateway_report, refusal, refused_set_report, set_report};
+use crate::conditions::{gateway_report, is_acceptable, orphaned_set_report, refusal, refused_set_report, set_report};
 use crate::door::{Door, Owner, overlapping, settle};
 use crate::facts::{Entrance, ObjectKey, RouteFacts, World};
 use crate::host::Host;
@@ -181,7 +181,8 @@ impl<'w> Listeners<'w> {
             let mut attached = 0;
             for set in members {
                 let listeners = told(Owner { kind: "ListenerSet", key: set.key });
-                let report = set_report(set.facts.generation, listeners);
+                let tell = if is_acceptable(world, key, addresses) { set_report } else { orphaned_set_report };
+                let report = tell(set.facts.generation, listeners);
                 attached += i32::from(report.is_accepted());
                 reports.sets.insert(set.key.clone(), report);
             }

@@ -68,6 +68,19 @@ pub(crate) fn refusal(spec: &GatewaySpec) -> Option<Finding> {
     Some(Finding::no(reason::ACCEPTED, reason::INVALID_PARAMETERS, message))
 }
 
+/// Whether the Gateway as such is accepted, whatever its listeners are.
+pub(crate) fn is_acceptable(world: &World, key: &ObjectKey, addresses: &Addresses) -> bool {
+    refusal(&world.gateways[key].spec).is_none() && !matches!(addresses.refused(key), Some(Refused::Unsupported(_)))
+}
+
+/// Of a ListenerSet whose Gateway is not accepted.
+pub(crate) fn orphaned_set_report(generation: i64, listeners: Vec<ListenerReport>) -> ListenerSetReport {
+    let message = "the Gateway is not accepted";
+    let accepted = Finding::no(reason::ACCEPTED, reason::PARENT_NOT_ACCEPTED, message);
+    let programmed = Finding::no(reason::PROGRAMMED, reason::PARENT_NOT_PROGRAMMED, message);
+    ListenerSetReport { generation, findings: vec![accepted, programmed], listeners }
+}
+
 /// Of a ListenerSet that its Gateway lets in: accepted while some listener of it is of use.
 pub(crate) fn set_report(generation: i64, listeners: Vec<ListenerReport>) -> ListenerSetReport {
     let of_use = |listener: &&ListenerReport| listener.says(reason::ACCEPTED) && listener.says(reason::RESOLVED_REFS);

@@ -28,6 +28,8 @@ pub(crate) mod reason {
     pub(crate) const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
     /// Of a ListenerSet.
     pub(crate) const SET_NOT_ALLOWED: &str = "NotAllowed";
+    pub(crate) const PARENT_NOT_ACCEPTED: &str = "ParentNotAccepted";
+    pub(crate) const PARENT_NOT_PROGRAMMED: &str = "ParentNotProgrammed";
     pub(crate) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     pub(crate) const HOSTNAME_CONFLICT: &str = "HostnameConflict";
     pub(crate) const PROTOCOL_CONFLICT: &str = "ProtocolConflict";

@@ -232,3 +232,28 @@ fn a_grant_for_gateways_is_none_for_their_listener_sets() {
         assert_eq!(needs.secrets.contains(&key("them/theirs")), kind == "ListenerSet");
     }
 }
+
+#[test]
+fn a_listener_set_of_a_gateway_that_is_not_accepted_says_so() {
+    let mut town = Town::new();
+    town.set("s", 1, json!([listener("x", 80, "x")]));
+    let parameters = json!({"parametersRef": {"group": "x.org", "kind": "X", "name": "x"}});
+    for (wishes, said) in [
+        (json!({}), "Accepted Programmed"),
+        (json!({"infrastructure": parameters}), "!Accepted/ParentNotAccepted !Programmed/ParentNotProgrammed"),
+        (
+            json!({"addresses": [{"type": "Hostname", "value": "a.org"}]}),
+            "!Accepted/ParentNotAccepted !Programmed/ParentNotProgrammed",
+        ),
+        (json!({"addresses": [{"type": "IPAddress", "value": "192.0.2.9"}]}), "Accepted !Programmed/ListenersNotValid"),
+    ] {
+        let mut spec = wishes.clone();
+        spec["gatewayClassName"] = json!("sluice");
+        spec["allowedListeners"] = json!({"namespaces": {"from": "All"}});
+        spec["listeners"] = json!([listener("own", 80, "own")]);
+        let spec = serde_json::from_value(spec).expect("a Gateway spec");
+        town.change(Change::Gateway(key("gw"), Some(GatewayFacts { generation: 1, created: 1, address: None, spec })));
+        assert_eq!(town.set_says("s"), said, "{wishes}");
+        assert_eq!(town.attached_sets(), i32::from(said.starts_with("Accepted")), "{wishes}");
+    }
+}
