@@ -73,13 +73,6 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Ends the process here and now: what a forked child has copied of its parent is not the child's to take down.
-#[expect(unsafe_code, reason = "no safe _exit")]
-pub(crate) fn exit_at_once(code: i32) -> ! {
-    // SAFETY: it does not return, and runs nothing of ours.
-    unsafe { libc::_exit(code) }
-}
-
 /// Keeps the signals that end a terminal's processes from ending us, and handles none; a supervisor handles them, its
 /// containers do not inherit it.
 #[expect(unsafe_code, reason = "no safe signal")]

@@ -15,7 +15,7 @@ pub mod driver;
 pub mod features;
 #[cfg(all(test, unix))]
 mod golden;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod holder;
 #[cfg_attr(windows, path = "kernel/windows.rs")]
 pub mod kernel;

@@ -8,7 +8,6 @@ use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     path::Path,
-    process,
 };
 
 /// Stands after the id of a process that is becoming its program.
@@ -47,7 +46,7 @@ impl Mark {
     /// For a process that speaks for itself.
     #[cfg(unix)]
     pub(super) fn announce_ourselves(&self) -> io::Result<()> {
-        self.announce(process::id())
+        self.announce(std::process::id())
     }
 
     /// The next that the process does is to become the program.
@@ -60,8 +59,7 @@ impl Mark {
         let _best_effort = self.0.set_len(0);
     }
 
-    #[cfg(target_os = "linux")]
-    pub(super) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         let mut file = &self.0;
         file.rewind().is_ok() && read(file).is_some()
     }

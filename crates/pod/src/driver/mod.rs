@@ -6,7 +6,7 @@
 #[cfg(unix)]
 pub mod cgroup;
 #[cfg(unix)]
-#[cfg_attr(not(target_os = "linux"), path = "no_containers.rs")]
+#[cfg_attr(not(all(target_os = "linux", target_pointer_width = "64")), path = "no_containers.rs")]
 pub mod container;
 pub mod mark;
 #[cfg_attr(windows, path = "process/windows.rs")]
@@ -17,8 +17,6 @@ use std::{
     path::{Path, is_separator},
 };
 
-#[cfg(unix)]
-pub(crate) use self::container::ContainerDriver;
 use self::mark::Mark;
 pub use self::process::ProcessDriver;
 use crate::{
@@ -28,6 +26,7 @@ use crate::{
 };
 
 /// What a process on a terminal is told it is, unless its container says.
+#[cfg(unix)]
 pub(crate) const DEFAULT_TERM: &str = "xterm";
 
 pub trait Driver {

@@ -44,7 +44,10 @@ use self::{
     run::Outcome,
 };
 use crate::{
-    driver::{ContainerDriver, Driver, ProcessDriver, Survivor},
+    driver::{
+        Driver, ProcessDriver, Survivor,
+        container::{self, ContainerDriver},
+    },
     kernel,
     lifecycle::Machine,
     plan::{PLAN_VERSION, PodPlan},
@@ -116,12 +119,8 @@ fn set_up(args: impl IntoIterator<Item = OsString>) -> Result<Option<Belongings>
     std::env::set_current_dir(&directory).map_err(file("enter", &directory))?;
     let dir = PodDir::new(directory);
     let plan = read_plan(&dir)?;
-    #[cfg(target_os = "linux")]
     if let Some(sandbox) = &plan.sandbox {
-        if let Some(holder) = &sandbox.holder {
-            enter(&dir, holder, sandbox.network.is_some()).map_err(system("enter the pods' namespaces"))?;
-        }
-        crate::driver::container::seclude(dir.path()).map_err(system("make a mount namespace"))?;
+        container::move_in(dir.path(), sandbox).map_err(system("go where the pod's containers are made"))?;
     }
     let saved = read_state(&dir)?;
     if saved.as_ref().is_some_and(|saved| saved.finished) {
@@ -174,23 +173,6 @@ fn supervise(mut belongings: Belongings) -> Result<ExitCode, SetupError> {
             Outcome::Orphaned(left) => belongings = left,
         }
     }
-}
-
-/// Goes where the pods of an engine without root run, unless we are there already.
-#[cfg(target_os = "linux")]
-fn enter(dir: &PodDir, holder: &Path, network: bool) -> io::Result<()> {
-    let mut namespaces = sluice_lend::Holder::connect(holder)?.ask(sluice_lend::Thing::Namespaces)?;
-    let there = namespaces.first().map(rustix::fs::fstat).transpose()?.map(|there| there.st_ino);
-    if there == Some(crate::holder::number_of("self", "user")?) {
-        return Ok(());
-    }
-    if !network {
-        // The last one: such a pod stays on the machine's own.
-        namespaces.pop();
-    }
-    crate::holder::enter(namespaces)?;
-    // A mount namespace begins at its root.
-    std::env::set_current_dir(dir.path())
 }
 
 fn read_plan(dir: &PodDir) -> Result<PodPlan, SetupError> {

@@ -84,17 +84,17 @@ mod tests {
     #[test]
     fn only_what_is_as_in_the_file_is_forgotten() {
         let smaps = "\
-55c535ad4000-55c5364ef000 r--p 00000000 fe:00 10627837   /usr/bin/sluice
+35ad4000-364ef000 r--p 00000000 fe:00 10627837   /usr/bin/sluice
 Rss:                 100 kB
 Anonymous:             0 kB
 VmFlags: rd mr mw me
-55c5364ef000-55c538512000 r-xp 00a1a000 fe:00 10627837   /usr/bin/sluice
+364ef000-38512000 r-xp 00a1a000 fe:00 10627837   /usr/bin/sluice
 Anonymous:             0 kB
-55c538512000-55c53862d000 r--p 02a3c000 fe:00 10627837   /usr/bin/sluice
+38512000-3862d000 r--p 02a3c000 fe:00 10627837   /usr/bin/sluice
 Anonymous:          1132 kB
-55c53862d000-55c538630000 rw-p 02b56000 fe:00 10627837   /usr/bin/sluice
+3862d000-38630000 rw-p 02b56000 fe:00 10627837   /usr/bin/sluice
 Anonymous:             0 kB
-55c553236000-55c553278000 rw-p 00000000 00:00 0          [heap]
+53236000-53278000 rw-p 00000000 00:00 0          [heap]
 Anonymous:             0 kB
 7f4c10901000-7f4c10a57000 rwxp 00026000 fe:00 326269     /usr/lib/odd.so
 Anonymous:             0 kB
@@ -102,7 +102,7 @@ Anonymous:             0 kB
 Anonymous:             0 kB
 ";
         let found: Vec<_> = unchanged(smaps).iter().map(|pages| (pages.start, pages.end)).collect();
-        assert_eq!(found, [(0x55c5_35ad_4000, 0x55c5_364e_f000), (0x55c5_364e_f000, 0x55c5_3851_2000)]);
+        assert_eq!(found, [(0x35ad_4000, 0x364e_f000), (0x364e_f000, 0x3851_2000)]);
     }
 
     #[test]

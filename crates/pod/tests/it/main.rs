@@ -1,10 +1,8 @@
-//! The supervisor as an agent starts it.
+//! The supervisor as an agent starts it, which takes a Unix.
 //!
 //! It is the same binary under another argument, and here that binary is this one: hence a `main` of its own.
 
-#[cfg(unix)]
 mod pod;
-#[cfg(unix)]
 mod supervisor;
 
 use std::{ffi::OsString, process::ExitCode};

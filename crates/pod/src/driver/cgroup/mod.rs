@@ -2,20 +2,20 @@
 //! up.
 
 mod hierarchy;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod views;
 
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 
 use self::hierarchy::{Hierarchy, limits, of_containers, of_pods, whole_machine};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(super) use self::views::unified_only;
 use crate::confinement::Resources;
 
 /// All that is ours lies below it, in every hierarchy.
@@ -86,7 +86,7 @@ impl Group {
         self.beside().filter(|hierarchy| !hierarchy.unified).map(|hierarchy| self.door(hierarchy, THREADS)).collect()
     }
 
-    /// The same by version 2, for whoever cannot be born there: see [`Group::unified`].
+    /// The same by version 2, for whoever cannot be born there: see `Group::unified`.
     pub(super) fn front_door(&self) -> io::Result<Option<File>> {
         self.beside().find(|hierarchy| hierarchy.unified).map(|hierarchy| self.door(hierarchy, MEMBERS)).transpose()
     }
@@ -97,26 +97,6 @@ impl Group {
             .write(true)
             .open(&door)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot open `{}`: {error}", door.display())))
-    }
-
-    /// The group in the hierarchy of version 2, where there is one: a process is born into it.
-    pub(super) fn unified(&self) -> Option<OwnedFd> {
-        let hierarchy = self.beside().find(|hierarchy| hierarchy.unified)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(hierarchy.place.join(&self.0), flags, Mode::empty()).ok()
-    }
-
-    /// Where a container finds what is counted for it, by name below `/sys/fs/cgroup`; empty where there is one hierarchy alone,
-    /// which is mounted as it is. Where it has no group of its own, it sees its pod's.
-    pub(super) fn views(&self) -> Vec<(String, PathBuf)> {
-        let version_1 = of_pods().filter(|hierarchy| !hierarchy.unified);
-        let views = version_1.filter_map(|hierarchy| {
-            let name = hierarchy.place.file_name()?.to_string_lossy().into_owned();
-            let own = hierarchy.place.join(&self.0);
-            let group = own.ancestors().take(2).find(|group| group.is_dir())?;
-            Some((name, group.to_owned()))
-        });
-        views.collect()
     }
 
     /// Below any hierarchy.
@@ -160,11 +140,6 @@ impl Group {
 /// Where control groups are mounted.
 pub fn hierarchies() -> Vec<PathBuf> {
     of_containers().map(|hierarchy| hierarchy.place.clone()).collect()
-}
-
-/// Whether the machine has nothing but cgroup v2.
-pub(super) fn unified_only() -> bool {
-    of_pods().count() > 0 && of_pods().all(|hierarchy| hierarchy.unified)
 }
 
 /// Which limits are kept here.

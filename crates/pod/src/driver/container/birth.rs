@@ -22,6 +22,7 @@ use rustix::{
 use super::{
     super::{Stdio, cgroup::Group, mark::Mark, not_started},
     privileges::{Privileges, User},
+    syscalls,
 };
 use crate::kernel::{self, Fork};
 
@@ -67,7 +68,7 @@ impl Birth {
                 if let Some(mark) = &self.mark {
                     mark.take_back();
                 }
-                kernel::exit_at_once(NOTHING_STARTED)
+                syscalls::exit_at_once(NOTHING_STARTED)
             }
             Fork::Parent(pid) => {
                 drop((go, told));
@@ -127,7 +128,7 @@ pub(super) fn fork_in(group: &Group, namespaces: UnshareFlags) -> io::Result<(Fo
     let (mut birthplace, mut doors) = (group.unified(), group.doors()?);
     loop {
         let (mut sign, mut alive) = pipe()?;
-        match kernel::fork_into(namespaces, birthplace.as_ref().map(OwnedFd::as_fd))? {
+        match syscalls::fork_into(namespaces, birthplace.as_ref().map(OwnedFd::as_fd))? {
             Fork::Child => {
                 let _unheard = alive.write_all(&[ALIVE]);
                 return Ok((Fork::Child, doors));
@@ -208,7 +209,7 @@ impl Streams {
 /// Becomes a program, which is looked for in its own `$PATH`.
 fn execute(argv: &[String], environment: &[(String, String)]) -> io::Result<Infallible> {
     let (program, arguments) = argv.split_first().ok_or_else(|| io::Error::other("no command given"))?;
-    kernel::close_others_on_exec();
+    syscalls::close_others_on_exec();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     let error = command.exec();

@@ -19,9 +19,10 @@ use rustix::{
 
 use super::{
     layout::{Content, LINKS, Layout, Mounted, Node},
+    syscalls,
     volumes::beneath,
 };
-use crate::{confinement::Propagation, kernel};
+use crate::confinement::Propagation;
 
 /// Of directories and files that are made for something to be mounted on.
 const POINT_DIRECTORY: Mode = Mode::from_raw_mode(0o755);
@@ -101,7 +102,7 @@ fn mount(root: &OwnedFd, mounted: &Mounted) -> io::Result<()> {
         Content::Bound { source, recursive } => {
             let tree = bound(CWD, source, *recursive)?;
             if !mounted.attributes.is_empty() {
-                kernel::set_mount_attributes(tree.as_fd(), mounted.attributes, mounted.with_all_below)?;
+                syscalls::set_mount_attributes(tree.as_fd(), mounted.attributes, mounted.with_all_below)?;
             }
             let is_directory = kind(&tree)? == FileType::Directory;
             (tree, is_directory)
@@ -208,7 +209,7 @@ fn mask(root: &OwnedFd, layout: &Layout) -> io::Result<()> {
                 | MountAttrFlags::MOUNT_ATTR_NOSUID
                 | MountAttrFlags::MOUNT_ATTR_NODEV
                 | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            kernel::set_mount_attributes(tree.as_fd(), attributes, true)?;
+            syscalls::set_mount_attributes(tree.as_fd(), attributes, true)?;
             attach(&tree, &found)
         })?;
     }
@@ -241,7 +242,7 @@ fn cover(directory: bool) -> io::Result<OwnedFd> {
 /// Goes in for good: the machine's files are behind a door that is gone.
 fn enter(root: &OwnedFd, layout: &Layout) -> io::Result<()> {
     if layout.read_only_root {
-        kernel::set_mount_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
+        syscalls::set_mount_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false)?;
     }
     let outside = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(root)?;

@@ -13,10 +13,9 @@ mod privileges;
 pub mod profile;
 mod rootfs;
 mod seccomp;
+mod syscalls;
 mod users;
 mod volumes;
-
-pub(crate) use rootfs::seclude;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +47,7 @@ use super::{
 };
 use crate::{
     confinement::{Confinement, Propagation, Sandbox},
+    holder,
     plan::{Command, ContainerPlan, Launch, PodPlan},
     wire::Family,
 };
@@ -73,6 +73,33 @@ pub(crate) struct ContainerDriver {
 struct Running {
     pid: Pid,
     user: User,
+}
+
+/// Goes where the containers of a pod are made: into the pods' namespaces of an engine without root, and into a mount namespace
+/// of its own. The process must have one thread.
+pub(crate) fn move_in(pod: &Path, sandbox: &Sandbox) -> io::Result<()> {
+    if let Some(holder) = &sandbox.holder {
+        let entered = enter(pod, holder, sandbox.network.is_some());
+        entered.map_err(|error| io::Error::other(format!("cannot enter the pods' namespaces: {error}")))?;
+    }
+    let secluded = rootfs::seclude(pod);
+    secluded.map_err(|error| io::Error::other(format!("cannot make a mount namespace: {error}")))
+}
+
+/// Goes where the pods of an engine without root run, unless we are there already.
+fn enter(pod: &Path, holder: &Path, network: bool) -> io::Result<()> {
+    let mut namespaces = sluice_lend::Holder::connect(holder)?.ask(sluice_lend::Thing::Namespaces)?;
+    let there = namespaces.first().map(rustix::fs::fstat).transpose()?.map(|there| there.st_ino);
+    if there == Some(holder::number_of("self", "user")?) {
+        return Ok(());
+    }
+    if !network {
+        // The last one: such a pod stays on the machine's own.
+        namespaces.pop();
+    }
+    holder::enter(namespaces)?;
+    // A mount namespace begins at its root.
+    std::env::set_current_dir(pod)
 }
 
 impl ContainerDriver {

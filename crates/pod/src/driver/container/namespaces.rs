@@ -21,7 +21,7 @@ use rustix::{
 };
 use sluice_netlink::{Cable, Links};
 
-use super::{super::cgroup::Group, birth::fork_in};
+use super::{super::cgroup::Group, birth::fork_in, syscalls};
 use crate::{
     confinement::{PodNetwork, Resources, Sandbox},
     features::Feature,
@@ -220,11 +220,11 @@ fn processes(group: &Group) -> io::Result<File> {
     match fork {
         Fork::Child => {
             if kernel::join(&doors).is_err() {
-                kernel::exit_at_once(1);
+                syscalls::exit_at_once(1);
             }
             let _unheard = rustix::io::write(&told, b"j");
             let _nameless = rustix::thread::set_name(c"sluice-first");
-            kernel::rest_for_good();
+            syscalls::rest_for_good();
         }
         Fork::Parent(first) => {
             drop(told);

@@ -233,7 +233,7 @@ impl Files {
 /// its own (`/proc/self/exe`): through that link it must not be able to change the file that the whole node runs. Returns once
 /// this is so; before that, the program starts over with the same arguments. The process must have one thread.
 #[expect(unsafe_code, reason = "unshare can break what other threads rely on")]
-pub(crate) fn seclude(pod: &Path) -> io::Result<()> {
+pub(super) fn seclude(pod: &Path) -> io::Result<()> {
     let copy = pod.join("run/sluice");
     let program = fs::read_link("/proc/self/exe")?;
     if program == copy {

@@ -158,7 +158,7 @@ impl Fence {
         let ruleset = unsafe {
             match libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), 0) {
                 -1 => return Err(last_error().into()),
-                fd => OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?),
+                fd => OwnedFd::from_raw_fd(i32::try_from(fd.cast_unsigned()).map_err(io::Error::other)?),
             }
         };
         Ok(Self { ruleset, handled })
