@@ -134,7 +134,8 @@ impl Worker {
         let worker = Rc::new(Self {
             table: RefCell::new(Cache::new(plane.table.clone())),
             draws: RefCell::new(Draws::new(index, workers).seeded(seed(index))),
-            random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
+            // Xorshift never leaves 0.
+            random: Cell::new(seed(index) | 1),
             pods: RefCell::default(),
             secured: RefCell::default(),
             asking: RefCell::default(),

@@ -343,3 +343,17 @@ async fn a_session_stays_with_its_pod_until_that_is_gone() {
         assert!(moved.headers()[carrier].to_str().expect("text").split(';').next() != Some(&token), "{kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_do_not_begin_with_the_same_ids() {
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let mut town = Town::new(1);
+        let backend = Backend::start("a").await;
+        town.add("shop", &backend, "v1");
+        town.publish().await;
+        let seen = echo(&mut town.client().await, Request::get("/echo"), "").await;
+        ids.insert(seen["headers"]["x-request-id"].to_string());
+    }
+    assert_eq!(ids.len(), 2, "{ids:?}");
+}
