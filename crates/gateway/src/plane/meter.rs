@@ -138,28 +138,13 @@ impl Tally for Meter {
     }
 }
 
-/// Requests that were answered without a backend, for one reason.
-#[derive(Default)]
-pub(crate) struct Refused(Cell);
-
-impl Tally for Refused {
-    type Counts = u64;
-
-    fn counts(&self) -> u64 {
-        self.0.get()
-    }
-
-    fn merge(sum: &mut u64, more: &u64) {
-        *sum += more;
-    }
-}
-
 /// The meters of all workers.
 #[derive(Default)]
 pub(crate) struct Meters {
     versions: Ledger<VersionKey, Meter>,
     routes: Ledger<RouteKey, RouteMeter>,
-    refusals: Ledger<&'static str, Refused>,
+    /// Requests that were answered without a backend, by the reason.
+    refusals: Ledger<&'static str, Cell>,
 }
 
 impl Meters {
@@ -189,7 +174,7 @@ impl Meters {
 #[derive(Default)]
 pub(crate) struct LocalMeters {
     versions: HashMap<VersionId, OfVersion>,
-    refusals: HashMap<&'static str, Arc<Refused>>,
+    refusals: HashMap<&'static str, Arc<Cell>>,
     /// Of routes, over all versions.
     routes: usize,
 }
@@ -204,9 +189,17 @@ impl LocalMeters {
         self.of(version, all).meter.clone()
     }
 
-    pub(crate) fn route(&mut self, route: &ObjectKey, version: &Version, all: &Meters) -> Arc<RouteMeter> {
-        if let Some(known) = self.versions.get(&version.id).and_then(|of| of.routes.get(route)) {
-            return known.clone();
+    /// Those of a request: of its version, and of its route with that.
+    pub(crate) fn route(
+        &mut self,
+        route: &ObjectKey,
+        version: &Version,
+        all: &Meters,
+    ) -> (Arc<Meter>, Arc<RouteMeter>) {
+        if let Some(of) = self.versions.get(&version.id)
+            && let Some(known) = of.routes.get(route)
+        {
+            return (of.meter.clone(), known.clone());
         }
         if self.routes >= limits::METERED {
             self.versions.clear();
@@ -214,12 +207,13 @@ impl LocalMeters {
         }
         self.routes += 1;
         let meter = all.routes.register(RouteKey { route: route.clone(), version: key(version) });
-        self.of(version, all).routes.insert(route.clone(), meter.clone());
-        meter
+        let of = self.of(version, all);
+        of.routes.insert(route.clone(), meter.clone());
+        (of.meter.clone(), meter)
     }
 
     pub(crate) fn refused(&mut self, reason: &'static str, all: &Meters) {
-        self.refusals.entry(reason).or_insert_with(|| all.refusals.register(reason)).0.increment();
+        self.refusals.entry(reason).or_insert_with(|| all.refusals.register(reason)).increment();
     }
 
     fn of(&mut self, version: &Version, all: &Meters) -> &mut OfVersion {

@@ -249,18 +249,18 @@ impl Worker {
                 return Picked::Redirect { status: redirect.status, location };
             }
         };
+        let now = Instant::now();
         let held = forward.held.filter(|held| !tried.contains(&held.address));
-        let endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table)).clone();
+        let endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table, now)).clone();
         let Ok(secure) = self.secured(&endpoint, forward.shown) else {
             return Picked::Refuse(Refusal::UntrustedBackend);
         };
         let presence = self.enter(endpoint.pod, table);
-        let meter = self.meter(&endpoint);
+        let (meter, of_route) = self.meters.borrow_mut().route(forward.route, &endpoint.version, &self.plane.meters);
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
-        let of_route = self.meters.borrow_mut().route(forward.route, &endpoint.version, &self.plane.meters);
-        let flight = Flight::new(presence, meter, of_route, *started);
+        let flight = Flight::new(presence, meter, of_route, *started, now);
         let begun = rule.session.as_ref().filter(|_| held.is_none());
         let begun = begun.and_then(|session| head::of_session(&session.begin(&endpoint, request.received), transport));
         let version = forward.cookie.as_ref().and_then(|cookie| head::of_version(cookie, transport));
@@ -273,10 +273,11 @@ impl Worker {
     /// Where copies of the request go. Without room for one it is not made.
     fn copies(self: &Rc<Self>, forward: &Forward<'_>, head: &RequestHead<'_>, table: &Table) -> Vec<Copy> {
         let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
+        let now = Instant::now();
         let copies = mirrored.into_iter().filter_map(|endpoints| {
-            let endpoint = self.least_loaded(endpoints, &[], table).clone();
+            let endpoint = self.least_loaded(endpoints, &[], table, now).clone();
             let secure = self.secured(&endpoint, forward.shown).ok()?;
-            let meter = self.meter(&endpoint);
+            let meter = self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters);
             let Ok(permit) = self.copies.clone().try_acquire_owned() else {
                 meter.mirror_dropped();
                 return None;
@@ -309,16 +310,18 @@ impl Worker {
         Presence { worker: self.clone(), known }
     }
 
-    fn meter(&self, endpoint: &Endpoint) -> Arc<Meter> {
-        self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters)
-    }
-
     pub(crate) fn refused(&self, reason: &'static str) {
         self.meters.borrow_mut().refused(reason, &self.plane.meters);
     }
 
     /// One that is well and has little to do; those that failed this request already only when there is no other.
-    fn least_loaded<'t>(&self, endpoints: &'t [Endpoint], tried: &[SocketAddr], table: &Table) -> &'t Endpoint {
+    fn least_loaded<'t>(
+        &self,
+        endpoints: &'t [Endpoint],
+        tried: &[SocketAddr],
+        table: &Table,
+        now: Instant,
+    ) -> &'t Endpoint {
         let draw = |among: usize| (self.next_random() % among as u64) as usize;
         if !tried.is_empty() {
             let untried: Vec<&Endpoint> = endpoints.iter().filter(|e| !tried.contains(&e.address)).collect();
@@ -329,7 +332,6 @@ impl Worker {
         if let [only] = endpoints {
             return only;
         }
-        let now = Instant::now();
         let standing = |at: usize| {
             let known = self.known(endpoints[at].pod, table);
             let health = known.health.borrow();
@@ -416,9 +418,15 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    fn new(presence: Presence, meter: Arc<Meter>, of_route: Arc<RouteMeter>, started: Instant) -> Self {
+    fn new(
+        presence: Presence,
+        meter: Arc<Meter>,
+        of_route: Arc<RouteMeter>,
+        started: Instant,
+        picked: Instant,
+    ) -> Self {
         of_route.begin();
-        Self { presence, meter, of_route, started, picked: Instant::now(), status: None, entry: None }
+        Self { presence, meter, of_route, started, picked, status: None, entry: None }
     }
 
     /// The line of the log that is written when the answer is over.

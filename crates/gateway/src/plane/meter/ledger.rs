@@ -32,6 +32,18 @@ pub(crate) trait Tally: Default {
     fn merge(sum: &mut Self::Counts, more: &Self::Counts);
 }
 
+impl Tally for Cell {
+    type Counts = u64;
+
+    fn counts(&self) -> u64 {
+        self.get()
+    }
+
+    fn merge(sum: &mut u64, more: &u64) {
+        *sum += more;
+    }
+}
+
 /// The tallies of all workers.
 pub(crate) struct Ledger<K, T: Tally> {
     state: Mutex<State<K, T>>,
@@ -89,18 +101,6 @@ impl<K: Ord, T: Tally> State<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Tally for Cell {
-        type Counts = u64;
-
-        fn counts(&self) -> u64 {
-            self.get()
-        }
-
-        fn merge(sum: &mut u64, more: &u64) {
-            *sum += more;
-        }
-    }
 
     #[test]
     fn nothing_is_lost_when_tallies_are_let_go() {
