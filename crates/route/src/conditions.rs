@@ -12,6 +12,23 @@ fn holding(listeners: &[ListenerReport], kind: &str) -> usize {
     listeners.iter().filter(holds).count()
 }
 
+/// `Accepted`, where so many of all listeners are valid.
+fn validity(valid: usize, all: usize, is_whole: bool) -> Finding {
+    if is_whole {
+        return Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid");
+    }
+    let message = format!("{valid} of {all} listeners are valid");
+    Finding { kind: reason::ACCEPTED, holds: valid > 0, reason: reason::LISTENERS_NOT_VALID, message }
+}
+
+/// `Programmed`, where so many of all listeners are served.
+fn service(served: usize, all: usize, otherwise: &'static str) -> Finding {
+    match served {
+        0 => Finding::no(reason::PROGRAMMED, otherwise, "no listener is served"),
+        _ => Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{served} of {all} listeners are served")),
+    }
+}
+
 /// The Gateway's own conditions follow from those of its listeners.
 pub(crate) fn gateway_report(
     world: &World,
@@ -22,17 +39,8 @@ pub(crate) fn gateway_report(
 ) -> GatewayReport {
     let all = listeners.len();
     let (accepted, programmed) = (holding(&listeners, reason::ACCEPTED), holding(&listeners, reason::PROGRAMMED));
-    let accepted = if accepted == all && all > 0 {
-        Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid")
-    } else {
-        let message = format!("{accepted} of {all} listeners are valid");
-        Finding { kind: reason::ACCEPTED, holds: accepted > 0, reason: reason::LISTENERS_NOT_VALID, message }
-    };
-    let programmed = if programmed > 0 {
-        Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{programmed} of {all} listeners are served"))
-    } else {
-        Finding::no(reason::PROGRAMMED, reason::INVALID, "no listener is served")
-    };
+    let accepted = validity(accepted, all, accepted == all && all > 0);
+    let programmed = service(programmed, all, reason::INVALID);
     let facts = &world.gateways[key];
     let (accepted, programmed) = match (refusal(&facts.spec), addresses.refused(key)) {
         (Some(refused), _) => (refused, unserved()),
@@ -86,17 +94,8 @@ pub(crate) fn set_report(generation: i64, listeners: Vec<ListenerReport>) -> Lis
     let of_use = |listener: &&ListenerReport| listener.says(reason::ACCEPTED) && listener.says(reason::RESOLVED_REFS);
     let (accepted, all) = (listeners.iter().filter(of_use).count(), listeners.len());
     let programmed = holding(&listeners, reason::PROGRAMMED);
-    let accepted = if accepted == all {
-        Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "every listener is valid")
-    } else {
-        let message = format!("{accepted} of {all} listeners are valid");
-        Finding { kind: reason::ACCEPTED, holds: accepted > 0, reason: reason::LISTENERS_NOT_VALID, message }
-    };
-    let programmed = if programmed > 0 {
-        Finding::yes(reason::PROGRAMMED, reason::PROGRAMMED, format!("{programmed} of {all} listeners are served"))
-    } else {
-        Finding::no(reason::PROGRAMMED, reason::LISTENERS_NOT_VALID, "no listener is served")
-    };
+    let accepted = validity(accepted, all, accepted == all);
+    let programmed = service(programmed, all, reason::LISTENERS_NOT_VALID);
     ListenerSetReport { generation, findings: vec![accepted, programmed], listeners }
 }
 

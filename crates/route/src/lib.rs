@@ -15,6 +15,7 @@ mod duration;
 mod facts;
 mod filters;
 mod grant;
+mod hash;
 mod head;
 mod host;
 mod matching;

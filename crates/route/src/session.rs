@@ -10,8 +10,8 @@ use sluice_model::gateway::SessionPersistence;
 use crate::backend::Endpoint;
 use crate::duration;
 use crate::facts::ObjectKey;
+use crate::hash::{OFFSET, absorb, spread};
 use crate::head::RequestHead;
-use crate::sticky::{OFFSET, absorb, spread};
 
 const COOKIE: &str = "Cookie";
 const PERMANENT: &str = "Permanent";
