@@ -101,6 +101,12 @@ pub struct Step {
     /// Whose requests stay with one version while the candidate's share rises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+    /// Of the requests that the stable version answers, so many go to the candidate as well, whose answers are thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Amount>,
+    /// Methods of requests that may be copied; `GET` and `HEAD` when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
     /// A duration such as `10m`, or `approval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -402,6 +408,9 @@ pub struct PlannedStep {
     /// `header:x-user-id`: whose requests stay together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<String>,
+    /// `20%` or `20% of POST`: what is copied to the candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
     /// `10m` or `approval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -424,6 +433,18 @@ pub struct Exposure {
     pub matches: Vec<HttpRouteMatch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
+}
+
+/// Requests that both versions get. The stable version's answers go out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Copies {
+    /// Of the requests that the stable version answers, in hundredths of a percent.
+    pub share: u32,
+    /// Requests with another method are not copied. Never empty.
+    pub methods: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -403,7 +403,7 @@ impl<'a> Pass<'a> {
 
 /// Everything to one version.
 fn only(stable: &Revision) -> Exposure {
-    Exposure { stable: stable.hash.clone(), candidate: None, candidate_weight: 0, matches: Vec::new(), sticky: None }
+    Exposure { stable: stable.hash.clone(), ..Exposure::default() }
 }
 
 /// `revision 3 (7d9fc6b5)`

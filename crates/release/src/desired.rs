@@ -6,13 +6,15 @@ use std::time::Duration;
 use sluice_model::amount::{Amount, AmountError, Pods, Share};
 use sluice_model::duration::{self, DurationError};
 use sluice_model::gateway::HttpRouteMatch;
-use sluice_model::rollout::{self as model, HttpCheck, NoData, OnFail, Release, RolloutSpec, Sticky, Strategy, When};
+use sluice_model::rollout::{
+    self as model, Copies, HttpCheck, NoData, OnFail, Release, RolloutSpec, Sticky, Strategy, When,
+};
 use sluice_model::sticky::{Unit, UnitError};
 use sluice_stats::Limit;
 
-use crate::presets;
 use crate::replicas::{Split, by_replicas};
 use crate::{Fences, LimitError, limits, observed};
+use crate::{copies, presets};
 
 /// A Rollout's spec, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,9 +53,18 @@ pub struct Step {
     pub matches: Vec<HttpRouteMatch>,
     /// Its texts can be read.
     pub sticky: Option<Sticky>,
+    pub copies: Option<Copies>,
     pub hold: Hold,
     /// Names of checks; each exists.
     pub checks: Vec<String>,
+}
+
+impl Step {
+    /// The requests that reach the candidate, copies included.
+    fn load(&self) -> Share {
+        let copied = self.copies.as_ref().map_or(Share::NONE, |copies| Share::from_hundredths(copies.share));
+        Share::from_hundredths(self.traffic.hundredths() + copied.of_rounded_up(self.traffic.rest().hundredths()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +136,12 @@ pub enum SpecError {
     Unit { path: String, source: UnitError },
     #[error("{path}: only a cookie has an age, `{by}` has none")]
     AgeOfNoCookie { path: String, by: String },
+    #[error(
+        "{path}: `{method}` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE"
+    )]
+    Method { path: String, method: String },
+    #[error("{path}: there is nothing to copy; set `mirror` as well, or leave it out")]
+    MethodsOfNothing { path: String },
     #[error("{path}: `{traffic}` is less than the {before} of the step before; list the steps in rising order")]
     TrafficFalls { path: String, traffic: Share, before: Share },
     #[error("{path}: a step with traffic 100% needs all pods of the candidate; leave `candidate` out or write 100%")]
@@ -205,7 +222,7 @@ impl Desired {
         let (candidate, stable) = (pods(step.candidate), pods(step.stable));
         match self.shift {
             Shift::Routes => Split {
-                candidate: candidate.unwrap_or_else(|| step.traffic.of_rounded_up(replicas).clamp(1, replicas.max(1))),
+                candidate: candidate.unwrap_or_else(|| step.load().of_rounded_up(replicas).clamp(1, replicas.max(1))),
                 stable: stable.unwrap_or(replicas),
             },
             Shift::Replicas | Shift::Recreate => match (candidate, stable) {
@@ -282,6 +299,7 @@ fn read_steps(steps: &[model::Step], from: &str, checks: &BTreeSet<&str>, errors
         };
         let (candidate, stable) = (size("candidate", step.candidate.as_ref()), size("stable", step.stable.as_ref()));
         check_sticky(errors, &format!("{path}.sticky"), step.sticky.as_ref());
+        let copies = copies::read(step, &path, errors);
         let hold = read_hold(errors, &format!("{path}.hold"), step.hold.as_deref());
         Step {
             name: step.name.clone().unwrap_or_else(|| traffic.to_string()),
@@ -290,6 +308,7 @@ fn read_steps(steps: &[model::Step], from: &str, checks: &BTreeSet<&str>, errors
             traffic,
             matches: step.matches.clone(),
             sticky: step.sticky.clone(),
+            copies,
             hold,
             checks: step.checks.clone(),
         }
@@ -328,6 +347,7 @@ fn complete(steps: &mut Vec<Step>, shift: Shift) {
         traffic: Share::ALL,
         matches: Vec::new(),
         sticky: None,
+        copies: None,
         hold: Hold::For(Duration::ZERO),
         checks: Vec::new(),
     });
@@ -347,6 +367,7 @@ fn waiting_for_a_person(steps: &[Step], shift: Shift) -> Step {
         traffic: Share::NONE,
         matches: Vec::new(),
         sticky: None,
+        copies: None,
         hold: Hold::Approval,
         checks: Vec::new(),
     }
@@ -365,7 +386,7 @@ fn check_steps(steps: &[Step], shift: Shift, from: &str, errors: &mut Vec<SpecEr
         if shift == Shift::Routes && step.traffic == Share::ALL && !everything && !zero_size(step.candidate) {
             errors.push(SpecError::FullTrafficFewPods { path: path("candidate") });
         }
-        let exposed = step.traffic > Share::NONE || !step.matches.is_empty();
+        let exposed = step.traffic > Share::NONE || !step.matches.is_empty() || step.copies.is_some();
         if shift == Shift::Routes && exposed && zero_size(step.candidate) {
             errors.push(SpecError::TrafficWithoutPods { path: path("candidate"), field: "candidate" });
         }
@@ -377,6 +398,9 @@ fn check_steps(steps: &[Step], shift: Shift, from: &str, errors: &mut Vec<SpecEr
         }
         if shift != Shift::Routes && step.sticky.is_some() {
             errors.push(SpecError::NeedsRoutes { path: path("sticky"), value: "a sticky split" });
+        }
+        if shift != Shift::Routes && step.copies.is_some() {
+            errors.push(SpecError::NeedsRoutes { path: path("mirror"), value: "a mirror" });
         }
     }
 }
@@ -453,7 +477,7 @@ fn read_duration(errors: &mut Vec<SpecError>, path: &str, text: Option<&str>) ->
     read.map_err(|source| errors.push(SpecError::Duration { path: path.to_owned(), source })).ok()
 }
 
-fn optional<T>(
+pub(crate) fn optional<T>(
     errors: &mut Vec<SpecError>,
     path: &str,
     amount: Option<&Amount>,

@@ -78,12 +78,10 @@ impl Case<'_> {
             share = share.max(self::share(self.before.exposure.as_ref(), hash));
         }
         let asked = self.asked_by_step(hash).unwrap_or(u32::MAX);
-        let matched = self
-            .after
-            .exposure
-            .as_ref()
-            .is_some_and(|exposure| exposure.candidate.as_deref() == Some(hash) && !exposure.matches.is_empty());
-        let needed = share.of_rounded_up(self.observed.replicas).max(u32::from(matched)).min(asked);
+        let reached = self.after.exposure.as_ref().is_some_and(|exposure| {
+            exposure.candidate.as_deref() == Some(hash) && (!exposure.matches.is_empty() || exposure.copies.is_some())
+        });
+        let needed = share.of_rounded_up(self.observed.replicas).max(u32::from(reached)).min(asked);
         if size >= needed { Ok(()) } else { Err(format!("its share of {share} needs {needed}")) }
     }
 
@@ -120,7 +118,8 @@ impl Case<'_> {
         if exposure.candidate_weight > Share::ALL.hundredths() {
             broken.push(format!("3: a weight of {}", exposure.candidate_weight));
         }
-        if exposure.candidate.is_none() && (exposure.candidate_weight > 0 || !exposure.matches.is_empty()) {
+        let gives = exposure.candidate_weight > 0 || !exposure.matches.is_empty() || exposure.copies.is_some();
+        if exposure.candidate.is_none() && gives {
             broken.push("3: traffic for a candidate that is not there".to_owned());
         }
         let Some(candidate) = &exposure.candidate else { return };

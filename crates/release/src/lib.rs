@@ -4,6 +4,7 @@
 //! [`Desired::read`] checks what the user wrote, [`plan`] shows what it will do, [`decide`] says what to do next and why,
 //! and [`invariants`] holds every decision to the promises of the design.
 
+mod copies;
 mod decide;
 mod decision;
 mod desired;

@@ -9,6 +9,7 @@ use sluice_model::rollout::Exposure;
 use crate::facts::{EndpointFacts, ObjectKey, PodFacts, World};
 use crate::head::RequestHead;
 use crate::matching::Match;
+use crate::mirror::Copying;
 use crate::session::Token;
 use crate::split::{Draws, Split};
 use crate::sticky::{NewCookie, Sticky, lies_within};
@@ -97,6 +98,8 @@ struct Group {
     pinned: Vec<Match>,
     /// Whose requests stay on one side, while both have a share.
     sticky: Option<Sticky>,
+    /// What of the stable side's requests the candidate gets as well.
+    copying: Option<Copying>,
     /// The candidate's, of all.
     share: u32,
     /// Stable, then candidate; only the first is used outside a Rollout.
@@ -111,6 +114,16 @@ pub(crate) struct Choice<'t> {
     pub(crate) endpoints: &'t Arc<[Endpoint]>,
     /// What makes the next request of the same client come to the same version.
     pub(crate) cookie: Option<NewCookie<'t>>,
+    /// Who may get a copy.
+    pub(crate) audience: Option<Audience<'t>>,
+}
+
+/// The candidate, where the stable version was chosen and requests are copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audience<'t> {
+    pub(crate) copying: &'t Copying,
+    /// Never empty; any of them will do.
+    pub(crate) endpoints: &'t Arc<[Endpoint]>,
 }
 
 /// What the lookups of a backend need beside the world.
@@ -127,16 +140,21 @@ impl Backend {
         let group = &self.groups[draws.draw(&self.split)?];
         let (side, cookie) = group.side(head, draws)?;
         let endpoints = Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())?;
-        Some(Choice { endpoints, cookie })
+        Some(Choice { endpoints, cookie, audience: group.audience(side) })
     }
 
     /// The endpoint of this session, among those that a request may be sent to instead.
-    pub(crate) fn held(&self, token: Token) -> Option<(&Arc<[Endpoint]>, &Endpoint)> {
+    pub(crate) fn held(&self, token: Token) -> Option<(Choice<'_>, &Endpoint)> {
         let mut sides = self.groups.iter().flat_map(|group| {
             let sides = group.sides.iter().enumerate();
-            sides.filter(|(side, _)| group.split.has_share(*side)).map(|(_, endpoints)| endpoints)
+            sides
+                .filter(|(side, _)| group.split.has_share(*side))
+                .map(move |(side, endpoints)| (group, side, endpoints))
         });
-        sides.find_map(|side| Some((side, side.iter().find(|endpoint| token.is_of(endpoint))?)))
+        sides.find_map(|(group, side, endpoints)| {
+            let endpoint = endpoints.iter().find(|endpoint| token.is_of(endpoint))?;
+            Some((Choice { endpoints, cookie: None, audience: group.audience(side) }, endpoint))
+        })
     }
 
     /// Every endpoint that some request may be sent to.
@@ -165,6 +183,11 @@ impl Backend {
 }
 
 impl Group {
+    fn audience(&self, side: usize) -> Option<Audience<'_>> {
+        let copying = self.copying.as_ref().filter(|_| side == 0)?;
+        Some(Audience { copying, endpoints: &self.sides[1] }).filter(|audience| !audience.endpoints.is_empty())
+    }
+
     fn side(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<(usize, Option<NewCookie<'_>>)> {
         if self.pinned.iter().any(|test| test.holds(head)) {
             return Some((1, None));
@@ -186,7 +209,8 @@ impl Members<'_> {
         let Some((key, exposure)) = self.rollout else {
             let all = self.endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
             let split = renewed(vec![1, 0], previous.map(|group| &group.split), names);
-            return Group { pinned: Vec::new(), sticky: None, share: 0, sides: [all, Arc::new([])], split };
+            let sides = [all, Arc::new([]) as Arc<[_]>];
+            return Group { pinned: Vec::new(), sticky: None, copying: None, share: 0, sides, split };
         };
         let of = |hash: &str| -> Arc<[Endpoint]> {
             let mine = self.endpoints.iter().filter(|(_, pod)| pod.is_some_and(|pod| pod.hash == hash));
@@ -204,7 +228,12 @@ impl Members<'_> {
         let sticky = candidate.zip(exposure.sticky.as_ref()).filter(|_| share > 0 && share < FULL_SHARE);
         let sticky = sticky.and_then(|(candidate, sticky)| Sticky::compile(sticky, key, candidate));
         let split = renewed(weights, previous.map(|group| &group.split), names);
-        Group { pinned, sticky, share, sides, split }
+        let copies = exposure.copies.as_ref().filter(|_| candidate.is_some());
+        let copying = copies.map(|copies| {
+            let previous = previous.and_then(|group| group.copying.as_ref());
+            Copying::compile(copies, |weights| renewed(weights, previous.map(|copying| &copying.split), names))
+        });
+        Group { pinned, sticky, copying, share, sides, split }
     }
 }
 

@@ -54,6 +54,6 @@ pub use rule::{Retry, Rule, Timeouts};
 pub use session::{Notice, Session};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
-pub use table::{Decision, Forward, Refusal, Table};
+pub use table::{Copied, CopyOf, Decision, Forward, Refusal, Table};
 pub use tls::{CertificateId, ListenerTls, Transport};
 pub use trust::{Authorities, AuthoritiesId, BackendTls, PeerName, Terms, TermsId};

@@ -1,13 +1,17 @@
-//! Copies of requests: a share of what a rule, or one of its backendRefs, is asked for goes to another backend as well.
+//! Copies of requests: a share of what a rule, or one of its backendRefs, is asked for goes to another backend as well; and, as
+//! long as a Rollout says so, a share of what its stable version is asked for goes to the candidate.
 
 use sluice_model::gateway::{HttpRouteFilter, RequestMirror};
+use sluice_model::rollout::Copies;
 
-use crate::split::Split;
+use crate::split::{Draws, Split};
 
 /// The `type` of the filter.
 pub(crate) const KIND: &str = "RequestMirror";
 /// What `percent` is a part of.
 const PERCENT: u32 = 100;
+/// What the share of a Rollout is a part of.
+const WHOLE: u32 = 10_000;
 
 #[derive(Debug)]
 pub struct Mirror {
@@ -34,5 +38,26 @@ impl Mirror {
         };
         let part = part.min(whole);
         Self { slot, split: Split::new(split, [part, whole - part]) }
+    }
+}
+
+/// What of a Rollout's requests goes to both versions.
+#[derive(Debug)]
+pub(crate) struct Copying {
+    /// Between copying and not copying.
+    pub(crate) split: Split,
+    methods: Box<[String]>,
+}
+
+impl Copying {
+    /// `split_of` gives weights a split, with the place of the one before where that had the same.
+    pub(crate) fn compile(from: &Copies, split_of: impl FnOnce(Vec<u32>) -> Split) -> Self {
+        let share = from.share.min(WHOLE);
+        Self { split: split_of(vec![share, WHOLE - share]), methods: from.methods.clone().into() }
+    }
+
+    /// Whether this request is to be copied. To be asked once for each.
+    pub(crate) fn takes(&self, method: &str, draws: &mut Draws) -> bool {
+        self.methods.iter().any(|known| known == method) && draws.draw(&self.split) == Some(COPY)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::backend::{Backend, Choice, Endpoint};
+use crate::backend::{Audience, Backend, Choice, Endpoint};
 use crate::cors::Cors;
 use crate::facts::{Entrance, ObjectKey};
 use crate::filters::{Filters, Redirect};
@@ -63,6 +63,24 @@ pub struct Forward<'t> {
     pub shown: Option<CertificateId>,
     /// Of the rule and of the chosen backendRef.
     pub(crate) mirrors: [&'t [Mirror]; 2],
+    pub(crate) audience: Option<Audience<'t>>,
+}
+
+/// Who gets a copy.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<'t> {
+    /// Never empty; any of them will do.
+    pub endpoints: &'t Arc<[Endpoint]>,
+    pub of: CopyOf,
+}
+
+/// What is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyOf {
+    /// What the rule makes of the request, for a mirror that is no backend of it.
+    Rule,
+    /// What the backend gets, for the other version of it.
+    Request,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,12 +165,12 @@ impl Table {
             return Decision::Refuse(Refusal::UntrustedBackend);
         }
         let (held, choice) = match held {
-            Some(Held { endpoints, endpoint, .. }) => (Some(endpoint), Some(Choice { endpoints, cookie: None })),
+            Some(Held { choice, endpoint, .. }) => (Some(endpoint), Some(choice)),
             None => (None, backend.choose(head, draws)),
         };
         match choice {
             None => Decision::Refuse(Refusal::NoEndpoints),
-            Some(Choice { endpoints, cookie }) => {
+            Some(Choice { endpoints, cookie, audience }) => {
                 let (route, filters) = (&entry.route.key, &target.filters);
                 let mirrors = [&rule.mirrors[..], &target.mirrors];
                 Decision::Forward(Forward {
@@ -165,6 +183,7 @@ impl Table {
                     prefix,
                     cookie,
                     mirrors,
+                    audience,
                     shown: entry.shown,
                 })
             }
@@ -178,24 +197,22 @@ impl Table {
         let targets = rule.targets.iter().enumerate().filter(|(at, _)| rule.split.has_share(*at));
         let mut backends = targets.filter_map(|(at, target)| Some((at, self.backends.get(target.slot?)?)));
         backends.find_map(|(target, backend)| {
-            let (endpoints, endpoint) = backend.held(token)?;
-            Some(Held { target, endpoints, endpoint })
+            let (choice, endpoint) = backend.held(token)?;
+            Some(Held { target, choice, endpoint })
         })
     }
 
-    /// Who gets a copy of this request: for each entry, any one of the endpoints. To be asked once for each request.
-    pub fn mirrored<'t>(
-        &'t self,
-        forward: &Forward<'t>,
-        head: &RequestHead<'_>,
-        draws: &mut Draws,
-    ) -> Vec<&'t Arc<[Endpoint]>> {
+    /// Who gets a copy of this request. To be asked once for each request.
+    pub fn mirrored<'t>(&'t self, forward: &Forward<'t>, head: &RequestHead<'_>, draws: &mut Draws) -> Vec<Copied<'t>> {
         let drawn = forward.mirrors.into_iter().flatten().filter_map(|mirror| {
             let backend = self.backends.get(mirror.slot?)?;
             (draws.draw(&mirror.split)? == mirror::COPY).then(|| backend.choose(head, draws)).flatten()
         });
-        let drawn = drawn.map(|choice| choice.endpoints);
-        drawn.collect()
+        let drawn: Vec<_> = drawn.map(|choice| Copied { endpoints: choice.endpoints, of: CopyOf::Rule }).collect();
+        // Without an own statement: each draws from the same places.
+        let audience = forward.audience.filter(|audience| audience.copying.takes(head.method, draws));
+        let copied = audience.map(|audience| Copied { endpoints: audience.endpoints, of: CopyOf::Request });
+        drawn.into_iter().chain(copied).collect()
     }
 
     pub fn speaks_tls(&self, entrance: Entrance) -> bool {
@@ -237,7 +254,7 @@ impl Table {
 /// A session that goes on.
 struct Held<'t> {
     target: usize,
-    endpoints: &'t Arc<[Endpoint]>,
+    choice: Choice<'t>,
     endpoint: &'t Endpoint,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, request};
 use http_body_util::BodyExt as _;
-use sluice_route::Endpoint;
+use sluice_route::{CopyOf, Endpoint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ use super::{head, limits};
 /// Where a copy goes; it counts as in flight from here on.
 pub(crate) struct Copy {
     pub(crate) endpoint: Endpoint,
+    pub(crate) of: CopyOf,
     pub(crate) secure: Option<Rc<Secure>>,
     pub(crate) presence: Presence,
     pub(crate) meter: Arc<Meter>,

@@ -19,7 +19,7 @@ use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
+use sluice_route::{CopyOf, Filters, Protocol, Retry, Rule, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout_at};
 
@@ -344,21 +344,25 @@ impl Exchange {
         Some(head)
     }
 
-    /// Sends the copies of this request off. A mirror gets what the rule makes of the request, Host included, with a mark and
-    /// without what a single backendRef would change: it is to be compared with the backends. Any method is mirrored, for the
-    /// route asks for it.
+    /// Sends the copies of this request off, with a mark. A route's mirror gets what the rule makes of the request, Host included,
+    /// without what a single backendRef would change: it is to be compared with the backends. The other version of a backend gets
+    /// what this one gets. Any method is copied that comes here, for the route or the Rollout asks for it.
     fn mirror(&self, pick: &mut Pick, body: RequestBody) -> RequestBody {
         let copies = std::mem::take(&mut pick.copies);
         if copies.is_empty() {
             return body;
         }
-        let Some(mut head) = self.head_for(&pick.rule, None, &pick.prefix) else { return body };
-        if let Ok(route) = HeaderValue::from_str(&pick.route) {
-            head.headers.insert(head::MIRROR, route);
-        }
         let (body, kept) = body.kept();
         for copy in copies {
-            mirror::send(copy, head.clone(), kept.clone());
+            let own = match copy.of {
+                CopyOf::Rule => None,
+                CopyOf::Request => pick.filters.as_deref(),
+            };
+            let Some(mut head) = self.head_for(&pick.rule, own, &pick.prefix) else { continue };
+            if let Ok(route) = HeaderValue::from_str(&pick.route) {
+                head.headers.insert(head::MIRROR, route);
+            }
+            mirror::send(copy, head, kept.clone());
         }
         body
     }

@@ -16,8 +16,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
-    CertificateId, ClientTrust, Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol, Refusal,
-    RequestHead, Rule, Table,
+    CertificateId, ClientTrust, Copied, Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol,
+    Refusal, RequestHead, Rule, Table,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -274,7 +274,7 @@ impl Worker {
     fn copies(self: &Rc<Self>, forward: &Forward<'_>, head: &RequestHead<'_>, table: &Table) -> Vec<Copy> {
         let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
         let now = Instant::now();
-        let copies = mirrored.into_iter().filter_map(|endpoints| {
+        let copies = mirrored.into_iter().filter_map(|Copied { endpoints, of }| {
             let endpoint = self.least_loaded(endpoints, &[], table, now).clone();
             let secure = self.secured(&endpoint, forward.shown).ok()?;
             let meter = self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters);
@@ -283,7 +283,7 @@ impl Worker {
                 return None;
             };
             let presence = self.enter(endpoint.pod, table);
-            Some(Copy { endpoint, secure, presence, meter, permit })
+            Some(Copy { endpoint, of, secure, presence, meter, permit })
         });
         copies.collect()
     }

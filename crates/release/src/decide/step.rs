@@ -6,7 +6,7 @@ use sluice_model::rollout::{Exposure, Phase, Revision, When};
 
 use super::checks::Checked;
 use super::{Pass, Turn, after, name, only};
-use crate::{Hold, Shift, Split, Step};
+use crate::{Hold, Shift, Split, Step, copies};
 
 impl Pass<'_> {
     pub(super) fn walk_step(&mut self) -> Turn {
@@ -93,9 +93,7 @@ impl Pass<'_> {
             if self.status.applied_at.is_none() {
                 return Some(self.rest("waiting until every gateway serves the split before this one"));
             }
-            let note =
-                format!("{} of the traffic goes to the candidate", Share::from_hundredths(wanted.candidate_weight));
-            self.event(false, "Exposed", note);
+            self.event(false, "Exposed", exposed(&wanted));
             self.set_exposure(Some(wanted));
         }
         if self.status.applied_at.is_none() {
@@ -220,7 +218,7 @@ struct Versions {
 }
 
 fn exposure(step: &Step, stable: &Revision, candidate: &Revision) -> Exposure {
-    if step.traffic == Share::NONE && step.matches.is_empty() {
+    if step.traffic == Share::NONE && step.matches.is_empty() && step.copies.is_none() {
         return only(stable);
     }
     Exposure {
@@ -229,5 +227,14 @@ fn exposure(step: &Step, stable: &Revision, candidate: &Revision) -> Exposure {
         candidate_weight: step.traffic.hundredths(),
         matches: step.matches.clone(),
         sticky: step.sticky.clone(),
+        copies: step.copies.clone(),
+    }
+}
+
+fn exposed(wanted: &Exposure) -> String {
+    let note = format!("{} of the traffic goes to the candidate", Share::from_hundredths(wanted.candidate_weight));
+    match &wanted.copies {
+        None => note,
+        Some(copies) => format!("{note}, and copies of {}", copies::describe(copies)),
     }
 }

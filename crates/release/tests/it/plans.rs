@@ -26,6 +26,21 @@ fn a_canary_with_routes() {
 }
 
 #[test]
+fn mirrors_before_a_canary() {
+    let spec = r#"{"target": {"name": "shop"}, "routes": [{"name": "shop"}],
+      "steps": [{"name": "shadow", "mirror": "20%", "hold": "1h"}, {"name": "writes", "mirror": "100%", "methods": ["POST"], "candidate": 2},
+                {"name": "both", "traffic": "50%", "mirror": "50%"}]}"#;
+    insta::assert_snapshot!(printed(spec, 10), @r"
+      #  step    candidate  stable  traffic  then
+      1  shadow          2      10       0%  mirror 20%; hold 1h
+      2  writes          2      10       0%  mirror 100% of POST
+      3  both            8      10      50%  mirror 50%
+      4  full           10      10     100%  go on when ready
+    10 replicas, at most 20 pods, 1h of holds
+    ");
+}
+
+#[test]
 fn a_canary_without_routes() {
     let spec =
         r#"{"target": {"name": "shop"}, "strategy": "Canary", "canary": {"weights": ["20%", "50%"], "hold": "10m"}}"#;

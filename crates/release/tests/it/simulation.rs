@@ -13,7 +13,7 @@ const SEEDS: u64 = 4000;
 const BUSY: u32 = 80;
 const CALM: u32 = 1500;
 
-const SPECS: [&str; 8] = [
+const SPECS: [&str; 9] = [
     r#"{"target": {"name": "a"}, "routes": [{"name": "a"}], "keepOld": {"for": "20s"},
         "steps": [{"traffic": "10%", "hold": "3s", "checks": ["errors"]}, {"traffic": "50%", "hold": "2s", "checks": ["errors"]}],
         "checks": [{"name": "errors", "metric": {"name": "error-rate", "max": "1%"}}]}"#,
@@ -31,6 +31,8 @@ const SPECS: [&str; 8] = [
         "checks": [{"name": "errors", "metric": {"name": "error-rate", "max": "1%"}}]}"#,
     r#"{"target": {"name": "a"}, "strategy": "Recreate"}"#,
     r#"{"target": {"name": "a"}, "routes": [{"name": "a"}], "strategy": "Canary", "canary": {"hold": "2s"}}"#,
+    r#"{"target": {"name": "a"}, "routes": [{"name": "a"}], "drain": "2s",
+        "steps": [{"mirror": "50%", "hold": "3s"}, {"traffic": "20%", "mirror": "10%", "hold": "2s"}, {"traffic": "60%"}]}"#,
 ];
 const VERBS: [Verb; 8] =
     [Verb::Promote, Verb::Approve, Verb::Abort, Verb::Pause, Verb::Resume, Verb::Undo, Verb::Skip, Verb::Retry];

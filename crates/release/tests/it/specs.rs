@@ -67,6 +67,18 @@ fn every_mistake_names_its_field() {
     spec.steps[2].sticky.maxAge: only a cookie has an age, `claim:sub` has none
     ");
     insta::assert_snapshot!(mistakes(r#""strategy": "Canary", "canary": {"weights": ["20%"], "sticky": {"by": "claim:sub"}}"#), @"spec.plan[0].sticky: a sticky split needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
+    insta::assert_snapshot!(mistakes(
+        r#""routes": [{"name": "shop"}],
+           "steps": [{"mirror": "20"}, {"mirror": "20%", "methods": ["GET", "get", "CONNECT"]}, {"methods": ["POST"]},
+                     {"mirror": "1%", "candidate": 0}]"#
+    ), @r"
+    spec.steps[0].mirror: `20` is no percentage; write for example `25%` or `0.5%`
+    spec.steps[1].methods[1]: `get` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE
+    spec.steps[1].methods[2]: `CONNECT` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE
+    spec.steps[2].methods: there is nothing to copy; set `mirror` as well, or leave it out
+    spec.steps[3].candidate: 0 pods cannot take traffic; leave `candidate` out or ask for at least 1
+    ");
+    insta::assert_snapshot!(mistakes(r#""steps": [{"mirror": "20%", "candidate": 1}]"#), @"spec.steps[0].mirror: a mirror needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
     insta::assert_snapshot!(mistakes(r#""strategy": "Rolling", "rolling": {"surge": 0, "unavailable": "0%"}"#), @"spec.rolling: `surge` and `unavailable` cannot both be 0");
     insta::assert_snapshot!(mistakes(r#""steps": [{"candidate": 1, "match": [{}]}]"#), @"spec.steps[0].match: a match needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
 }

@@ -91,3 +91,37 @@ async fn a_mirror_that_is_gone_is_counted_and_a_long_body_is_not_copied() {
     let found = counts(town, &copy).await;
     assert_eq!(found, (MirrorCounts { answered: 1, dropped: 1, failed: 1 }, [3, 0]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_s_share_of_copies_follows_its_exposure() {
+    let mut town = Town::with_rules(
+        1,
+        json!([{"backendRefs": [{"name": "shop", "port": 80, "filters":
+        [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-a", "value": "1"}]}}]}]}]),
+    );
+    let (old, mut new) = (Backend::start("old").await, Backend::start("new").await);
+    town.add("shop", &old, "v1");
+    town.add("shop", &new, "v2");
+    let mut client = town.client().await;
+    let mut copied = 0;
+    for (share, expected) in [(10_000, 20), (2500, 5), (0, 0), (5000, 10)] {
+        town.expose(json!({"stable": "v1", "candidate": "v2", "copies": {"share": share, "methods": ["GET"]}}));
+        town.publish().await;
+        for _ in 0..20 {
+            assert_eq!(client.get("/").await, (200, "old".into()));
+            assert_eq!(client.post("/", "written").await, (200, "old".into()));
+        }
+        copied += expected;
+        for _ in 0..expected {
+            let copy = new.copy().await;
+            let headers = &copy["headers"];
+            assert_eq!(
+                (&copy["method"], &headers["x-sluice-mirror"], &headers["x-a"]),
+                (&json!("GET"), &json!("default/r"), &json!("1"))
+            );
+        }
+    }
+    town.expose(json!({"stable": "v1"}));
+    let found = counts(town, &new).await;
+    assert_eq!(found, (MirrorCounts { answered: copied, dropped: 0, failed: 0 }, [160, 0]));
+}

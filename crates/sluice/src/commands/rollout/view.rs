@@ -58,6 +58,9 @@ fn step_line(step: &PlannedStep) -> String {
     if let Some(by) = &step.sticky {
         let _ = write!(line, ", sticky by {by}");
     }
+    if let Some(copied) = &step.mirror {
+        let _ = write!(line, ", mirror {copied}");
+    }
     if !step.checks.is_empty() {
         let _ = write!(line, ", checks {}", step.checks.join(" "));
     }
