@@ -7,6 +7,7 @@ mod doors;
 mod lease;
 mod materials;
 mod object;
+mod peers;
 mod reading;
 mod status;
 mod watch;
@@ -18,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Client;
 use sluice_route::{Change, Compiled, Compiler, Needs, ObjectKey, Report, Table};
 use tokio::sync::{mpsc, watch as channel};
@@ -27,8 +29,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::options::GatewayOptions;
 use crate::plane::{Authorities, Certificate, Credentials, Plane, read_system};
 use doors::Doors;
-use lease::Acknowledged;
+use lease::{Acknowledged, Holder};
 use object::{CaConfigMap, Resource, TlsSecret};
+use peers::Peers;
 use status::Statuses;
 use watch::Update;
 
@@ -58,6 +61,8 @@ pub(crate) struct Control {
     /// What every worker serves.
     served: Option<Published>,
     lease: channel::Sender<Option<Acknowledged>>,
+    peers: channel::Receiver<Option<Peers>>,
+    ready: channel::Sender<bool>,
 }
 
 /// A table with what it was made of.
@@ -85,24 +90,33 @@ impl Control {
         plane: Arc<Plane>,
         sockets: Vec<TcpListener>,
         options: &GatewayOptions,
+        ready: channel::Sender<bool>,
     ) -> (Self, mpsc::Receiver<Update>, Tasks) {
         let mut tasks = JoinSet::new();
         let (sender, updates) = mpsc::channel(QUEUE);
+        let (others, peers) = channel::channel(None);
         for resource in Resource::ALL {
-            tasks.spawn(watch::run(client.clone(), resource, sender.clone()));
+            let (client, sender, mut announced) = (client.clone(), sender.clone(), peers.clone());
+            tasks.spawn(async move {
+                if announced.wait_for(Option::is_some).await.is_ok() {
+                    watch::run(client, resource, sender).await;
+                }
+            });
         }
         let (certificates, wanted) = materials::Store::new();
         tasks.spawn(watch::run_wanted::<TlsSecret>(client.clone(), Resource::Secrets, wanted, sender.clone()));
         let (authorities, wanted) = materials::Store::new();
         tasks.spawn(watch::run_wanted::<CaConfigMap>(client.clone(), Resource::ConfigMaps, wanted, sender));
         let (lease, acknowledged) = channel::channel(None);
-        tasks.spawn(lease::run(client.clone(), options.instance.clone(), acknowledged));
-        let (statuses, writer) = Statuses::new(client.clone(), shown(options.address.ip()));
+        let address = options.advertise.unwrap_or_else(|| shown(options.address.ip()));
+        let instance = options.instance.clone();
+        let identity = format!("{instance}_{}_{}", std::process::id(), Timestamp::now().as_nanosecond());
+        let holder = Holder { client: client.clone(), instance, identity, address };
+        tasks.spawn(lease::run(holder, acknowledged, others));
+        let (statuses, writer) = Statuses::new(client.clone());
         tasks.spawn(writer);
         let control = Self {
-            compiler: Compiler::new(options.address.port())
-                .at(shown(options.address.ip()))
-                .with_addresses(options.addresses.clone()),
+            compiler: Compiler::new(options.address.port()).at(address).with_addresses(options.addresses.clone()),
             doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,
@@ -113,13 +127,15 @@ impl Control {
             published: None,
             served: None,
             lease,
+            peers,
+            ready,
         };
         (control, updates, Tasks { tasks })
     }
 
     /// Until the watches end or `stop` is set.
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, mut stop: channel::Receiver<bool>) {
-        let plane = self.plane.clone();
+        let (plane, mut peers) = (self.plane.clone(), self.peers.clone());
         let mut batch = Vec::new();
         let mut reopen = interval(REOPEN);
         reopen.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,6 +151,10 @@ impl Control {
                     self.compile();
                 }
                 _ = reopen.tick(), if idle => self.reopen(),
+                Ok(()) = peers.changed() => {
+                    let known = peers.borrow_and_update().clone();
+                    known.into_iter().for_each(|known| self.statuses.follow(known));
+                }
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             self.acknowledge();
@@ -188,12 +208,11 @@ impl Control {
                 self.plane.publish(table.clone());
                 self.published = Some(Published { table, report, seen: self.seen.clone() });
             }
-            // Nothing of it concerns the table that is served: as good as served.
-            None => match &mut self.served {
-                Some(served) => served.seen.clone_from(&self.seen),
-                // Nothing at all is asked for, and that is known now.
-                None => self.doors.admit(),
-            },
+            // Nothing of it concerns the table that is served, or nothing at all is asked for: as good as served.
+            None => {
+                let empty = || Published { table: Arc::default(), report: Arc::default(), seen: Seen::new() };
+                self.served.get_or_insert_with(empty).seen.clone_from(&self.seen);
+            }
         }
     }
 
@@ -246,6 +265,7 @@ impl Control {
         }
         let Some(served) = &self.served else { return };
         self.doors.admit();
+        self.ready.send_replace(true);
         let acknowledged = Acknowledged::new(&served.seen, &self.plane.draining(&served.table));
         self.lease.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&acknowledged);

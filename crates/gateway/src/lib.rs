@@ -1,11 +1,13 @@
 //! Listeners, connections and bodies around the routing table.
 
+mod admin;
 mod control;
 mod network;
 mod options;
 mod plane;
 mod start;
 
+pub use admin::admin;
 pub use network::{Network, NetworkError};
 pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE, LogFormat};
 pub use plane::{MirrorCounts, VersionKey};

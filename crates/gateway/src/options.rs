@@ -20,6 +20,8 @@ pub struct GatewayOptions {
     pub address: SocketAddr,
     /// Each Gateway gets one of these for itself, whatever ports its listeners have; those for whom none is left share `address`.
     pub addresses: Vec<IpAddr>,
+    /// What the status of Gateways that share `address` tells, where that is not an address that clients reach.
+    pub advertise: Option<IpAddr>,
     /// Who may say whom a request comes from, and what it is called.
     pub trusted_proxies: Vec<Network>,
     /// A line on standard output for each request.
@@ -43,6 +45,7 @@ impl Default for GatewayOptions {
             instance: "local".to_owned(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             addresses: Vec::new(),
+            advertise: None,
             trusted_proxies: Vec::new(),
             access_log: None,
             workers: 0,

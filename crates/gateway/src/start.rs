@@ -41,11 +41,12 @@ impl Gateway {
         let workers = Workers::start(count, manners).map_err(StartError::Workers)?;
 
         let options = GatewayOptions { address, ..options };
-        let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), sockets, &options);
+        let (ready, readiness) = watch::channel(false);
+        let (control, updates, tasks) = Control::new(&client, workers.plane().clone(), sockets, &options, ready);
         let (stop, stopped) = watch::channel(false);
         let control = tokio::spawn(control.run(updates, stopped));
         tracing::info!(%address, workers = count, "Gateway listens");
-        Ok(GatewayHandle { address, instance: options.instance, client, workers, control, tasks, stop })
+        Ok(GatewayHandle { address, instance: options.instance, client, workers, control, tasks, stop, readiness })
     }
 }
 
@@ -58,6 +59,7 @@ pub struct GatewayHandle {
     control: JoinHandle<()>,
     tasks: Tasks,
     stop: watch::Sender<bool>,
+    readiness: watch::Receiver<bool>,
 }
 
 /// Reads the counters of a gateway, for as long as anybody likes.
@@ -94,6 +96,13 @@ impl GatewayHandle {
         self.address
     }
 
+    /// Returns once connections are taken, with the routes of the API known.
+    pub fn served(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut readiness = self.readiness.clone();
+        // The guard is not for whoever waits: while it is held the gateway cannot go on.
+        async move { drop(readiness.wait_for(|ready| *ready).await) }
+    }
+
     /// The newest routing table that every worker serves; 0 before the first.
     pub fn generation(&self) -> u64 {
         self.workers.plane().acknowledged()
@@ -111,7 +120,7 @@ impl GatewayHandle {
 
     /// Takes no more connections, finishes the requests in flight within a bounded time and gives the Lease back.
     pub async fn shutdown(self) {
-        let Self { address, instance, client, workers, control, tasks, stop } = self;
+        let Self { address, instance, client, workers, control, tasks, stop, readiness: _ } = self;
         stop.send_replace(true);
         if let Err(error) = control.await {
             tracing::error!(%error, "Gateway control ended badly");
@@ -127,9 +136,12 @@ impl GatewayHandle {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::Mutex;
     use std::time::Duration;
 
-    use http::{Request, Response};
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
+    use http::{Method, Request, Response};
     use kube::client::Body;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -137,19 +149,49 @@ mod tests {
 
     use super::*;
 
-    /// An API without resources, which says so once it is `open`.
+    /// An API with nothing but Leases, which says so of everything else once it is `open`.
     fn hesitant(open: watch::Receiver<bool>) -> Client {
-        let answer = move |_: Request<Body>| {
+        Client::new(tower::service_fn(hesitant_service(open)), "default")
+    }
+
+    fn hesitant_service(
+        open: watch::Receiver<bool>,
+    ) -> impl FnMut(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + 'static {
+        move |request: Request<Body>| {
             let mut open = open.clone();
             async move {
-                let _said = open.wait_for(|open| *open).await;
-                let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"","reason":"NotFound","code":404}"#;
-                Ok::<_, Infallible>(
-                    Response::builder().status(404).body(Body::from(status.as_bytes().to_vec())).expect("a response"),
-                )
+                let of_leases = request.uri().path().contains("/leases");
+                let (status, body) = match (of_leases, request.method()) {
+                    (true, &Method::GET) => (200, r#"{"kind":"LeaseList","metadata":{},"items":[]}"#),
+                    (true, _) => (200, r#"{"kind":"Lease","metadata":{"name":"gateway-local"}}"#),
+                    (false, _) => {
+                        let _said = open.wait_for(|open| *open).await;
+                        (404, r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"","reason":"NotFound","code":404}"#)
+                    }
+                };
+                let body = Body::from(body.as_bytes().to_vec());
+                Ok(Response::builder().status(status).body(body).expect("a response"))
             }
-        };
-        Client::new(tower::service_fn(answer), "default")
+            .boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_before_the_lease_is_announced() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked.clone();
+        let (_open, opened) = watch::channel(true);
+        let mut api = hesitant_service(opened);
+        let api = tower::service_fn(move |request: Request<Body>| {
+            let what = format!("{} {}", request.method(), request.uri().path().rsplit('/').next().unwrap_or_default());
+            noted.lock().expect("whole").push(what);
+            api(request)
+        });
+        let options = GatewayOptions { workers: 1, ..GatewayOptions::default() };
+        let gateway = Gateway::start(Client::new(api, "default"), options).await.expect("a gateway");
+        timeout(Duration::from_secs(20), gateway.served()).await.expect("in time");
+        assert_eq!(asked.lock().expect("whole")[..2], ["PATCH gateway-local", "GET leases"]);
+        gateway.shutdown().await;
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod apply;
 mod delete;
 mod demo;
+mod gateway;
 mod get;
 mod image;
 mod load;
@@ -25,6 +26,7 @@ use crate::{printer, shop};
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Up(flags) => up::run(flags),
+        Command::Gateway(flags) => gateway::run(flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Apply(flags) => small(apply::run(flags)),
         Command::Get(flags) => small(get::run(flags)),

@@ -1,6 +1,6 @@
 //! Reaching the API: which kubeconfig, which namespace, and what an error means for the user.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -17,18 +17,28 @@ pub(crate) struct Connection {
 }
 
 pub(crate) async fn connect(flags: &Connect) -> anyhow::Result<Connection> {
-    let path = match &flags.kubeconfig {
-        Some(path) => path.clone(),
+    let config = config(flags.kubeconfig.as_deref()).await?;
+    let namespace = flags.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("cannot build a client from the kubeconfig")?;
+    Ok(Connection { client, namespace })
+}
+
+/// What this file says; without one a pod is its service account, and everybody else a user of `sluice up`.
+pub(crate) async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
+    let path = match kubeconfig {
+        Some(path) => path.to_owned(),
+        None if in_pod() => return Config::incluster().context("the pod's service account is not usable"),
         None => default_data_dir()?.join("kubeconfig"),
     };
     let kubeconfig =
         Kubeconfig::read_from(&path).with_context(|| format!("cannot read the kubeconfig `{}`", path.display()))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .with_context(|| format!("the kubeconfig `{}` is not usable", path.display()))?;
-    let namespace = flags.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("cannot build a client from the kubeconfig")?;
-    Ok(Connection { client, namespace })
+        .with_context(|| format!("the kubeconfig `{}` is not usable", path.display()))
+}
+
+fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty())
 }
 
 /// Where `sluice up` keeps everything unless told otherwise.

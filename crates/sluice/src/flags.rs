@@ -20,6 +20,8 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Run the engine: API, controllers, node and gateway
     Up(Up),
+    /// Run the gateway alone, on the API of an engine or of a Kubernetes cluster
+    Gateway(Alone),
     /// Watch a release go wrong and be rolled back, then one succeed
     Demo(Demo),
     /// Create or change objects from files (server-side apply)
@@ -105,6 +107,54 @@ pub(crate) struct Up {
     /// Print the ready line as JSON
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Alone {
+    /// The kubeconfig to use [default: in a pod its service account, else that of `sluice up`]
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where to listen for ports 80 and this one; others open beside it as Gateways ask. Port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The address to tell clients in the status of Gateways, where it is another one than that of `--listen`
+    #[arg(long, value_name = "IP")]
+    pub advertise: Option<IpAddr>,
+    /// Addresses for Gateways, one for each, with every port of its listeners; those for whom none is left share that of `--listen`
+    #[arg(long, value_name = "IP,...", value_delimiter = ',')]
+    pub addresses: Vec<IpAddr>,
+    /// Names this gateway among others: its Lease is `gateway-INSTANCE` [default: the host's name and the port]
+    #[arg(long, value_name = "INSTANCE", value_parser = instance_name)]
+    pub instance: Option<String>,
+    /// Threads that serve requests; 0 stands for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub workers: usize,
+    /// Whose word to take for whom a request comes from (X-Forwarded-*, Forwarded, X-Request-Id): addresses and ranges
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    pub trusted_proxies: Vec<sluice_engine::Network>,
+    /// A line on standard output for each request
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub access_log: Option<LogFormatFlag>,
+    /// Where to answer /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// After SIGTERM go on for so long, no longer ready, until balancers in front have heard of it
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "0s")]
+    pub linger: Duration,
+    /// Print the ready line as JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
+}
+
+/// Part of an object's name, and so held to its letters.
+fn instance_name(text: &str) -> Result<String, String> {
+    let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let letters = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+    if letters && is_end(bytes.first()) && is_end(bytes.last()) && bytes.len() <= 63 {
+        return Ok(text.to_owned());
+    }
+    Err("must be at most 63 of a-z, 0-9 and `-`, the first and last no `-`".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

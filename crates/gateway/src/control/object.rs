@@ -47,7 +47,7 @@ impl Resource {
     ];
 
     /// Group, version, kind and plural.
-    fn names(self) -> [&'static str; 4] {
+    pub(crate) fn names(self) -> [&'static str; 4] {
         match self {
             Self::GatewayClasses => [gateway::GROUP, gateway::VERSION, "GatewayClass", "gatewayclasses"],
             Self::Gateways => [gateway::GROUP, gateway::VERSION, "Gateway", "gateways"],

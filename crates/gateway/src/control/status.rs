@@ -1,6 +1,6 @@
 //! Statuses of GatewayClasses, Gateways, ListenerSets, HTTPRoutes and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use sluice_route::{
 use tokio::sync::mpsc;
 
 use super::object::{Resource, Whole};
+use super::peers::Peers;
 use crate::options::CONTROLLER_NAME;
 
 /// Statuses written at a time.
@@ -107,7 +108,10 @@ struct Write {
 }
 
 pub(crate) struct Statuses {
-    address: IpAddr,
+    /// Where Gateways without an address of their own are reached.
+    addresses: BTreeSet<IpAddr>,
+    /// Another gateway writes otherwise.
+    writes_here: bool,
     observed: HashMap<Subject, Observed>,
     /// Subjects that changed since the last report: all others stand as they were found.
     touched: Vec<Subject>,
@@ -118,11 +122,12 @@ pub(crate) struct Statuses {
 
 impl Statuses {
     /// With the task that writes.
-    pub(crate) fn new(client: Client, address: IpAddr) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         // Bounded by the objects there are: each is written again only after it was seen to change.
         let (writes, pending) = mpsc::unbounded_channel();
         let statuses = Self {
-            address,
+            addresses: BTreeSet::new(),
+            writes_here: false,
             observed: HashMap::new(),
             touched: Vec::new(),
             last: None,
@@ -146,10 +151,20 @@ impl Statuses {
         self.classes.insert(name.to_owned(), ours);
     }
 
+    /// Whoever comes to lead, or hears of another address, looks at everything again.
+    pub(crate) fn follow(&mut self, Peers { leads, addresses }: Peers) {
+        self.writes_here = leads;
+        self.addresses = addresses;
+        self.last = None;
+    }
+
     /// Writes what differs from this report: of everything when it is a new one, else of what was touched since.
     pub(crate) fn report(&mut self, report: &Arc<Report>) {
         let known = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, report));
         let touched = std::mem::take(&mut self.touched);
+        if !self.writes_here {
+            return;
+        }
         if known {
             touched.iter().for_each(|subject| self.compare(subject, report));
         } else {
@@ -185,14 +200,14 @@ impl Statuses {
 
     fn gateway_status(&self, report: &GatewayReport, observed: &Value, now: Timestamp) -> Value {
         let old = GatewayStatus::deserialize(observed).unwrap_or_default();
-        let address = match report.address {
-            Address::Own(address) => Some(address),
-            Address::Shared => Some(self.address),
-            Address::Nowhere => None,
+        let addresses = match report.address {
+            Address::Own(address) => vec![address],
+            Address::Shared => self.addresses.iter().copied().collect(),
+            Address::Nowhere => Vec::new(),
         };
         let told = |address: IpAddr| GatewayAddress { kind: "IPAddress".to_owned(), value: address.to_string() };
         let status = GatewayStatus {
-            addresses: address.into_iter().map(told).collect(),
+            addresses: addresses.into_iter().map(told).collect(),
             conditions: settled(&report.findings, &old.conditions, report.generation, now),
             listeners: listener_statuses(&report.listeners, &old.listeners, report.generation, now),
             attached_listener_sets: report.listener_sets,

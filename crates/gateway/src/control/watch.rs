@@ -161,47 +161,50 @@ impl Follower {
     /// Ends when nobody listens any more.
     async fn follow<K: Watched>(&mut self, client: Client) {
         let resource = self.resource;
-        let mut streaming = true;
         let mut retry = FIRST_RETRY;
-        loop {
-            let api: Api<K> = Api::all_with(client.clone(), &resource);
-            let config = watcher::Config { field_selector: K::FIELDS.map(str::to_owned), ..watcher::Config::default() };
-            let events = watcher(api, if streaming { config.streaming_lists() } else { config });
-            pin_mut!(events);
-            while let Some(event) = events.next().await {
-                let error = match event {
-                    Ok(event) => {
-                        retry = FIRST_RETRY;
-                        if self.take(event).await.is_err() {
-                            return;
-                        }
-                        continue;
+        let mut is_said = false;
+        let api: Api<K> = Api::all_with(client, &resource);
+        // Lists, not streams that begin with one: these may begin with what a cache held before our Lease was there.
+        let config = watcher::Config { field_selector: K::FIELDS.map(str::to_owned), ..watcher::Config::default() };
+        let events = watcher(api, config);
+        pin_mut!(events);
+        while let Some(event) = events.next().await {
+            let error = match event {
+                Ok(event) => {
+                    retry = FIRST_RETRY;
+                    if self.take(event).await.is_err() {
+                        return;
                     }
-                    Err(error) => error,
-                };
-                match code(&error) {
-                    // The API has no such resource. It may get one later.
-                    Some(404) => {
-                        if self.send_listed().await.is_err() {
-                            return;
-                        }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match code(&error) {
+                // It may get one later.
+                Some(404) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        let [group, version, kind, _] = resource.names();
+                        tracing::warn!(
+                            group,
+                            version,
+                            kind,
+                            "The API has no such resource: served as if there were none"
+                        );
                     }
-                    // It does not know streaming lists.
-                    Some(400 | 422) if streaming => {
-                        streaming = false;
-                        break;
-                    }
-                    code => {
-                        tracing::warn!(resource = resource.plural(), %error, "Watch interrupted");
-                        // Who may not read Secrets has no certificates, but everything else.
-                        if code == Some(403) && resource.is_read_where_wanted() && self.send_listed().await.is_err() {
-                            return;
-                        }
+                    if self.send_listed().await.is_err() {
+                        return;
                     }
                 }
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(LAST_RETRY);
+                code => {
+                    tracing::warn!(resource = resource.plural(), %error, "Watch interrupted");
+                    // Who may not read Secrets has no certificates, but everything else.
+                    if code == Some(403) && resource.is_read_where_wanted() && self.send_listed().await.is_err() {
+                        return;
+                    }
+                }
             }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
         }
     }
 

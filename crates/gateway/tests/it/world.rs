@@ -25,6 +25,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with(GatewayOptions { workers: 2, ..GatewayOptions::default() }).await
+    }
+
+    pub(crate) async fn start_with(options: GatewayOptions) -> Self {
         let server = Server::start(sluice_store::Store::in_memory(), Options::default()).await.expect("an API");
         let client = Client::new(server.in_process(Identity::system("test")), "default");
         let ours = sluice_model::crds::ALL.iter().map(|yaml| serde_saphyr::from_str(yaml).expect("a definition"));
@@ -35,7 +39,6 @@ impl World {
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "default", "namespace": "default"}});
         apply_with(&client, &account).await;
-        let options = GatewayOptions { workers: 2, ..GatewayOptions::default() };
         let gateway = Gateway::start(client.clone(), options).await.expect("a gateway");
         let world = Self { client, gateway };
         world
@@ -129,8 +132,13 @@ impl World {
 
     /// The annotation `sluice.dev/NAME` of the gateway's Lease.
     pub(crate) async fn lease(&self, name: &str) -> Option<Value> {
+        self.lease_of("local", name).await
+    }
+
+    /// The same of another gateway.
+    pub(crate) async fn lease_of(&self, instance: &str, name: &str) -> Option<Value> {
         let leases = api(&self.client, "coordination.k8s.io/v1", "Lease", Some(LEASE_NAMESPACE));
-        let lease = leases.get_opt("gateway-local").await.expect("readable")?;
+        let lease = leases.get_opt(&format!("gateway-{instance}")).await.expect("readable")?;
         let annotations = lease.metadata.annotations.unwrap_or_default();
         annotations.get(&format!("sluice.dev/{name}")).map(|text| serde_json::from_str(text).expect("JSON"))
     }

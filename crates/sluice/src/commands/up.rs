@@ -99,7 +99,7 @@ fn gone(lost: &DataLost) -> anyhow::Error {
     anyhow::Error::new(Failed { exit: Exit::DataLost, message: lost.to_string(), hint: Some(hint) })
 }
 
-fn another_address(flag: &str) -> String {
+pub(crate) fn another_address(flag: &str) -> String {
     format!("choose another address with `{flag} ADDR`; port 0 takes any free one")
 }
 
@@ -118,7 +118,7 @@ fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
 }
 
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let _ =
