@@ -13,6 +13,8 @@ mod body;
 mod budget;
 mod exposition;
 mod forwarding;
+mod framing;
+mod guard;
 mod head;
 mod health;
 mod identity;
@@ -20,6 +22,7 @@ mod limits;
 mod listen;
 mod meter;
 mod mirror;
+mod patience;
 mod pods;
 mod pool;
 mod proxy;
@@ -49,6 +52,7 @@ use tokio::sync::{Notify, mpsc};
 
 use exposition::Counted;
 use meter::Meters;
+use patience::Tick;
 use pods::Pods;
 use worker::{Order, Worker};
 
@@ -71,6 +75,7 @@ pub(crate) struct Plane {
 pub(crate) struct Manners {
     pub(crate) trusted: Vec<Network>,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) tick: Tick,
 }
 
 /// What handshakes need. Tables name it by ids.
@@ -201,6 +206,12 @@ impl Plane {
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
         self.meters.snapshot_of(namespace, hash)
+    }
+
+    /// Requests that were answered without a backend, by the reason.
+    #[cfg(test)]
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.meters.refusals()
     }
 
     /// Everything that was counted, as Prometheus reads it.

@@ -37,7 +37,11 @@ impl Gateway {
         let sockets = open(options.address, count).map_err(listen)?;
         let address = sockets[0].local_addr().map_err(listen)?;
         let log = options.access_log.map(|format| AccessLog::start(format, io::stdout())).transpose();
-        let manners = Manners { trusted: options.trusted_proxies.clone(), log: log.map_err(StartError::Workers)? };
+        let manners = Manners {
+            trusted: options.trusted_proxies.clone(),
+            log: log.map_err(StartError::Workers)?,
+            ..Manners::default()
+        };
         let workers = Workers::start(count, manners).map_err(StartError::Workers)?;
 
         let options = GatewayOptions { address, ..options };

@@ -3,17 +3,22 @@
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use sluice_route::{Entrance, Transport};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
 
 use super::forwarding::Peer;
+use super::guard::Guard;
+use super::patience::Watch;
+use super::socket::Socket;
 use super::worker::Worker;
 use super::{limits, proxy, tls};
 
@@ -22,6 +27,7 @@ pub(crate) struct Client {
     pub(crate) entrance: Entrance,
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
+    pub(crate) watch: Arc<Watch>,
 }
 
 #[derive(Clone, Copy)]
@@ -79,17 +85,39 @@ fn spawn_client(
     tokio::task::spawn_local(async move {
         // Refused only by sockets that are broken already.
         let _ = stream.set_nodelay(true);
+        let (socket, watch) = (Socket::new(stream), worker.patience.watch());
         if worker.speaks_tls(entrance) {
-            serve_tls(worker, entrance, peer, stream).await;
+            serve_tls(worker, entrance, peer, watch.clone(), socket.clone()).await;
         } else {
-            let client = Client { entrance, transport: Transport::Plain, peer };
-            serve(worker, client, stream).await;
+            let client = Client { entrance, transport: Transport::Plain, peer, watch: watch.clone() };
+            serve(worker, client, socket.clone()).await;
+        }
+        if watch.left_unread() {
+            linger(socket).await;
         }
         drop(permit);
     });
 }
 
-async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, stream: TcpStream) {
+/// Reads what the client still sends: closing a socket with something unread would take the last answer back from it.
+async fn linger(mut socket: Socket) {
+    let drained = async {
+        socket.shutdown().await?;
+        let mut left = limits::LINGER_BYTES;
+        let mut bytes = [0; 4096];
+        while left > 0 {
+            match socket.read(&mut bytes).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Either way it is closed now.
+    let _drained = timeout(limits::LINGER, drained).await;
+}
+
+async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, watch: Arc<Watch>, stream: Socket) {
     let mut stopping = worker.stopping.subscribe();
     let shaken = tokio::select! {
         shaken = tls::handshake(stream, &worker.handshakes, |name| worker.tls_config(entrance, name)) => shaken,
@@ -99,7 +127,7 @@ async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, stream: T
     match shaken {
         Ok((stream, server_name, is_verified)) => {
             let transport = Transport::Tls { server_name, is_verified };
-            let client = Client { entrance, transport, peer };
+            let client = Client { entrance, transport, peer, watch };
             serve(worker, client, stream).await;
         }
         Err(error) => tracing::debug!(%error, ?entrance, "No TLS with a client"),
@@ -107,15 +135,12 @@ async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, stream: T
 }
 
 async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let watch = client.watch.clone();
+    let stream = Guard::new(stream, watch.clone());
     let client = Rc::new(client);
     let mut stopping = worker.stopping.subscribe();
     let mut builder = auto::Builder::new(OnThisThread);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_READ)
-        .max_headers(limits::HEADERS)
-        .max_buf_size(limits::HEAD_BYTES);
+    builder.http1().header_read_timeout(None).max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -126,6 +151,10 @@ async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + Asyn
     let served = tokio::select! {
         served = connection.as_mut() => served,
         _ = stopping.wait_for(|stopping| *stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = watch.idle() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

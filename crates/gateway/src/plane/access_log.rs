@@ -164,6 +164,18 @@ impl Entry {
         Self { log: log.clone(), line, started: Instant::now() }
     }
 
+    /// The head that was given is not the client's.
+    pub(crate) fn was_not_understood(&mut self) {
+        let unknown = || "-".to_owned();
+        self.line = Line {
+            method: unknown(),
+            host: unknown(),
+            path: unknown(),
+            protocol: "-",
+            ..std::mem::take(&mut self.line)
+        };
+    }
+
     pub(crate) fn asked_for(&mut self, host: &str) {
         host.clone_into(&mut self.line.host);
     }

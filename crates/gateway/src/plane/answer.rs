@@ -7,6 +7,7 @@ use sluice_route::Refusal;
 use sluice_route::cors::AnswerHeaders;
 
 use super::body::AnswerBody;
+use super::framing::Fault;
 use super::head;
 
 const REASON: HeaderName = HeaderName::from_static("x-sluice-reason");
@@ -19,6 +20,8 @@ pub(crate) enum Reason {
     /// The request's head is not one that can be passed on safely.
     BadRequest(&'static str),
     UriTooLong,
+    HeadTooLarge,
+    HeadTimeout,
     /// CONNECT is not for a gateway.
     Connect,
     ExpectationFailed,
@@ -37,12 +40,25 @@ pub(crate) enum Reason {
     Origin,
 }
 
+impl From<Fault> for Reason {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed(why) => Self::BadRequest(why),
+            Fault::TargetTooLong => Self::UriTooLong,
+            Fault::HeadTooLarge => Self::HeadTooLarge,
+            Fault::HeadTooSlow => Self::HeadTimeout,
+        }
+    }
+}
+
 impl Reason {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Refused(refusal) => {
@@ -57,6 +73,8 @@ impl Reason {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::UriTooLong => "uri-too-long",
+            Self::HeadTooLarge => "head-too-large",
+            Self::HeadTimeout => "head-timeout",
             Self::Connect => "connect-refused",
             Self::ExpectationFailed => "unknown-expectation",
             Self::Refused(refusal) => refusal.reason(),
@@ -73,6 +91,8 @@ impl Reason {
         match self {
             Self::BadRequest(why) => why,
             Self::UriTooLong => "the request target is too long",
+            Self::HeadTooLarge => "the request's head is too large",
+            Self::HeadTimeout => "the request's head did not come in time",
             Self::Connect => "this gateway does not serve CONNECT",
             Self::ExpectationFailed => "the only expectation understood is 100-continue",
             Self::Refused(Refusal::NoRoute) => "no route matches this request",

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until};
 
 use super::limits;
+use super::patience::UnderWay;
 use super::worker::Passage;
 
 /// The body of a request to a backend.
@@ -53,11 +54,23 @@ impl RequestBody {
     }
 }
 
+/// The client did not send the whole body of its request, or not in a way that can be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body broke off")]
+pub(crate) struct Interrupted(#[source] hyper::Error);
+
+impl Interrupted {
+    /// Whether this is why a request could not be sent.
+    pub(crate) fn is_cause_of(error: &hyper::Error) -> bool {
+        std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Self>)
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Interrupted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let (body, keeping) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
@@ -73,7 +86,7 @@ impl Body for RequestBody {
                 kept.pass(None);
             }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Interrupted)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -242,5 +255,34 @@ impl Body for AnswerBody {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Streamed(streamed) => streamed.body.size_hint(),
         }
+    }
+}
+
+/// The body of an answer as the client's connection knows it: until it is over, the request is under way.
+pub(crate) struct ClientBody {
+    body: AnswerBody,
+    _under_way: UnderWay,
+}
+
+impl ClientBody {
+    pub(crate) fn new(body: AnswerBody, under_way: UnderWay) -> Self {
+        Self { body, _under_way: under_way }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -105,6 +105,7 @@ fn default_port(scheme: &str) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::patience::Patience;
     use super::*;
     use sluice_route::{Entrance, Transport};
 
@@ -119,7 +120,12 @@ mod tests {
     fn announced(peer: &str, port: Option<u16>, given: &[(&'static str, &str)]) -> Vec<String> {
         let trusted = ["10.0.0.0/8".parse().expect("a range"), "fd00::/8".parse().expect("a range")];
         let peer = Peer::new(peer.parse().expect("an address"), &trusted);
-        let client = Client { entrance: Entrance::Default, transport: Transport::Plain, peer };
+        let client = Client {
+            entrance: Entrance::Default,
+            transport: Transport::Plain,
+            peer,
+            watch: Patience::default().watch(),
+        };
         let authority = Authority { value: Some(HeaderValue::from_static("shop")), host: "shop".to_owned(), port };
         let mut headers = headers(given);
         announce(&mut headers, &authority, &client);

@@ -67,23 +67,54 @@ fn check_target(uri: &Uri) -> Result<(), Reason> {
     if !path.starts_with('/') {
         return Err(Reason::BadRequest("the request target must be a path"));
     }
-    if path.contains("/.") || path.contains('%') {
-        let dots = path.split('/').any(|segment| {
-            let plain = segment.replace("%2e", ".").replace("%2E", ".");
-            plain == "." || plain == ".."
-        });
-        if dots {
-            return Err(Reason::BadRequest("the path must not have `.` or `..` segments"));
-        }
+    // The server takes other schemes for what they are, backends perhaps not.
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(Reason::BadRequest("the request target is not one of HTTP"));
+    }
+    check_path(path)
+}
+
+/// Refuses what backends that unescape paths, or cut parameters off, would read as another path than the one that is routed on.
+/// Everything else stays as it came: two slashes, escaped ones, parameters.
+fn check_path(path: &str) -> Result<(), Reason> {
+    if path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'\\') {
+        return Err(Reason::BadRequest("the path has characters that must be escaped"));
+    }
+    if !path.contains("/.") && !path.contains('%') {
+        return Ok(());
+    }
+    let bare = unescaped(path.as_bytes()).ok_or(Reason::BadRequest("the path has a `%` without two digits"))?;
+    if bare.contains(&0) {
+        return Err(Reason::BadRequest("the path must not have an escaped NUL"));
+    }
+    let climbs = |segment: &[u8]| {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        name == b"." || name == b".."
+    };
+    if bare.split(|byte| matches!(byte, b'/' | b'\\')).any(climbs) {
+        return Err(Reason::BadRequest("the path must not have `.` or `..` segments"));
     }
     Ok(())
 }
 
-fn check_expectation(headers: &HeaderMap) -> Result<(), Reason> {
-    match headers.get(EXPECT) {
-        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
-        _ => Ok(()),
+/// `None` when an escape is broken.
+fn unescaped(path: &[u8]) -> Option<Vec<u8>> {
+    let mut bare = Vec::with_capacity(path.len());
+    let mut bytes = path.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            bare.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        bare.push((digit()? * 16 + digit()?) as u8);
     }
+    Some(bare)
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Reason> {
+    let known = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Reason::ExpectationFailed) }
 }
 
 fn authority(head: &request::Parts) -> Result<Authority, Reason> {
@@ -108,6 +139,9 @@ fn authority(head: &request::Parts) -> Result<Authority, Reason> {
     };
     let text = value.as_ref().map_or("", |value| value.to_str().unwrap_or("?"));
     let (host, port) = split_authority(text).ok_or(Reason::BadRequest("the Host header is not a valid host"))?;
+    if host.is_empty() && value.is_some() {
+        return Err(Reason::BadRequest("the Host header is empty"));
+    }
     let host = host.to_ascii_lowercase();
     Ok(Authority { value, host, port })
 }
@@ -317,6 +351,7 @@ pub(crate) fn put(headers: &mut HeaderMap, values: AnswerHeaders) {
 #[cfg(test)]
 mod tests {
     use super::super::forwarding::Peer;
+    use super::super::patience::Patience;
     use super::*;
     use sluice_route::{Entrance, Transport};
 
@@ -392,7 +427,12 @@ mod tests {
         );
         let authority = check(&head).expect("valid");
         let peer = Peer::new("10.0.0.1".parse().expect("an address"), &[]);
-        let client = Client { entrance: Entrance::Default, transport: Transport::Plain, peer };
+        let client = Client {
+            entrance: Entrance::Default,
+            transport: Transport::Plain,
+            peer,
+            watch: Patience::default().watch(),
+        };
         forward(&mut head, &authority, &client, &Identity::of(&HeaderMap::new(), false, || 1));
         let mut names: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();

@@ -2,8 +2,18 @@
 
 use std::time::Duration;
 
-/// A client has so long to send the whole head of a request, and a kept connection may be idle as long.
-pub(crate) const HEAD_READ: Duration = Duration::from_secs(75);
+/// How often it is looked who has waited too long.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+/// A client has so long to send the whole head of a request, from its first byte or from the connection.
+pub(crate) const HEAD_READ: Duration = Duration::from_secs(30);
+/// A connection without a request is kept so long.
+pub(crate) const IDLE: Duration = Duration::from_secs(75);
+/// A client that takes nothing of what it is sent is waited for so long.
+pub(crate) const STALLED_WRITE: Duration = Duration::from_secs(60);
+/// What a client still sends after the last answer of its connection is read so long, so that the answer is not lost ...
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// ... and so much of it.
+pub(crate) const LINGER_BYTES: usize = 1024 * 1024;
 /// A TLS handshake, from the connection to its end.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Making a connection to a backend.
@@ -84,8 +94,16 @@ pub(crate) const PONG: Duration = Duration::from_secs(10);
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 /// Header fields of a request or answer.
 pub(crate) const HEADERS: usize = 128;
-/// Characters of a request's path and query.
+/// Characters of a request's target.
 pub(crate) const TARGET_BYTES: usize = 16 * 1024;
+/// Characters of a request's method.
+pub(crate) const METHOD_BYTES: usize = 64;
+/// Bytes of one header field of a request of HTTP/1.
+pub(crate) const FIELD_BYTES: usize = 32 * 1024;
+/// Bytes of all extensions of a request's chunks, which nobody wants.
+pub(crate) const CHUNK_EXTENSIONS: usize = 4 * 1024;
+/// Bytes of a request's trailers.
+pub(crate) const TRAILER_BYTES: usize = 8 * 1024;
 /// Streams at a time on one HTTP/2 connection.
 pub(crate) const H2_STREAMS: u32 = 256;
 /// Versions, and routes, with counters of their own per worker; beyond, those that no worker counts on are folded away.

@@ -26,28 +26,49 @@ use tokio::time::{sleep, timeout_at};
 use super::accept::Client;
 use super::access_log::Entry;
 use super::answer::{Reason, preflight, reason_of, redirect, refuse, refuse_call};
-use super::body::{AnswerBody, Kept, RequestBody};
+use super::body::{AnswerBody, ClientBody, Interrupted, Kept, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::identity::{Identity, REQUEST_ID};
+use super::patience::Fate;
 use super::pool::{Connection, Trust};
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
-use super::{Manners, forwarding, limits, mirror, tunnel};
+use super::{Manners, forwarding, guard, limits, mirror, tunnel};
 
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Infallible> {
+    request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Infallible> {
+    let under_way = client.watch.enter();
+    let (asks, watch) = (request.headers().contains_key(UPGRADE), client.watch.clone());
+    let answer = answer(worker, client, request).await;
+    if asks {
+        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        watch.decide(if switched { Fate::Tunnel } else { Fate::Same });
+    }
+    Ok(answer.map(|body| ClientBody::new(body, under_way)))
+}
+
+async fn answer(worker: Rc<Worker>, client: Rc<Client>, mut request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let upgrade =
         head::wanted_upgrade(&request).map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
     let (head, body) = request.into_parts();
     let identity = Identity::of(&head.headers, client.peer.trusted, || worker.next_random());
     let mut entry = entry(&worker, &client, &head, &identity);
+    if let Some(fault) = guard::refused(&head, &client.watch) {
+        entry.iter_mut().for_each(|entry| entry.was_not_understood());
+        return settled(refuse(fault.into()), false, entry, identity, &worker);
+    }
     let is_call = head::is_call(&head.headers);
     let authority = match head::check(&head) {
         Ok(authority) => authority,
-        Err(reason) => return Ok(settled(refuse(reason), is_call, entry, identity, &worker)),
+        Err(reason) => {
+            let mut answer = settled(refuse(reason), is_call, entry, identity, &worker);
+            // Who sends such a head may mean something else by what follows.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return answer;
+        }
     };
     if let Some(entry) = &mut entry {
         entry.asked_for(&authority.host);
@@ -57,11 +78,11 @@ pub(crate) async fn serve(
     let store = if matches!(body, RequestBody::Empty) { Store::Empty } else { Store::Gone };
     let exchange =
         Exchange { worker, client, head, authority, identity, is_call, entry, upgrade, store, retries: 0, started };
-    Ok(exchange.run(body).await)
+    exchange.run(body).await
 }
 
 fn entry(worker: &Worker, client: &Client, head: &request::Parts, identity: &Identity) -> Option<Box<Entry>> {
-    let Manners { trusted, log } = worker.manners();
+    let Manners { trusted, log, .. } = worker.manners();
     log.as_ref().map(|log| {
         let origin = forwarding::origin(&head.headers, &client.peer, trusted);
         Box::new(Entry::new(log, head, origin, identity.id.to_str().unwrap_or_default()))
@@ -252,6 +273,10 @@ impl Exchange {
                     Some((body, delay)) => retried(pick, response.status(), body, delay),
                     None => Attempt::Answered(self.deliver(response, pick, connection)),
                 }
+            }
+            Some(Err(error)) if Interrupted::is_cause_of(error.error()) => {
+                let reason = Reason::BadRequest("the body of the request broke off, or cannot be read");
+                Attempt::Answered(self.in_place(pick, reason))
             }
             Some(Err(mut error)) => {
                 // An old connection that turned out closed says nothing about its backend.

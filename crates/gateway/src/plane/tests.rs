@@ -1,6 +1,7 @@
 //! The data plane over real sockets: tables made by hand, backends that can be killed at once.
 
 mod clients;
+mod corpus;
 mod h2c;
 mod mirror;
 mod removal;

@@ -30,6 +30,7 @@ use super::budget::Budget;
 use super::health::{self, Health, Standing};
 use super::meter::{LocalMeters, Meter, RouteMeter};
 use super::mirror::Copy;
+use super::patience::Patience;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
 use super::trust::{Secure, SecureKey};
@@ -63,6 +64,7 @@ pub(crate) struct Worker {
     pub(crate) keeping: Arc<Semaphore>,
     pub(crate) budget: Budget,
     pub(crate) handshakes: Semaphore,
+    pub(crate) patience: Patience,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -146,6 +148,7 @@ impl Worker {
             keeping: Arc::new(Semaphore::new(limits::KEPT_BODIES)),
             budget: Budget::new(Instant::now()),
             handshakes: Semaphore::new(limits::HANDSHAKES),
+            patience: Patience::default(),
             stopping: watch::Sender::new(false),
             plane,
             index,
@@ -158,6 +161,8 @@ impl Worker {
         let mut doors: HashMap<Entrance, watch::Sender<bool>> = HashMap::new();
         let mut sweep = interval(limits::IDLE_SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(plane.manners.tick.0);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = plane.lines[self.index].wake.notified() => self.refresh(),
@@ -175,6 +180,7 @@ impl Worker {
                     Some(Order::Stop) | None => break,
                 },
                 _ = sweep.tick() => self.pool.sweep(Instant::now()),
+                _ = tick.tick() => self.patience.tick(),
             }
         }
         for door in doors.values() {
