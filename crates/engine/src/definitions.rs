@@ -36,11 +36,17 @@ pub(crate) async fn install(server: &Server, client: &Client) -> Result<(), Star
     server.install_definitions(MANAGER, &missing).await.map_err(StartError::other)
 }
 
-/// The class that Gateways of ours name, and the one of volumes below the data directory, which claims get by default.
+/// The class that Gateways of ours name, the one of Ingresses, and the one of volumes below the data directory; Ingresses and
+/// claims get theirs by default.
 pub(crate) async fn install_classes(client: &Client) -> Result<(), StartError> {
     let gateways = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
         "metadata": {"name": GATEWAY_CLASS}, "spec": {"controllerName": CONTROLLER_NAME},
+    });
+    let ingresses = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": GATEWAY_CLASS, "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}},
+        "spec": {"controller": CONTROLLER_NAME},
     });
     let volumes = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -48,6 +54,7 @@ pub(crate) async fn install_classes(client: &Client) -> Result<(), StartError> {
         "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
     });
     install_one(client, &resource("gateway.networking.k8s.io", "v1", "GatewayClass"), gateways).await?;
+    install_one(client, &resource("networking.k8s.io", "v1", "IngressClass"), ingresses).await?;
     install_one(client, &resource("storage.k8s.io", "v1", "StorageClass"), volumes).await
 }
 

@@ -186,6 +186,7 @@ impl Parts {
         definitions::install_classes(&client(server, "engine")).await?;
         let gateway_options = GatewayOptions {
             address: options.gateway,
+            tls_address: options.gateway_tls,
             addresses: options.gateway_addresses.clone(),
             trusted_proxies: options.trusted_proxies.clone(),
             access_log: options.access_log,

@@ -12,6 +12,8 @@ pub struct Options {
     pub data: PathBuf,
     pub api: SocketAddr,
     pub gateway: SocketAddr,
+    /// Where TLS is served at the gateway, if not at port 443 of its address.
+    pub gateway_tls: Option<SocketAddr>,
     /// For Gateways, one for each; without any all share the one above.
     pub gateway_addresses: Vec<IpAddr>,
     /// Who may say whom a request comes from.

@@ -4,6 +4,7 @@
 //! over to the table, the revisions it was made of are acknowledged in the Lease and the statuses are brought up to date.
 
 mod doors;
+mod events;
 mod lease;
 mod materials;
 mod object;
@@ -29,6 +30,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::options::GatewayOptions;
 use crate::plane::{Authorities, Certificate, Credentials, Plane, read_system};
 use doors::Doors;
+use events::Events;
 use lease::{Acknowledged, Holder};
 use object::{CaConfigMap, Resource, TlsSecret};
 use peers::Peers;
@@ -113,10 +115,15 @@ impl Control {
         let identity = format!("{instance}_{}_{}", std::process::id(), Timestamp::now().as_nanosecond());
         let holder = Holder { client: client.clone(), instance, identity, address };
         tasks.spawn(lease::run(holder, acknowledged, others));
-        let (statuses, writer) = Statuses::new(client.clone());
+        let (events, writer) = Events::new(client.clone());
+        tasks.spawn(writer);
+        let (statuses, writer) = Statuses::new(client.clone(), events);
         tasks.spawn(writer);
         let control = Self {
-            compiler: Compiler::new(options.address.port()).at(address).with_addresses(options.addresses.clone()),
+            compiler: Compiler::new(options.address.port())
+                .at(address)
+                .secure_at(options.tls_address)
+                .with_addresses(options.addresses.clone()),
             doors: Doors::new(plane.clone(), options.address.ip(), sockets),
             plane,
             statuses,

@@ -2,13 +2,12 @@
 
 mod admin;
 mod control;
-mod network;
 mod options;
 mod plane;
 mod start;
 
 pub use admin::admin;
-pub use network::{Network, NetworkError};
 pub use options::{CONTROLLER_NAME, GATEWAY_CLASS, GatewayOptions, LEASE_NAMESPACE, LogFormat};
 pub use plane::{MirrorCounts, VersionKey};
+pub use sluice_route::{Network, NetworkError};
 pub use start::{Counters, Gateway, GatewayHandle, StartError};

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::network::Network;
+use sluice_route::Network;
 
-/// The class whose Gateways are served here; the engine creates it.
+/// The class whose Gateways, and the one whose Ingresses, are served here; the engine creates both.
 pub const GATEWAY_CLASS: &str = "sluice";
-/// `GatewayClass.spec.controllerName` of every class that is ours.
+/// `GatewayClass.spec.controllerName`, and `IngressClass.spec.controller`, of every class that is ours.
 pub const CONTROLLER_NAME: &str = "sluice.dev/gateway";
 /// The namespace of the Leases in which gateways acknowledge what they serve.
 pub const LEASE_NAMESPACE: &str = "sluice-system";
@@ -18,6 +18,9 @@ pub struct GatewayOptions {
     /// Where listeners with port 80, or with the port given here, are served; other ports open on the same IP address.
     /// Port 0 takes any free one.
     pub address: SocketAddr,
+    /// Where listeners with port 443, or with the port given here, are served, and Ingresses with certificates; else that is port
+    /// 443 of the same IP address.
+    pub tls_address: Option<SocketAddr>,
     /// Each Gateway gets one of these for itself, whatever ports its listeners have; those for whom none is left share `address`.
     pub addresses: Vec<IpAddr>,
     /// What the status of Gateways that share `address` tells, where that is not an address that clients reach.
@@ -44,6 +47,7 @@ impl Default for GatewayOptions {
         Self {
             instance: "local".to_owned(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls_address: None,
             addresses: Vec::new(),
             advertise: None,
             trusted_proxies: Vec::new(),

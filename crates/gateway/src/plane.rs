@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use sluice_route::{Entrance, Table};
+use sluice_route::{Entrance, Network, Table};
 use sluice_stats::VersionSnapshot;
 use tokio::sync::{Notify, mpsc};
 
@@ -55,8 +55,6 @@ use meter::Meters;
 use patience::Tick;
 use pods::Pods;
 use worker::{Order, Worker};
-
-use crate::network::Network;
 
 /// Shared by the workers and the control side.
 pub(crate) struct Plane {

@@ -7,6 +7,7 @@ pub mod duration;
 pub mod gateway;
 mod hash;
 pub mod image;
+pub mod ingress;
 pub mod limit_range;
 pub mod pod_security;
 mod quality;

@@ -124,7 +124,7 @@ pub enum SpecError {
     WrongPreset { field: &'static str, strategy: &'static str },
     #[error("spec.target.kind: `{kind}` cannot be released in this version of Sluice; use Deployment")]
     TargetKind { kind: String },
-    #[error("spec.routes[{index}].kind: `{kind}` cannot be split in this version of Sluice; use HTTPRoute")]
+    #[error("spec.routes[{index}].kind: `{kind}` cannot be split in this version of Sluice; use HTTPRoute or Ingress")]
     RouteKind { index: usize, kind: String },
     #[error("{path}: {source}")]
     Amount { path: String, source: AmountError },
@@ -265,12 +265,15 @@ fn shift(spec: &RolloutSpec, steps: &[model::Step]) -> Shift {
     }
 }
 
+/// What the gateway serves, with the shares of a Rollout behind it.
+const ROUTE_KINDS: [&str; 2] = ["HTTPRoute", "Ingress"];
+
 fn check_kinds(spec: &RolloutSpec, errors: &mut Vec<SpecError>) {
     if spec.target.kind != "Deployment" {
         errors.push(SpecError::TargetKind { kind: spec.target.kind.clone() });
     }
     for (index, route) in spec.routes.iter().enumerate() {
-        if route.kind != "HTTPRoute" {
+        if !ROUTE_KINDS.contains(&route.kind.as_str()) {
             errors.push(SpecError::RouteKind { index, kind: route.kind.clone() });
         }
     }

@@ -120,6 +120,12 @@ impl<'w> Listeners<'w> {
         entrances
     }
 
+    /// Whether a listener without TLS has this socket.
+    pub(crate) fn speaks_plain(&self, entrance: Entrance) -> bool {
+        let mut doors = self.gateways.values().flatten().filter(|door| door.is_served() && door.entrance == entrance);
+        doors.any(|door| door.listener.protocol != HTTPS)
+    }
+
     /// Every socket that some valid listener wants.
     pub(crate) fn entrances(&self) -> BTreeSet<Entrance> {
         let doors = self.gateways.values().flatten();

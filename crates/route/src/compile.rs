@@ -14,15 +14,18 @@ use crate::clients;
 use crate::conditions::parent_report;
 use crate::facts::{Change, Entrance, ObjectKey, Stale, World};
 use crate::host::Host;
+use crate::ingress::{self, Ingresses, SecureEntrance};
 use crate::pods::Pods;
 use crate::report::{Address, Report, RouteReport};
-use crate::rule::{CompiledRoute, resolve};
+use crate::rule::{CompiledHttpRoute, CompiledRoute, resolve};
 use crate::table::{HostRoutes, Hosts, Source, Table};
 use crate::tls;
 use crate::trust::{self, Ancestors, BackendTls, Terms, TermsId};
 
 /// Listener ports that are served at the address given to the gateway, whatever its port.
 const WELL_KNOWN_PORT: u16 = 80;
+/// Those that are served at the address for TLS, where there is one.
+const SECURE_PORT: u16 = 443;
 /// Versions without a pod are forgotten when more than so many of them are known.
 const MAX_IDLE_VERSIONS: usize = 1024;
 /// Terms of TLS that no backend has any more are forgotten when more than so many are known.
@@ -33,11 +36,14 @@ pub struct Compiler {
     stale: Stale,
     /// Port of the default entrance.
     default_port: u16,
+    /// The address for TLS, if it has one of its own.
+    secure: Option<SocketAddr>,
     /// Address of the default entrance, if known.
     shared: Option<IpAddr>,
     addresses: Addresses,
     closed: BTreeMap<Entrance, String>,
-    routes: BTreeMap<ObjectKey, Arc<CompiledRoute>>,
+    routes: BTreeMap<ObjectKey, Arc<CompiledHttpRoute>>,
+    ingresses: Ingresses,
     places: Places,
     table: Arc<Table>,
     report: Arc<Report>,
@@ -86,10 +92,12 @@ impl Compiler {
             world: World::default(),
             stale: Stale::default(),
             default_port,
+            secure: None,
             shared: None,
             addresses: Addresses::default(),
             closed: BTreeMap::new(),
             routes: BTreeMap::new(),
+            ingresses: Ingresses::default(),
             places: Places::default(),
             table: Arc::default(),
             report: Arc::default(),
@@ -101,6 +109,11 @@ impl Compiler {
     pub fn at(mut self, shared: IpAddr) -> Self {
         self.shared = Some(shared);
         self.with_addresses(Vec::new())
+    }
+
+    /// Listeners with port 443, or with the port of this address, are served there, and TLS of Ingresses.
+    pub fn secure_at(self, secure: Option<SocketAddr>) -> Self {
+        Self { secure, ..self }
     }
 
     /// Gives every Gateway one of these addresses, while there are some; its listeners have their own ports there.
@@ -120,7 +133,7 @@ impl Compiler {
     /// What is referred to, and may be. `None`: nothing has changed that could change this.
     pub fn needs(&self) -> Option<Needs> {
         self.stale.routes.then(|| Needs {
-            secrets: tls::secrets(&self.world),
+            secrets: &tls::secrets(&self.world) | &ingress::secrets(&self.world),
             config_maps: &trust::all_config_maps(&self.world) | &clients::config_maps(&self.world),
             system: trust::uses_system(&self.world),
         })
@@ -154,15 +167,16 @@ impl Compiler {
         let world = std::mem::take(&mut self.world);
         let closed = std::mem::take(&mut self.closed);
         self.addresses.assign(&world.our_gateways().collect());
-        let (default_port, addresses) = (self.default_port, &self.addresses);
+        let (default_port, secure, addresses) = (self.default_port, self.secure, &self.addresses);
+        let is_secure = |port| secure.filter(|secure| port == SECURE_PORT || port == secure.port());
         let entrance_of = |gateway: &ObjectKey, port| match addresses.of(gateway) {
             Address::Own(address) => Some(Entrance::Own(SocketAddr::new(address, port))),
             Address::Shared if port == WELL_KNOWN_PORT || port == default_port => Some(Entrance::Default),
-            Address::Shared => Some(Entrance::Port(port)),
+            Address::Shared => Some(is_secure(port).map_or(Entrance::Port(port), Entrance::Own)),
             Address::Nowhere => None,
         };
         let mut listeners = Listeners::gather(&world, entrance_of, &closed);
-        let mut hosts: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>> = BTreeMap::new();
+        let mut hosts = Placed::new();
         let mut reports = BTreeMap::new();
         let mut routes = BTreeMap::new();
         let mut ancestors = Ancestors::default();
@@ -176,22 +190,38 @@ impl Compiler {
             let gateways: Vec<&ObjectKey> = taken.map(|parent| &parent.gateway).collect();
             route.services().for_each(|service| ancestors.note(&world, service, &gateways));
             let findings = parents.into_iter().map(|Parent { reference, outcome, .. }| {
-                parent_report(reference, outcome, &route.refs, route.rules.len(), &route.unusable)
+                parent_report(reference, outcome, &route.refs, route.route.rules.len(), &route.unusable)
             });
             reports.insert(key.clone(), RouteReport { generation: facts.generation, parents: findings.collect() });
-            place(&mut hosts, &route, attachments);
+            place(&mut hosts, &route.route, attachments);
             routes.insert(key.clone(), route);
         }
-        let entrances = listeners.entrances();
-        next.tls = Arc::new(listeners.tls());
+        let (mut entrances, mut tls) = (listeners.entrances(), listeners.tls());
+        let secure = self.secure_entrance(listeners.speaks_plain(self.at_tls()), &closed);
+        let (places, registry) = (&mut self.places, &mut self.registry);
+        let outcome = self.ingresses.follow(&world, &secure, |key| places.of(key), || registry.split());
+        outcome.place(&secure, &mut hosts, &mut entrances, &mut tls);
+        next.tls = Arc::new(tls);
         let OwnerReports { gateways, sets } = listeners.reports(&world, &self.addresses);
         let policies = ancestors.reports(&world);
-        let report = Report { gateways, listener_sets: sets, routes: reports, policies, entrances };
+        let ingresses = outcome.reports;
+        let report = Report { gateways, listener_sets: sets, routes: reports, ingresses, policies, entrances };
         self.report = Arc::new(report);
         self.routes = routes;
         self.free_slots(next);
         next.entrances = Arc::new(shared_hosts(hosts, &next.entrances));
         (self.world, self.closed) = (world, closed);
+    }
+
+    fn at_tls(&self) -> Entrance {
+        self.secure.map_or(Entrance::Port(SECURE_PORT), Entrance::Own)
+    }
+
+    fn secure_entrance(&self, is_plain: bool, closed: &BTreeMap<Entrance, String>) -> SecureEntrance {
+        let entrance = self.at_tls();
+        let port = self.secure.map_or(SECURE_PORT, |address| address.port());
+        let taken = || is_plain.then(|| format!("port {port} is used with protocol HTTP by a Gateway"));
+        SecureEntrance { entrance, port, refused: closed.get(&entrance).cloned().or_else(taken) }
     }
 
     /// The route compiled before, when neither it nor what it refers to has changed.
@@ -200,7 +230,7 @@ impl Compiler {
         world: &World,
         key: &ObjectKey,
         facts: &Arc<crate::facts::RouteFacts>,
-    ) -> Arc<CompiledRoute> {
+    ) -> Arc<CompiledHttpRoute> {
         let resolved = resolve(world, key, facts);
         if let Some(known) = self.routes.get(key)
             && Arc::ptr_eq(&known.facts, facts)
@@ -210,13 +240,14 @@ impl Compiler {
         }
         let (places, registry) = (&mut self.places, &mut self.registry);
         let slot_of = |key: &BackendKey| places.of(key);
-        let route = CompiledRoute::compile(key.clone(), facts.clone(), resolved, slot_of, || registry.split());
+        let route = CompiledHttpRoute::compile(key.clone(), facts.clone(), resolved, slot_of, || registry.split());
         Arc::new(route)
     }
 
     /// Forgets backends that no route refers to any more.
     fn free_slots(&mut self, next: &mut Table) {
-        let rules = self.routes.values().flat_map(|route| &route.rules);
+        let routes = self.routes.values().map(|route| &route.route);
+        let rules = routes.chain(self.ingresses.routes()).flat_map(|route| &route.rules);
         let used: BTreeSet<usize> = rules.flat_map(|rule| rule.rule.slots()).collect();
         self.places.keep(&used);
         let unused: Vec<usize> = next.backends.taken().filter(|slot| !used.contains(slot)).collect();
@@ -251,28 +282,26 @@ fn replace(table: &mut Table, slot: usize, backend: Option<Arc<Backend>>) {
     }
 }
 
-/// Hosts in an order, so that the same world gives the same table.
+/// What hangs where, with hosts in an order, so that the same world gives the same table.
+pub(crate) type Placed = BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>>;
 type HostOrder = (String, bool);
 
-fn place(
-    places: &mut BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>>,
-    route: &Arc<CompiledRoute>,
-    attachments: Vec<Attachment>,
-) {
-    for Attachment { entrance, host, isolated, shown } in attachments {
-        let order = (host.to_string(), matches!(host, Host::Exact(_)));
-        let sources = places.entry(entrance).or_default().entry(order).or_default();
-        let source = Source { route: route.clone(), isolated, shown };
-        if !sources.iter().any(|known| known.same(&source)) {
-            sources.push(source);
-        }
+/// Puts a source under a host, once.
+pub(crate) fn put(placed: &mut Placed, entrance: Entrance, host: &Host, source: Source) {
+    let order = (host.to_string(), matches!(host, Host::Exact(_)));
+    let sources = placed.entry(entrance).or_default().entry(order).or_default();
+    if !sources.iter().any(|known| known.same(&source)) {
+        sources.push(source);
     }
 }
 
-fn shared_hosts(
-    places: BTreeMap<Entrance, BTreeMap<HostOrder, Vec<Source>>>,
-    before: &BTreeMap<Entrance, Hosts>,
-) -> BTreeMap<Entrance, Hosts> {
+fn place(places: &mut Placed, route: &Arc<CompiledRoute>, attachments: Vec<Attachment>) {
+    for Attachment { entrance, host, isolated, shown } in attachments {
+        put(places, entrance, &host, Source { route: route.clone(), isolated, one_label: None, shown });
+    }
+}
+
+fn shared_hosts(places: Placed, before: &BTreeMap<Entrance, Hosts>) -> BTreeMap<Entrance, Hosts> {
     let mut entrances = BTreeMap::new();
     for (entrance, hosts) in places {
         let mut out = Hosts::default();

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sluice_model::gateway::{BackendTlsPolicySpec, GatewaySpec, HttpRouteSpec, ListenerSetSpec, ReferenceGrantSpec};
+use sluice_model::ingress::{CLASS_ANNOTATION, IngressSpec};
 use sluice_model::rollout::Exposure;
 
 use crate::tls::CertificateId;
@@ -75,6 +76,16 @@ pub struct RouteFacts {
     /// Seconds since 1970: of two equal claims, the older one wins.
     pub created: i64,
     pub spec: HttpRouteSpec,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngressFacts {
+    pub generation: i64,
+    /// Seconds since 1970: of two that want the same path of a host, the older one has it.
+    pub created: i64,
+    /// Those that say how it is to be served.
+    pub annotations: BTreeMap<String, String>,
+    pub spec: IngressSpec,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,6 +183,9 @@ pub enum Change {
     Gateway(ObjectKey, Option<GatewayFacts>),
     ListenerSet(ObjectKey, Option<ListenerSetFacts>),
     Route(ObjectKey, Option<RouteFacts>),
+    /// An IngressClass of ours is there, or not any more.
+    IngressClass(String, bool),
+    Ingress(ObjectKey, Option<IngressFacts>),
     Grant(ObjectKey, Option<GrantFacts>),
     Policy(ObjectKey, Option<PolicyFacts>),
     /// Only those that [`crate::Compiler::needs`] names.
@@ -192,6 +206,8 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, Arc<GatewayFacts>>,
     pub listener_sets: BTreeMap<ObjectKey, ListenerSetFacts>,
     pub routes: BTreeMap<ObjectKey, Arc<RouteFacts>>,
+    pub ingress_classes: BTreeSet<String>,
+    pub ingresses: BTreeMap<ObjectKey, Arc<IngressFacts>>,
     pub grants: BTreeMap<ObjectKey, GrantFacts>,
     pub policies: BTreeMap<ObjectKey, PolicyFacts>,
     pub secrets: BTreeMap<ObjectKey, SecretFacts>,
@@ -221,6 +237,15 @@ impl World {
         self.gateways.iter().filter(|(_, facts)| self.classes.contains(&facts.spec.gateway_class_name))
     }
 
+    /// Those of a class of ours.
+    pub(crate) fn our_ingresses(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<IngressFacts>)> {
+        let class = |facts: &IngressFacts| {
+            let named = facts.annotations.get(CLASS_ANNOTATION).map(String::as_str);
+            facts.spec.class(named).is_some_and(|class| self.ingress_classes.contains(class))
+        };
+        self.ingresses.iter().filter(move |(_, facts)| class(facts))
+    }
+
     /// Takes the change in and notes what it makes stale; nothing, when it says what was known already.
     pub(crate) fn apply(&mut self, change: Change, stale: &mut Stale) {
         match change {
@@ -230,6 +255,9 @@ impl World {
             Change::Gateway(key, facts) => stale.routes |= put(&mut self.gateways, key, facts.map(Arc::new)),
             Change::ListenerSet(key, facts) => stale.routes |= put(&mut self.listener_sets, key, facts),
             Change::Route(key, facts) => stale.routes |= put(&mut self.routes, key, facts.map(Arc::new)),
+            Change::IngressClass(name, true) => stale.routes |= self.ingress_classes.insert(name),
+            Change::IngressClass(name, false) => stale.routes |= self.ingress_classes.remove(&name),
+            Change::Ingress(key, facts) => stale.routes |= put(&mut self.ingresses, key, facts.map(Arc::new)),
             Change::Grant(key, facts) => stale.routes |= put(&mut self.grants, key, facts),
             Change::Policy(key, facts) => self.apply_policy(&key, facts, stale),
             Change::Authorities(key, facts) => self.apply_authorities(&key, facts, stale),

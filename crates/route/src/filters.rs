@@ -5,6 +5,7 @@ use sluice_model::gateway::{HeaderFilter, HttpPathModifier, HttpRouteFilter, Req
 use crate::cors::Cors;
 use crate::head::RequestHead;
 use crate::mirror;
+use crate::template::{PathTemplate, UrlTemplate};
 
 const DEFAULT_REDIRECT_STATUS: u16 = 302;
 
@@ -27,11 +28,20 @@ pub struct HeaderEdits {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    scheme: Option<String>,
-    hostname: Option<String>,
-    port: Option<u16>,
-    path: Option<PathEdit>,
+    to: Destination,
     pub status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Destination {
+    /// Where the client came from, but for these parts.
+    Parts {
+        scheme: Option<String>,
+        hostname: Option<String>,
+        port: Option<u16>,
+        path: Option<PathEdit>,
+    },
+    Url(UrlTemplate),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +54,7 @@ pub struct Rewrite {
 enum PathEdit {
     Full(String),
     Prefix(String),
+    Captured(PathTemplate),
 }
 
 impl Filters {
@@ -81,22 +92,41 @@ impl HeaderEdits {
 
 impl Redirect {
     fn compile(from: &RequestRedirect) -> Self {
-        Self {
-            scheme: from.scheme.clone(),
-            hostname: from.hostname.clone(),
-            port: from.port,
-            path: from.path.as_ref().and_then(PathEdit::compile),
-            status: from.status_code.unwrap_or(DEFAULT_REDIRECT_STATUS),
-        }
+        let (scheme, hostname, port) = (from.scheme.clone(), from.hostname.clone(), from.port);
+        let to = Destination::Parts { scheme, hostname, port, path: from.path.as_ref().and_then(PathEdit::compile) };
+        Self { to, status: from.status_code.unwrap_or(DEFAULT_REDIRECT_STATUS) }
+    }
+
+    /// To the same place by TLS, at the port where that is served.
+    pub(crate) fn to_tls(port: u16, status: u16) -> Self {
+        let (scheme, port) = (Some("https".to_owned()), Some(port));
+        Self { to: Destination::Parts { scheme, hostname: None, port, path: None }, status }
+    }
+
+    pub(crate) fn to_host(hostname: String, status: u16) -> Self {
+        Self { to: Destination::Parts { scheme: None, hostname: Some(hostname), port: None, path: None }, status }
+    }
+
+    pub(crate) fn to_path(path: String, status: u16) -> Self {
+        let path = Some(PathEdit::Full(path));
+        Self { to: Destination::Parts { scheme: None, hostname: None, port: None, path }, status }
+    }
+
+    pub(crate) fn to_url(url: UrlTemplate, status: u16) -> Self {
+        Self { to: Destination::Url(url), status }
     }
 
     /// Where the client is sent. `scheme` and `port` are those it used; `prefix` is the path prefix that the rule matched.
     pub fn location(&self, head: &RequestHead<'_>, scheme: &str, port: Option<u16>, prefix: &str) -> String {
-        let target = self.scheme.as_deref().unwrap_or(scheme);
-        let host = self.hostname.as_deref().unwrap_or(head.host);
-        let path = self.path.as_ref().map_or_else(|| head.path.to_owned(), |edit| edit.apply(head.path, prefix));
+        let (to_scheme, hostname, to_port, path) = match &self.to {
+            Destination::Parts { scheme, hostname, port, path } => (scheme, hostname, port, path),
+            Destination::Url(url) => return url.fill(head, scheme),
+        };
+        let target = to_scheme.as_deref().unwrap_or(scheme);
+        let host = hostname.as_deref().unwrap_or(head.host);
+        let path = path.as_ref().map_or_else(|| head.path.to_owned(), |edit| edit.apply(head.path, prefix));
         // Naming a scheme without a port means that scheme's own port.
-        let port = self.port.or(if self.scheme.is_some() { None } else { port });
+        let port = to_port.or(if to_scheme.is_some() { None } else { port });
         let well_known = if target == "https" { 443 } else { 80 };
         let port = port.filter(|&port| port != well_known).map(|port| format!(":{port}")).unwrap_or_default();
         let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
@@ -107,6 +137,10 @@ impl Redirect {
 impl Rewrite {
     fn compile(from: &UrlRewrite) -> Self {
         Self { hostname: from.hostname.clone(), path: from.path.as_ref().and_then(PathEdit::compile) }
+    }
+
+    pub(crate) fn new(hostname: Option<String>, path: Option<PathTemplate>) -> Self {
+        Self { hostname, path: path.map(PathEdit::Captured) }
     }
 
     /// The path that the backend is asked for; `None` leaves it as it is.
@@ -127,6 +161,7 @@ impl PathEdit {
     fn apply(&self, path: &str, prefix: &str) -> String {
         match self {
             Self::Full(full) => full.clone(),
+            Self::Captured(template) => template.fill(path),
             Self::Prefix(replacement) => {
                 let rest = path.strip_prefix(prefix).unwrap_or(path).trim_start_matches('/');
                 let start = replacement.trim_end_matches('/');

@@ -1,5 +1,7 @@
 //! The head of a request, as far as routing looks at it.
 
+use std::net::IpAddr;
+
 /// All parts borrowed from whatever parsed them; already checked and normalised by the caller.
 #[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
@@ -15,9 +17,20 @@ pub struct RequestHead<'a> {
     pub received: u64,
 }
 
+/// The headers of a request, and what they say of whom it comes from, as far as they are to be believed.
 pub trait Headers {
     /// Whether any value of this header (name in lower case) passes the test. Values that are not text pass none.
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool;
+
+    /// The client's address, or what a proxy that is trusted says of it.
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// Whether the client used TLS, with us or with a proxy that is trusted.
+    fn is_secure(&self) -> bool {
+        false
+    }
 }
 
 /// For tests and tools: pairs with names in lower case.

@@ -1,4 +1,4 @@
-//! Gateway API objects become an immutable routing table; a request head picks a backend.
+//! Objects of the Gateway API and Ingresses become an immutable routing table; a request head picks a backend.
 //!
 //! No sockets, no HTTP library, no clock: [`Compiler`] takes [`Change`]s and gives a [`Table`] and a [`Report`];
 //! [`Table::find`] takes a [`RequestHead`] and gives a [`Decision`].
@@ -6,6 +6,7 @@
 mod address;
 mod attach;
 mod backend;
+mod canary;
 mod clients;
 mod compile;
 mod conditions;
@@ -15,12 +16,15 @@ mod duration;
 mod facts;
 mod filters;
 mod grant;
+mod guard;
 mod hash;
 mod head;
 mod host;
+mod ingress;
 mod matching;
 mod mirror;
 mod namespaces;
+mod network;
 mod pods;
 mod report;
 mod rule;
@@ -30,6 +34,7 @@ mod slots;
 mod split;
 mod sticky;
 mod table;
+mod template;
 mod tls;
 mod trust;
 
@@ -38,20 +43,23 @@ pub use clients::ClientTrust;
 pub use compile::{Compiled, Compiler, Needs};
 pub use cors::Cors;
 pub use facts::{
-    AuthoritiesFacts, Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, ListenerSetFacts, ObjectKey, PodFacts,
-    PodRef, PolicyFacts, RolloutFacts, RouteFacts, SecretFacts, ServiceFacts, ServicePort, SliceFacts, World,
+    AuthoritiesFacts, Change, EndpointFacts, Entrance, GatewayFacts, GrantFacts, IngressFacts, ListenerSetFacts,
+    ObjectKey, PodFacts, PodRef, PolicyFacts, RolloutFacts, RouteFacts, SecretFacts, ServiceFacts, ServicePort,
+    SliceFacts, World,
 };
 pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
 pub use host::Host;
 pub use matching::{Match, MatchError};
 pub use mirror::Mirror;
+pub use network::{Network, NetworkError};
 pub use pods::Pods;
 pub use report::{
-    Address, Finding, GatewayReport, ListenerReport, ListenerSetReport, ParentReport, PolicyReport, Report, RouteReport,
+    Address, Complaint, Finding, GatewayReport, IngressReport, ListenerReport, ListenerSetReport, ParentReport,
+    PolicyReport, Report, RouteReport,
 };
-pub use rule::{Retry, Rule, Timeouts};
-pub use session::{Notice, Session};
+pub use rule::{Retry, RouteId, RouteKind, Rule, Timeouts};
+pub use session::{CookieTerms, Notice, Session};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
 pub use table::{Copied, CopyOf, Decision, Forward, Refusal, Table};

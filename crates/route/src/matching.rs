@@ -19,6 +19,8 @@ pub enum MatchError {
 #[derive(Debug)]
 pub struct Match {
     pub(crate) path: PathTest,
+    /// For requests that nobody else wants.
+    is_last_resort: bool,
     method: Option<String>,
     headers: Vec<(String, ValueTest)>,
     parameters: Vec<(String, ValueTest)>,
@@ -30,10 +32,15 @@ pub(crate) enum PathTest {
     /// Whole segments, without a trailing slash; empty matches every path.
     Prefix(String),
     Regex(Regex),
+    /// Begins so, in capital letters or small ones; as strong as a prefix of its length.
+    Pattern {
+        regex: Regex,
+        length: usize,
+    },
 }
 
 #[derive(Debug)]
-enum ValueTest {
+pub(crate) enum ValueTest {
     Exact(String),
     Regex(Regex),
 }
@@ -41,6 +48,8 @@ enum ValueTest {
 /// What makes a match win over another one with the same path: larger is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Strength {
+    /// Somebody asks for such requests.
+    is_asked_for: bool,
     method: bool,
     headers: usize,
     parameters: usize,
@@ -66,7 +75,16 @@ impl Match {
                 parameters.push((parameter.name.clone(), ValueTest::compile(&parameter.kind, &parameter.value)?));
             }
         }
-        Ok(Self { path, method: from.method.clone(), headers, parameters })
+        Ok(Self { path, is_last_resort: false, method: from.method.clone(), headers, parameters })
+    }
+
+    /// Whatever else a request has.
+    pub(crate) fn of_path(path: PathTest) -> Self {
+        Self { path, is_last_resort: false, method: None, headers: Vec::new(), parameters: Vec::new() }
+    }
+
+    pub(crate) fn for_want_of_others(self) -> Self {
+        Self { is_last_resort: true, ..self }
     }
 
     pub fn holds(&self, head: &RequestHead<'_>) -> bool {
@@ -80,7 +98,12 @@ impl Match {
     }
 
     pub(crate) fn strength(&self) -> Strength {
-        Strength { method: self.method.is_some(), headers: self.headers.len(), parameters: self.parameters.len() }
+        Strength {
+            is_asked_for: !self.is_last_resort,
+            method: self.method.is_some(),
+            headers: self.headers.len(),
+            parameters: self.parameters.len(),
+        }
     }
 }
 
@@ -88,7 +111,7 @@ impl PathTest {
     fn compile(kind: &str, value: &str) -> Result<Self, MatchError> {
         match kind {
             "Exact" => Ok(Self::Exact(value.to_owned())),
-            "PathPrefix" => Ok(Self::Prefix(value.trim_end_matches('/').to_owned())),
+            "PathPrefix" => Ok(Self::prefix(value)),
             "RegularExpression" => regex(value).map(Self::Regex),
             other => Err(MatchError::Kind(other.to_owned())),
         }
@@ -100,12 +123,44 @@ impl PathTest {
             Self::Prefix(prefix) => {
                 path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
-            Self::Regex(regex) => regex.is_match(path),
+            Self::Regex(regex) | Self::Pattern { regex, .. } => regex.is_match(path),
+        }
+    }
+
+    pub(crate) fn prefix(path: &str) -> Self {
+        Self::Prefix(path.trim_end_matches('/').to_owned())
+    }
+
+    pub(crate) fn pattern(value: &str) -> Result<Self, MatchError> {
+        let regex = build(RegexBuilder::new(&format!("^(?:{value})")).case_insensitive(true), value)?;
+        Ok(Self::Pattern { regex, length: value.len() })
+    }
+
+    /// The expression that finds groups in a path of which this holds.
+    pub(crate) fn expression(&self) -> Result<Regex, MatchError> {
+        match self {
+            Self::Regex(regex) | Self::Pattern { regex, .. } => Ok(regex.clone()),
+            Self::Exact(path) => regex(&regex::escape(path)),
+            Self::Prefix(path) => regex(&format!("{}(?:/.*)?", regex::escape(path))),
+        }
+    }
+
+    /// What it is compared by with others of its kind: the longer one is the narrower one.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path.len(),
+            Self::Regex(regex) => regex.as_str().len(),
+            Self::Pattern { length, .. } => *length,
         }
     }
 }
 
 impl ValueTest {
+    /// Found anywhere in the value.
+    pub(crate) fn containing(pattern: &str) -> Result<Self, MatchError> {
+        build(&mut RegexBuilder::new(pattern), pattern).map(Self::Regex)
+    }
+
     fn compile(kind: &str, value: &str) -> Result<Self, MatchError> {
         match kind {
             "Exact" => Ok(Self::Exact(value.to_owned())),
@@ -114,7 +169,7 @@ impl ValueTest {
         }
     }
 
-    fn holds(&self, value: &str) -> bool {
+    pub(crate) fn holds(&self, value: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == value,
             Self::Regex(regex) => regex.is_match(value),
@@ -124,7 +179,11 @@ impl ValueTest {
 
 /// Must match the whole value, not a part of it.
 fn regex(value: &str) -> Result<Regex, MatchError> {
-    RegexBuilder::new(&format!("^(?:{value})$")).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
+    build(&mut RegexBuilder::new(&format!("^(?:{value})$")), value)
+}
+
+fn build(builder: &mut RegexBuilder, value: &str) -> Result<Regex, MatchError> {
+    builder.size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
         let why = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
         MatchError::Regex { value: value.to_owned(), why }
     })

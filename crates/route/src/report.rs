@@ -48,6 +48,14 @@ pub(crate) mod reason {
     pub(crate) const POLICY_CONFLICTED: &str = "Conflicted";
     pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(crate) const INVALID_ROUTE_KINDS: &str = "InvalidRouteKinds";
+    /// Of Ingresses, in events.
+    pub(crate) const ANNOTATION_IGNORED: &str = "AnnotationIgnored";
+    pub(crate) const ANNOTATION_INVALID: &str = "AnnotationInvalid";
+    pub(crate) const NOT_SERVED: &str = "NotServed";
+    pub(crate) const PATH_INVALID: &str = "PathInvalid";
+    pub(crate) const PATH_TAKEN: &str = "PathTaken";
+    pub(crate) const NO_CERTIFICATE: &str = "NoCertificate";
+    pub(crate) const NO_MAIN_INGRESS: &str = "NoMainIngress";
 }
 
 /// A condition without its times.
@@ -75,6 +83,8 @@ pub struct Report {
     /// Those for Gateways of ours.
     pub listener_sets: BTreeMap<ObjectKey, ListenerSetReport>,
     pub routes: BTreeMap<ObjectKey, RouteReport>,
+    /// Those of a class of ours.
+    pub ingresses: BTreeMap<ObjectKey, IngressReport>,
     /// BackendTLSPolicies that concern some Gateway.
     pub policies: BTreeMap<ObjectKey, PolicyReport>,
     /// The sockets that valid listeners ask for.
@@ -123,6 +133,20 @@ pub struct RouteReport {
     pub generation: i64,
     /// One for each parentRef that names a Gateway of ours.
     pub parents: Vec<ParentReport>,
+}
+
+/// Ingresses have no conditions: what is to be said is said by events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngressReport {
+    pub generation: i64,
+    pub complaints: Vec<Complaint>,
+}
+
+/// What of an object is not served as it asks, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    pub reason: &'static str,
+    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

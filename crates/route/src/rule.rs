@@ -1,15 +1,18 @@
-//! One rule of an HTTPRoute, compiled: where its requests go and what is done to them.
+//! Rules, compiled: where their requests go and what is done to them; and those of an HTTPRoute.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_model::gateway::{BackendObject, HttpRouteFilter, HttpRouteRule};
 
 use crate::backend::{BackendKey, Protocol};
+use crate::canary::Pin;
 use crate::duration;
-use crate::facts::{ObjectKey, RouteFacts, World};
+use crate::facts::{ObjectKey, RouteFacts, ServicePort, World};
 use crate::filters::Filters;
 use crate::grant::{Referrer, granted};
+use crate::guard::Guard;
 use crate::matching::Match;
 use crate::mirror::{Mirror, mirrors};
 use crate::report::{Finding, reason};
@@ -17,12 +20,48 @@ use crate::session::Session;
 use crate::split::Split;
 use crate::trust;
 
-#[derive(Debug)]
+/// The object that a rule comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId {
+    pub kind: RouteKind,
+    pub key: ObjectKey,
+}
+
+/// In order of precedence, where two say something of the same requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteKind {
+    HttpRoute,
+    Ingress,
+}
+
+impl RouteKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HttpRoute => "HTTPRoute",
+            Self::Ingress => "Ingress",
+        }
+    }
+}
+
+impl fmt::Display for RouteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+#[derive(Debug, Default)]
 pub struct Rule {
     pub filters: Filters,
     pub timeouts: Timeouts,
     pub retry: Option<Retry>,
     pub session: Option<Session>,
+    /// What is spoken with backends, whatever their Service says.
+    pub protocol: Option<Protocol>,
+    /// Making a connection to a backend; `None` leaves it to the gateway.
+    pub connect: Option<Duration>,
+    pub(crate) guard: Guard,
+    /// Requests that the weights are not asked for.
+    pub(crate) pins: Vec<Pin>,
     pub(crate) targets: Vec<Target>,
     pub(crate) split: Split,
     pub(crate) mirrors: Vec<Mirror>,
@@ -56,21 +95,31 @@ pub struct Retry {
 }
 
 /// One backendRef: the slot of its backend in the table, or nothing when the reference is invalid.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Target {
     pub(crate) slot: Option<usize>,
+    /// Who gets its requests while nobody is ready there.
+    pub(crate) otherwise: Option<usize>,
     pub(crate) filters: Filters,
     pub(crate) mirrors: Vec<Mirror>,
 }
 
-/// A route with everything about it that does not depend on listeners or on who is ready.
+/// Rules of one object, for every host that they hang under.
 #[derive(Debug)]
 pub(crate) struct CompiledRoute {
-    pub(crate) key: ObjectKey,
+    pub(crate) id: RouteId,
+    /// Of two equal claims, the older one wins.
+    pub(crate) created: i64,
+    pub(crate) rules: Vec<CompiledRule>,
+}
+
+/// An HTTPRoute with everything about it that does not depend on listeners or on who is ready.
+#[derive(Debug)]
+pub(crate) struct CompiledHttpRoute {
     pub(crate) facts: Arc<RouteFacts>,
     /// What each backendRef came to, in order: the input, beside the facts, that this was compiled from.
     pub(crate) resolved: Vec<Resolved>,
-    pub(crate) rules: Vec<CompiledRule>,
+    pub(crate) route: Arc<CompiledRoute>,
     /// `ResolvedRefs`.
     pub(crate) refs: Finding,
     /// Complaints about rules that cannot be served.
@@ -128,6 +177,12 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
     let Some(known) = service.ports.iter().find(|known| known.port == port) else {
         return invalid(reason::BACKEND_NOT_FOUND, format!("Service `{target}` has no port {port}"));
     };
+    speakable(world, target, known)
+}
+
+/// Whether this gateway speaks what is spoken at this port.
+pub(crate) fn speakable(world: &World, target: ObjectKey, known: &ServicePort) -> Resolved {
+    let (port, invalid) = (known.port, |reason, message| Resolved::Invalid { reason, message });
     if Protocol::needs_tls(known.app_protocol.as_deref()) && trust::terms(world, &target, known).is_none() {
         let message =
             format!("port {port} of Service `{target}` wants TLS, but no BackendTLSPolicy says whom to believe there");
@@ -142,7 +197,7 @@ fn resolve_one(world: &World, namespace: &str, reference: &BackendObject) -> Res
     }
 }
 
-impl CompiledRoute {
+impl CompiledHttpRoute {
     /// That requests or copies may be sent to.
     pub(crate) fn services(&self) -> impl Iterator<Item = &ObjectKey> {
         self.resolved.iter().filter_map(|resolved| match resolved {
@@ -173,7 +228,9 @@ impl CompiledRoute {
         });
         let rules = rules.collect();
         let refs = refs_finding(&resolved);
-        Self { key, facts, resolved, rules, refs, unusable }
+        let id = RouteId { kind: RouteKind::HttpRoute, key };
+        let route = Arc::new(CompiledRoute { id, created: facts.created, rules });
+        Self { facts, resolved, route, refs, unusable }
     }
 }
 
@@ -206,6 +263,7 @@ impl CompiledRule {
         let filters = filters_of(&from.filters);
         let targets = from.backend_refs.iter().map(|reference| Target {
             slot: next_slot(),
+            otherwise: None,
             filters: filters_of(&reference.filters),
             mirrors: compile_mirrors(&reference.filters, next_slot, next_split),
         });
@@ -218,7 +276,7 @@ impl CompiledRule {
         let weights: Vec<u32> = from.backend_refs.iter().map(|reference| reference.weight).collect();
         let split = Split::new(next_split(), weights);
         let (timeouts, retry) = (timeouts_of(from), retry_of(from));
-        let rule = Rule { filters, timeouts, retry, session, targets, split, mirrors, unusable };
+        let rule = Rule { filters, timeouts, retry, session, targets, split, mirrors, unusable, ..Rule::default() };
         Self { matches, rule: Arc::new(rule) }
     }
 }

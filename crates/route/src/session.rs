@@ -20,6 +20,9 @@ const PERMANENT: &str = "Permanent";
 pub struct Session {
     name: String,
     carrier: Carrier,
+    /// Where a cookie is sent to.
+    path: String,
+    terms: CookieTerms,
     /// A session ends so long after it began, however busy it is.
     lasts: Option<Duration>,
 }
@@ -33,6 +36,21 @@ enum Carrier {
     Header,
 }
 
+/// What a browser is told about a cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CookieTerms {
+    pub same_site: &'static str,
+    /// `None`: where the client came by TLS.
+    pub secure: Option<bool>,
+    pub domain: Option<String>,
+}
+
+impl Default for CookieTerms {
+    fn default() -> Self {
+        Self { same_site: "Lax", secure: None, domain: None }
+    }
+}
+
 /// Which pod a client belongs to, since when (in seconds of Unix time).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
@@ -43,7 +61,7 @@ pub struct Token {
 /// What tells the client of its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice<'s> {
-    Cookie { name: &'s str, value: String, max_age: Option<Duration> },
+    Cookie { name: &'s str, value: String, max_age: Option<Duration>, path: &'s str, terms: &'s CookieTerms },
     Header { name: &'s str, value: String },
 }
 
@@ -62,7 +80,12 @@ impl Session {
             _ => Carrier::Header,
         };
         let name = if carrier == Carrier::Header { name.to_ascii_lowercase() } else { name };
-        Self { name, carrier, lasts }
+        Self { name, carrier, path: "/".to_owned(), terms: CookieTerms::default(), lasts }
+    }
+
+    /// By a cookie for this path; with an age, browsers keep it that long.
+    pub(crate) fn cookie(name: String, path: String, terms: CookieTerms, max_age: Option<Duration>) -> Self {
+        Self { name, carrier: Carrier::Cookie { permanent: max_age.is_some() }, path, terms, lasts: max_age }
     }
 
     /// The session that a request belongs to.
@@ -82,7 +105,10 @@ impl Session {
     pub fn begin(&self, endpoint: &Endpoint, now: u64) -> Notice<'_> {
         let (name, value) = (self.name.as_str(), Token { pod: pod(endpoint), since: now }.text());
         match self.carrier {
-            Carrier::Cookie { permanent } => Notice::Cookie { name, value, max_age: self.lasts.filter(|_| permanent) },
+            Carrier::Cookie { permanent } => {
+                let (path, terms) = (self.path.as_str(), &self.terms);
+                Notice::Cookie { name, value, max_age: self.lasts.filter(|_| permanent), path, terms }
+            }
             Carrier::Header => Notice::Header { name, value },
         }
     }

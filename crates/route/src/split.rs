@@ -16,7 +16,7 @@ const MAX_REMEMBERED: usize = 65_536;
 const MAX_PHASE: u64 = 10_000;
 
 /// Immutable weights with an identity: a split that did not change keeps its `id`, and with it the place in its sequence.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Split {
     id: u64,
     weights: Box<[u32]>,

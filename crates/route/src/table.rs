@@ -2,21 +2,24 @@
 //!
 //! Of the rules that hold for a request the Gateway API lets the narrowest win: host (exact, then the longest wildcard, then
 //! any), path (exact, then regular expression, then the longest prefix), method, most headers, most query parameters; then
-//! the oldest route, then the first by namespace and name, then the first rule of a route.
+//! the oldest route, then the first by namespace and name, then the first rule of a route. Rules of Ingresses stand among them
+//! in the same order, but for their regular expressions, which are as strong as prefixes of their length; where all is equal,
+//! an HTTPRoute goes before an Ingress.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::backend::{Audience, Backend, Choice, Endpoint};
 use crate::cors::Cors;
-use crate::facts::{Entrance, ObjectKey};
+use crate::facts::Entrance;
 use crate::filters::{Filters, Redirect};
+use crate::guard::Objection;
 use crate::head::RequestHead;
 use crate::host::{ByHost, Host};
 use crate::matching::{Match, PathTest, Strength};
 use crate::mirror::{self, Mirror};
 use crate::pods::Pods;
-use crate::rule::{CompiledRoute, Rule};
+use crate::rule::{CompiledRoute, RouteId, RouteKind, Rule, Target};
 use crate::slots::Slots;
 use crate::split::Draws;
 use crate::sticky::NewCookie;
@@ -46,7 +49,7 @@ pub enum Decision<'t> {
 
 #[derive(Debug)]
 pub struct Forward<'t> {
-    pub route: &'t ObjectKey,
+    pub route: &'t RouteId,
     pub rule: &'t Arc<Rule>,
     /// Filters of the chosen backendRef, applied after the rule's.
     pub filters: &'t Filters,
@@ -98,11 +101,14 @@ pub enum Refusal {
     UntrustedBackend,
     /// Nobody is ready behind the chosen backend.
     NoEndpoints,
+    /// The rule is not for clients of this address.
+    Forbidden,
 }
 
 impl Refusal {
     pub fn status(self) -> u16 {
         match self {
+            Self::Forbidden => 403,
             Self::NoRoute => 404,
             Self::Misdirected => 421,
             Self::NoBackend | Self::InvalidBackend | Self::UnusableRule | Self::UntrustedBackend => 500,
@@ -120,6 +126,7 @@ impl Refusal {
             Self::UnusableRule => "unusable-rule",
             Self::UntrustedBackend => "untrusted-backend",
             Self::NoEndpoints => "no-endpoints",
+            Self::Forbidden => "source-not-allowed",
         }
     }
 }
@@ -136,11 +143,16 @@ impl Table {
         };
         let prefix = match &entry.test.path {
             PathTest::Prefix(prefix) => prefix.as_str(),
-            PathTest::Exact(_) | PathTest::Regex(_) => "",
+            PathTest::Exact(_) | PathTest::Regex(_) | PathTest::Pattern { .. } => "",
         };
         let rule = &entry.rule;
         if rule.unusable.is_some() {
             return Decision::Refuse(Refusal::UnusableRule);
+        }
+        match rule.guard.objection(head) {
+            None => {}
+            Some(Objection::Plain(redirect)) => return Decision::Redirect { redirect, prefix },
+            Some(Objection::Source) => return Decision::Refuse(Refusal::Forbidden),
         }
         // Before a redirect, which would be no answer to a preflight.
         let preflight = |filters: &'t Filters| filters.cors.as_ref().filter(|_| Cors::is_preflight(head));
@@ -151,7 +163,7 @@ impl Table {
             return Decision::Redirect { redirect, prefix };
         }
         let held = self.held(rule, head);
-        let drawn = held.as_ref().map(|held| held.target).or_else(|| draws.draw(&rule.split));
+        let drawn = held.as_ref().map(|held| held.target).or_else(|| self.drawn(rule, head, draws));
         let Some(target) = drawn.map(|drawn| &rule.targets[drawn]) else {
             return Decision::Refuse(Refusal::NoBackend);
         };
@@ -171,7 +183,7 @@ impl Table {
         match choice {
             None => Decision::Refuse(Refusal::NoEndpoints),
             Some(Choice { endpoints, cookie, audience }) => {
-                let (route, filters) = (&entry.route.key, &target.filters);
+                let (route, filters) = (&entry.route.id, &target.filters);
                 let mirrors = [&rule.mirrors[..], &target.mirrors];
                 Decision::Forward(Forward {
                     route,
@@ -188,6 +200,19 @@ impl Table {
                 })
             }
         }
+    }
+
+    /// The target of a request that has no session.
+    fn drawn(&self, rule: &Rule, head: &RequestHead<'_>, draws: &mut Draws) -> Option<usize> {
+        let pinned = rule.pins.iter().find(|pin| pin.holds(head)).map(|pin| pin.target);
+        let target = pinned.or_else(|| draws.draw(&rule.split))?;
+        let stands_in = rule.targets[target].otherwise.filter(|_| !self.is_ready(&rule.targets[target]));
+        Some(stands_in.unwrap_or(target))
+    }
+
+    fn is_ready(&self, target: &Target) -> bool {
+        let backend = target.slot.and_then(|slot| self.backends.get(slot));
+        backend.is_some_and(|backend| backend.endpoints().next().is_some())
     }
 
     /// Where the client's session is, if it has one that is not over and its pod may still be asked.
@@ -270,6 +295,8 @@ pub(crate) struct HostRoutes {
     prefix: HashMap<String, Vec<Entry>>,
     longest_prefix: usize,
     regex: Vec<Entry>,
+    /// Of Ingresses, longest first.
+    patterns: Vec<Entry>,
 }
 
 /// A route under one host, and the narrower hosts that its listener leaves to siblings.
@@ -277,13 +304,17 @@ pub(crate) struct HostRoutes {
 pub(crate) struct Source {
     pub(crate) route: Arc<CompiledRoute>,
     pub(crate) isolated: Arc<[Host]>,
+    /// Of an Ingress for `*.suffix`, the suffix with its dot: there the star stands for a single label.
+    pub(crate) one_label: Option<Arc<str>>,
     /// What its Gateway shows to backends.
     pub(crate) shown: Option<CertificateId>,
 }
 
 impl Source {
     pub(crate) fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.route, &other.route) && self.isolated == other.isolated && self.shown == other.shown
+        let Self { route, isolated, one_label, shown } = self;
+        Arc::ptr_eq(route, &other.route)
+            && (isolated, one_label, shown) == (&other.isolated, &other.one_label, &other.shown)
     }
 }
 
@@ -293,6 +324,7 @@ pub(crate) struct Entry {
     route: Arc<CompiledRoute>,
     rule: Arc<Rule>,
     isolated: Arc<[Host]>,
+    one_label: Option<Arc<str>>,
     shown: Option<CertificateId>,
     position: usize,
 }
@@ -304,18 +336,23 @@ impl HostRoutes {
             prefix: HashMap::new(),
             longest_prefix: 0,
             regex: Vec::new(),
+            patterns: Vec::new(),
             sources: Vec::new(),
         };
-        for Source { route, isolated, shown } in &sources {
+        for Source { route, isolated, one_label, shown } in &sources {
             let rules = route.rules.iter().enumerate();
             let tests = rules.flat_map(|(at, rule)| rule.matches.iter().map(move |test| (at, rule, test)));
             for (position, rule, test) in tests {
                 let (route, rule, isolated) = (route.clone(), rule.rule.clone(), isolated.clone());
-                out.insert(Entry { test: test.clone(), route, rule, isolated, shown: *shown, position });
+                let (one_label, shown) = (one_label.clone(), *shown);
+                out.insert(Entry { test: test.clone(), route, rule, isolated, one_label, shown, position });
             }
         }
         out.exact.values_mut().chain(out.prefix.values_mut()).for_each(|entries| entries.sort_by(Entry::compare));
-        out.regex.sort_by(|a, b| b.pattern_length().cmp(&a.pattern_length()).then_with(|| a.compare(b)));
+        let by_length =
+            |a: &Entry, b: &Entry| b.test.path.length().cmp(&a.test.path.length()).then_with(|| a.compare(b));
+        out.regex.sort_by(by_length);
+        out.patterns.sort_by(by_length);
         Self { sources, ..out }
     }
 
@@ -327,6 +364,7 @@ impl HostRoutes {
                 self.prefix.entry(prefix.clone()).or_default().push(entry);
             }
             PathTest::Regex(_) => self.regex.push(entry),
+            PathTest::Pattern { .. } => self.patterns.push(entry),
         }
     }
 
@@ -338,10 +376,13 @@ impl HostRoutes {
         if let Some(found) = self.regex.iter().find(|entry| entry.holds(head)) {
             return Some(found);
         }
-        prefixes(head.path, self.longest_prefix)
+        let prefix = prefixes(head.path, self.longest_prefix)
             .filter_map(|prefix| self.prefix.get(prefix))
             .flatten()
-            .find(|entry| entry.holds_besides_path(head))
+            .find(|entry| entry.holds_besides_path(head));
+        let pattern = self.patterns.iter().find(|entry| entry.holds(head));
+        let length = |entry: Option<&Entry>| entry.map(|entry| entry.test.path.length());
+        if length(pattern) > length(prefix) { pattern } else { prefix }
     }
 }
 
@@ -367,25 +408,20 @@ impl Entry {
     }
 
     fn is_mine(&self, head: &RequestHead<'_>) -> bool {
+        let is_label = |suffix: &Arc<str>| head.host.strip_suffix(&**suffix).is_some_and(|label| !label.contains('.'));
         !self.isolated.iter().any(|narrower| narrower.matches(head.host))
+            && self.one_label.as_ref().is_none_or(is_label)
     }
 
     /// Stronger entries first.
     fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        let rank = |entry: &Self| -> (std::cmp::Reverse<Strength>, i64) {
-            (std::cmp::Reverse(entry.test.strength()), entry.route.facts.created)
+        let rank = |entry: &Self| -> (std::cmp::Reverse<Strength>, RouteKind, i64) {
+            (std::cmp::Reverse(entry.test.strength()), entry.route.id.kind, entry.route.created)
         };
         rank(self)
             .cmp(&rank(other))
-            .then_with(|| self.route.key.cmp(&other.route.key))
+            .then_with(|| self.route.id.cmp(&other.route.id))
             .then_with(|| self.position.cmp(&other.position))
-    }
-
-    fn pattern_length(&self) -> usize {
-        match &self.test.path {
-            PathTest::Regex(regex) => regex.as_str().len(),
-            PathTest::Exact(path) | PathTest::Prefix(path) => path.len(),
-        }
     }
 }
 

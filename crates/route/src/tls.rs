@@ -90,10 +90,14 @@ fn references(listener: &Listener) -> impl Iterator<Item = &SecretObjectRef> {
 
 /// The `Err` is a `ResolvedRefs`.
 pub(crate) fn resolve(world: &World, owner: Owner<'_>, reference: &SecretObjectRef) -> Result<Usable, Finding> {
-    let key = secret(world, owner, reference)?;
+    certificate(world, &secret(world, owner, reference)?)
+}
+
+/// What the Secret holds. The `Err` is a `ResolvedRefs`.
+pub(crate) fn certificate(world: &World, key: &ObjectKey) -> Result<Usable, Finding> {
     let complaint = |message| Finding::no(reason::RESOLVED_REFS, reason::INVALID_CERTIFICATE_REF, message);
     let invalid = |message| Err(complaint(message));
-    match world.secrets.get(&key) {
+    match world.secrets.get(key) {
         Some(SecretFacts::Certificate(id)) => Ok(Usable { id: *id, complaint: None }),
         Some(SecretFacts::Spoilt { last, why }) => {
             let message = format!("Secret `{key}` is no certificate any more, the last one is served on: {why}");

@@ -74,6 +74,9 @@ pub(crate) struct Up {
     /// The gateway's address; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub gateway: SocketAddr,
+    /// Where the gateway serves TLS, for Ingresses with certificates and listeners with port 443 [default: port 443 of --gateway]
+    #[arg(long, value_name = "ADDR")]
+    pub gateway_tls: Option<SocketAddr>,
     /// Addresses for Gateways, one for each, with every port of its listeners; those for whom none is left share the gateway's
     #[arg(long, value_name = "IP,...", value_delimiter = ',')]
     pub gateway_addresses: Vec<IpAddr>,
@@ -117,6 +120,9 @@ pub(crate) struct Alone {
     /// Where to listen for ports 80 and this one; others open beside it as Gateways ask. Port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Where to serve TLS, for Ingresses with certificates and listeners with port 443 [default: port 443 of --listen]
+    #[arg(long, value_name = "ADDR")]
+    pub listen_tls: Option<SocketAddr>,
     /// The address to tell clients in the status of Gateways, where it is another one than that of `--listen`
     #[arg(long, value_name = "IP")]
     pub advertise: Option<IpAddr>,

@@ -1,5 +1,6 @@
 //! What the server adds to objects, or refuses, because of other objects: a list of functions in a fixed order.
 
+mod default_class;
 mod limit_range;
 mod mountable;
 mod namespace;
@@ -11,7 +12,6 @@ mod protection;
 mod quota;
 mod service_account;
 mod services;
-mod storage_class;
 
 use serde_json::Value;
 
@@ -32,9 +32,7 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<(), Refusa
     namespace::must_be_live(call, object)?;
     namespace::complete(kind, object);
     protection::add(kind, object);
-    if kind.is("", "PersistentVolumeClaim") {
-        storage_class::admit(call, object);
-    }
+    default_class::admit(call, object);
     if kind.is("", "Pod") {
         limit_range::complete(call, object);
         service_account::admit(call, object).await?;

@@ -28,11 +28,12 @@ const RETRY: Duration = Duration::from_millis(200);
 const MANAGER: &str = "sluice-gateway";
 
 /// Resources whose acknowledged revision is told.
-const TOLD: [Resource; 6] = [
+const TOLD: [Resource; 7] = [
     Resource::Pods,
     Resource::Rollouts,
     Resource::EndpointSlices,
     Resource::HttpRoutes,
+    Resource::Ingresses,
     Resource::Services,
     Resource::Gateways,
 ];

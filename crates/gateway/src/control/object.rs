@@ -11,6 +11,7 @@ use kube::core::{DynamicResourceScope, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_model::gateway;
+use sluice_model::ingress;
 use sluice_model::rollout;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,8 @@ pub(crate) enum Resource {
     Gateways,
     ListenerSets,
     HttpRoutes,
+    IngressClasses,
+    Ingresses,
     ReferenceGrants,
     BackendTlsPolicies,
     Namespaces,
@@ -32,11 +35,13 @@ pub(crate) enum Resource {
 
 impl Resource {
     /// Those of which everything is watched; of the others only what these refer to.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::GatewayClasses,
         Self::Gateways,
         Self::ListenerSets,
         Self::HttpRoutes,
+        Self::IngressClasses,
+        Self::Ingresses,
         Self::ReferenceGrants,
         Self::BackendTlsPolicies,
         Self::Namespaces,
@@ -53,6 +58,8 @@ impl Resource {
             Self::Gateways => [gateway::GROUP, gateway::VERSION, "Gateway", "gateways"],
             Self::ListenerSets => [gateway::GROUP, gateway::VERSION, "ListenerSet", "listenersets"],
             Self::HttpRoutes => [gateway::GROUP, gateway::VERSION, "HTTPRoute", "httproutes"],
+            Self::IngressClasses => [ingress::GROUP, ingress::VERSION, "IngressClass", "ingressclasses"],
+            Self::Ingresses => [ingress::GROUP, ingress::VERSION, "Ingress", "ingresses"],
             Self::ReferenceGrants => [gateway::GROUP, "v1beta1", "ReferenceGrant", "referencegrants"],
             Self::BackendTlsPolicies => [gateway::GROUP, gateway::VERSION, "BackendTLSPolicy", "backendtlspolicies"],
             Self::Namespaces => ["", "v1", "Namespace", "namespaces"],

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sluice_model::gateway::GatewayClassSpec;
+use sluice_model::ingress::IngressClassSpec;
 use sluice_model::rollout::Exposure;
 use sluice_route::{
-    Change, EndpointFacts, GatewayFacts, GrantFacts, ListenerSetFacts, ObjectKey, PodFacts, PodRef, PolicyFacts,
-    RolloutFacts, RouteFacts, ServiceFacts, ServicePort, SliceFacts,
+    Change, EndpointFacts, GatewayFacts, GrantFacts, IngressFacts, ListenerSetFacts, ObjectKey, PodFacts, PodRef,
+    PolicyFacts, RolloutFacts, RouteFacts, ServiceFacts, ServicePort, SliceFacts,
 };
 
 use super::key_of;
@@ -42,6 +43,15 @@ pub(crate) fn whole(resource: Resource, object: &Whole) -> (Change, Option<serde
         Resource::HttpRoutes => {
             let (spec, error) = optional(read(&object.spec));
             (Change::Route(key, spec.map(|spec| RouteFacts { generation, created, spec })), error)
+        }
+        Resource::IngressClasses => {
+            let (spec, error) = optional(read::<IngressClassSpec>(&object.spec));
+            (Change::IngressClass(key.name, spec.is_some_and(|spec| spec.controller == CONTROLLER_NAME)), error)
+        }
+        Resource::Ingresses => {
+            let (spec, error) = optional(read(&object.spec));
+            let annotations = object.metadata.annotations.clone().unwrap_or_default();
+            (Change::Ingress(key, spec.map(|spec| IngressFacts { generation, created, annotations, spec })), error)
         }
         Resource::ReferenceGrants => {
             let (facts, error) = optional(read::<GrantFacts>(&object.spec));
@@ -92,6 +102,8 @@ pub(crate) fn gone(resource: Resource, key: ObjectKey) -> Change {
         Resource::Gateways => Change::Gateway(key, None),
         Resource::ListenerSets => Change::ListenerSet(key, None),
         Resource::HttpRoutes => Change::Route(key, None),
+        Resource::IngressClasses => Change::IngressClass(key.name, false),
+        Resource::Ingresses => Change::Ingress(key, None),
         Resource::ReferenceGrants => Change::Grant(key, None),
         Resource::Namespaces => Change::Namespace(key.name, None),
         Resource::BackendTlsPolicies => Change::Policy(key, None),

@@ -1,4 +1,4 @@
-//! Statuses of GatewayClasses, Gateways, ListenerSets, HTTPRoutes and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
+//! Statuses of GatewayClasses, Gateways, ListenerSets, HTTPRoutes, Ingresses and BackendTLSPolicies: wanted is compared with what stands there, and written when it differs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde::Deserialize;
@@ -17,10 +19,12 @@ use sluice_model::gateway::{
     PolicyAncestorStatus, PolicyStatus, RouteGroupKind, RouteParentStatus,
 };
 use sluice_route::{
-    Address, Finding, GatewayReport, ListenerReport, ListenerSetReport, ObjectKey, PolicyReport, Report, RouteReport,
+    Address, Complaint, Finding, GatewayReport, IngressReport, ListenerReport, ListenerSetReport, ObjectKey,
+    PolicyReport, Report, RouteReport,
 };
 use tokio::sync::mpsc;
 
+use super::events::{self, Events};
 use super::object::{Resource, Whole};
 use super::peers::Peers;
 use crate::options::CONTROLLER_NAME;
@@ -88,6 +92,7 @@ impl Subject {
                 | Resource::Gateways
                 | Resource::ListenerSets
                 | Resource::HttpRoutes
+                | Resource::Ingresses
                 | Resource::BackendTlsPolicies
         );
         ours.then(|| Self { resource, key: key.clone() })
@@ -97,9 +102,29 @@ impl Subject {
 /// What the API has.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
-    pub(crate) revision: String,
-    pub(crate) generation: i64,
-    pub(crate) status: Value,
+    revision: String,
+    generation: i64,
+    status: Value,
+    /// As events refer to it.
+    reference: ObjectReference,
+    /// Something in the status is from us.
+    is_signed: bool,
+}
+
+impl Observed {
+    pub(crate) fn of(resource: Resource, object: &Whole) -> Self {
+        let managers = object.metadata.managed_fields.iter().flatten();
+        let signed = |entry: &ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(MANAGER) && entry.subresource.as_deref() == Some("status")
+        };
+        Self {
+            revision: object.metadata.resource_version.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            status: object.status.clone(),
+            reference: events::reference(object, resource),
+            is_signed: managers.into_iter().any(signed),
+        }
+    }
 }
 
 struct Write {
@@ -117,12 +142,15 @@ pub(crate) struct Statuses {
     touched: Vec<Subject>,
     last: Option<Arc<Report>>,
     classes: BTreeMap<String, bool>,
+    events: Events,
+    /// What events have said of each object.
+    said: HashMap<Subject, Vec<Complaint>>,
     writes: mpsc::UnboundedSender<Write>,
 }
 
 impl Statuses {
     /// With the task that writes.
-    pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(client: Client, events: Events) -> (Self, impl Future<Output = ()>) {
         // Bounded by the objects there are: each is written again only after it was seen to change.
         let (writes, pending) = mpsc::unbounded_channel();
         let statuses = Self {
@@ -132,6 +160,8 @@ impl Statuses {
             touched: Vec::new(),
             last: None,
             classes: BTreeMap::new(),
+            events,
+            said: HashMap::new(),
             writes,
         };
         (statuses, write_all(client, pending))
@@ -143,7 +173,10 @@ impl Statuses {
                 self.observed.insert(subject.clone(), observed);
                 self.touched.push(subject);
             }
-            None => drop(self.observed.remove(&subject)),
+            None => {
+                self.observed.remove(&subject);
+                self.said.remove(&subject);
+            }
         }
     }
 
@@ -174,7 +207,8 @@ impl Statuses {
         }
     }
 
-    fn compare(&self, subject: &Subject, report: &Report) {
+    fn compare(&mut self, subject: &Subject, report: &Report) {
+        self.say(subject, report);
         let Some(observed) = self.observed.get(subject) else { return };
         let now = Timestamp::now();
         let wanted = match subject.resource {
@@ -188,6 +222,7 @@ impl Statuses {
             Resource::ListenerSets => {
                 report.listener_sets.get(&subject.key).map(|report| set_status(report, &observed.status, now))
             }
+            Resource::Ingresses => self.ingress_status(report.ingresses.get(&subject.key), observed),
             Resource::BackendTlsPolicies => policy_status(report.policies.get(&subject.key), &observed.status, now),
             _ => route_status(report.routes.get(&subject.key), &observed.status, now),
         };
@@ -196,6 +231,30 @@ impl Statuses {
         let patch = json!({"metadata": {"resourceVersion": observed.revision}, "status": wanted});
         // The writer ends only with us.
         let _ = self.writes.send(Write { subject: subject.clone(), patch });
+    }
+
+    /// Warns of what was not said before.
+    fn say(&mut self, subject: &Subject, report: &Report) {
+        if subject.resource != Resource::Ingresses {
+            return;
+        }
+        let (Some(observed), Some(found)) = (self.observed.get(subject), report.ingresses.get(&subject.key)) else {
+            return;
+        };
+        let said = self.said.entry(subject.clone()).or_default();
+        let news = found.complaints.iter().filter(|complaint| !said.contains(complaint));
+        news.for_each(|complaint| self.events.warn(&observed.reference, complaint));
+        said.clone_from(&found.complaints);
+    }
+
+    /// Where it is served; what we have said of one that is none of ours any more is taken back.
+    fn ingress_status(&self, report: Option<&IngressReport>, observed: &Observed) -> Option<Value> {
+        if report.is_some() {
+            let told: Vec<Value> = self.addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
+            return Some(json!({"loadBalancer": {"ingress": told}}));
+        }
+        let is_said = observed.status.pointer("/loadBalancer/ingress").is_some();
+        (observed.is_signed && is_said).then(|| json!({"loadBalancer": {"ingress": null}}))
     }
 
     fn gateway_status(&self, report: &GatewayReport, observed: &Value, now: Timestamp) -> Value {
@@ -378,8 +437,8 @@ mod tests {
     #[test]
     fn features_are_told_in_order() {
         assert!(FEATURES.is_sorted());
-        let observed = Observed { revision: String::new(), generation: 3, status: json!({}) };
-        let status = class_status(&observed, Timestamp::UNIX_EPOCH);
+        let class: Whole = serde_json::from_value(json!({"metadata": {"generation": 3}})).expect("a class");
+        let status = class_status(&Observed::of(Resource::GatewayClasses, &class), Timestamp::UNIX_EPOCH);
         assert_eq!(status["supportedFeatures"][0], json!({"name": FEATURES[0]}));
         assert_eq!(status["conditions"][0]["observedGeneration"], 3);
     }

@@ -104,14 +104,8 @@ impl Watched for Whole {
             let object = key_of(&self.metadata);
             tracing::warn!(resource = resource.plural(), %object, %error, "Object not served: it cannot be read");
         }
-        let status = Subject::of(resource, &key_of(&self.metadata)).map(|subject| {
-            let observed = Observed {
-                revision: self.metadata.resource_version.clone().unwrap_or_default(),
-                generation: self.metadata.generation.unwrap_or_default(),
-                status: self.status.clone(),
-            };
-            Change::Status(subject, Some(observed))
-        });
+        let status = Subject::of(resource, &key_of(&self.metadata))
+            .map(|subject| Change::Status(subject, Some(Observed::of(resource, self))));
         [Some(Change::Facts(facts)), status].into_iter().flatten().collect()
     }
 }

@@ -101,6 +101,7 @@ impl Reason {
             Self::Refused(Refusal::InvalidBackend) => "the route's backend does not exist or may not be used",
             Self::Refused(Refusal::UnusableRule) => "the route's rule uses something that is not supported",
             Self::Refused(Refusal::UntrustedBackend) => "the policy for TLS with the backend cannot be met",
+            Self::Refused(Refusal::Forbidden) => "the route is not for clients of this address",
             Self::Refused(Refusal::NoEndpoints) => "no endpoint of the backend is ready",
             Self::ConnectFailed => "no connection to the backend could be made",
             Self::BackendTls => "the backend could not prove by TLS who it is",

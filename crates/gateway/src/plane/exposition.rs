@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::meter::{BOUNDS, MirrorCounts, RouteCounts, RouteKey, VersionKey};
+use sluice_route::RouteId;
 use sluice_stats::VersionSnapshot;
 
 /// All counters at one time.
@@ -67,9 +68,10 @@ fn of_version(key: &VersionKey) -> [(&str, &str); 2] {
     [("namespace", &key.namespace), ("version", &key.hash)]
 }
 
-fn of_route(key: &RouteKey) -> [(&str, &str); 4] {
+fn of_route(key: &RouteKey) -> [(&str, &str); 5] {
     let [namespace, version] = of_version(&key.version);
-    [("route_namespace", &key.route.namespace), ("route", &key.route.name), namespace, version]
+    let RouteId { kind, key } = &key.route;
+    [("route_kind", kind.name()), ("route_namespace", &key.namespace), ("route", &key.name), namespace, version]
 }
 
 #[derive(Default)]
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
     use crate::plane::meter::RouteMeter;
     use crate::plane::meter::Tally as _;
-    use sluice_route::ObjectKey;
+    use sluice_route::{ObjectKey, RouteKind};
     use std::time::Duration;
 
     #[test]
@@ -134,8 +136,14 @@ mod tests {
         let mirrored = MirrorCounts { answered: 3, dropped: 0, failed: 1 };
         let counted = Counted {
             generation: 7,
-            routes: [(RouteKey { route: ObjectKey::new("web", "shop"), version: version.clone() }, meter.counts())]
-                .into(),
+            routes: [(
+                RouteKey {
+                    route: RouteId { kind: RouteKind::HttpRoute, key: ObjectKey::new("web", "shop") },
+                    version: version.clone(),
+                },
+                meter.counts(),
+            )]
+            .into(),
             versions: [(version.clone(), VersionSnapshot { connection_failures: 2, ..VersionSnapshot::default() })]
                 .into(),
             mirrors: [(version, mirrored)].into(),
@@ -145,26 +153,26 @@ mod tests {
         # TYPE sluice_gateway_generation gauge
         sluice_gateway_generation 7
         # TYPE sluice_gateway_requests_total counter
-        sluice_gateway_requests_total{route_namespace="web",route="shop",namespace="default",version="7d\"9",code="2xx"} 2
-        sluice_gateway_requests_total{route_namespace="web",route="shop",namespace="default",version="7d\"9",code="5xx"} 1
+        sluice_gateway_requests_total{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",code="2xx"} 2
+        sluice_gateway_requests_total{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",code="5xx"} 1
         # TYPE sluice_gateway_requests_in_flight gauge
-        sluice_gateway_requests_in_flight{route_namespace="web",route="shop",namespace="default",version="7d\"9"} 1
+        sluice_gateway_requests_in_flight{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9"} 1
         # TYPE sluice_gateway_request_duration_seconds histogram
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.001"} 1
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.005"} 1
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.01"} 1
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.025"} 1
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.05"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.1"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.25"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.5"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="1"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="2.5"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="5"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="10"} 2
-        sluice_gateway_request_duration_seconds_bucket{route_namespace="web",route="shop",namespace="default",version="7d\"9",le="+Inf"} 3
-        sluice_gateway_request_duration_seconds_sum{route_namespace="web",route="shop",namespace="default",version="7d\"9"} 20.031
-        sluice_gateway_request_duration_seconds_count{route_namespace="web",route="shop",namespace="default",version="7d\"9"} 3
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.001"} 1
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.005"} 1
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.01"} 1
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.025"} 1
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.05"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.1"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.25"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="0.5"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="1"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="2.5"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="5"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="10"} 2
+        sluice_gateway_request_duration_seconds_bucket{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9",le="+Inf"} 3
+        sluice_gateway_request_duration_seconds_sum{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9"} 20.031
+        sluice_gateway_request_duration_seconds_count{route_kind="HTTPRoute",route_namespace="web",route="shop",namespace="default",version="7d\"9"} 3
         # TYPE sluice_gateway_connection_failures_total counter
         sluice_gateway_connection_failures_total{namespace="default",version="7d\"9"} 2
         # TYPE sluice_gateway_broken_answers_total counter

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use sluice_route::Network;
 
 use super::accept::Client;
 use super::head::Authority;
-use crate::network::Network;
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -1,6 +1,7 @@
 //! Heads of requests and answers: refused when ambiguous, routed on exactly what is sent on, stripped of what concerns one hop.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{
@@ -9,7 +10,9 @@ use http::header::{
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
-use sluice_route::{Cors, HeaderEdits, Headers, NewCookie, Notice, Protocol, RequestHead, Transport};
+use sluice_route::{
+    CookieTerms, Cors, HeaderEdits, Headers, Network, NewCookie, Notice, Protocol, RequestHead, Transport,
+};
 
 use super::accept::Client;
 use super::answer::Reason;
@@ -181,11 +184,27 @@ pub(crate) fn routed<'a>(head: &'a request::Parts, host: &'a str, headers: &'a H
     }
 }
 
-pub(crate) struct HeaderView<'a>(pub(crate) &'a HeaderMap);
+/// A head's fields, and the connection that they came by.
+pub(crate) struct HeaderView<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) client: &'a Client,
+    /// Proxies whose word is taken.
+    pub(crate) trusted: &'a [Network],
+}
 
 impl Headers for HeaderView<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.0.get_all(name).iter().any(|value| value.to_str().is_ok_and(&mut *test))
+        self.headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(&mut *test))
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        forwarding::origin(self.headers, &self.client.peer, self.trusted).parse().ok()
+    }
+
+    fn is_secure(&self) -> bool {
+        let told =
+            || self.headers.get(X_FORWARDED_PROTO).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"https"));
+        self.client.transport != Transport::Plain || (self.client.peer.trusted && told())
     }
 }
 
@@ -303,27 +322,33 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
 /// What brings the client to the same version again.
 pub(crate) fn of_version(cookie: &NewCookie<'_>, transport: &Transport) -> Option<(HeaderName, HeaderValue)> {
     let NewCookie { name, value, max_age } = cookie;
-    set_cookie(name, value, Some(*max_age), transport)
+    set_cookie(name, value, Some(*max_age), "/", &CookieTerms::default(), transport)
 }
 
 /// What brings the client to the same pod again.
 pub(crate) fn of_session(notice: &Notice<'_>, transport: &Transport) -> Option<(HeaderName, HeaderValue)> {
     match notice {
-        Notice::Cookie { name, value, max_age } => set_cookie(name, value, *max_age, transport),
+        Notice::Cookie { name, value, max_age, path, terms } => {
+            set_cookie(name, value, *max_age, path, terms, transport)
+        }
         Notice::Header { name, value } => Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)),
     }
 }
 
-/// For all of the host that was asked. Without an age, browsers keep it until they are closed.
+/// For the host that was asked, unless there is a domain. Without an age, browsers keep it until they are closed.
 fn set_cookie(
     name: &str,
     value: &str,
     max_age: Option<Duration>,
+    path: &str,
+    terms: &CookieTerms,
     transport: &Transport,
 ) -> Option<(HeaderName, HeaderValue)> {
-    let secure = if matches!(transport, Transport::Tls { .. }) { "; Secure" } else { "" };
+    let CookieTerms { same_site, secure, domain } = terms;
+    let secure = if secure.unwrap_or(*transport != Transport::Plain) { "; Secure" } else { "" };
     let age = max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
-    let line = format!("{name}={value}; Path=/{age}; HttpOnly; SameSite=Lax{secure}");
+    let domain = domain.as_ref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+    let line = format!("{name}={value}; Path={path}{domain}{age}; HttpOnly; SameSite={same_site}{secure}");
     Some((SET_COOKIE, HeaderValue::try_from(line).ok()?))
 }
 

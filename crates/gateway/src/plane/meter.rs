@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_route::{ObjectKey, Version, VersionId};
+use sluice_route::{RouteId, Version, VersionId};
 use sluice_stats::{BUCKETS, Histogram, VersionSnapshot, bucket_of};
 
 pub(crate) use self::ledger::Tally;
@@ -181,7 +181,7 @@ pub(crate) struct LocalMeters {
 
 struct OfVersion {
     meter: Arc<Meter>,
-    routes: HashMap<ObjectKey, Arc<RouteMeter>>,
+    routes: HashMap<RouteId, Arc<RouteMeter>>,
 }
 
 impl LocalMeters {
@@ -190,12 +190,7 @@ impl LocalMeters {
     }
 
     /// Those of a request: of its version, and of its route with that.
-    pub(crate) fn route(
-        &mut self,
-        route: &ObjectKey,
-        version: &Version,
-        all: &Meters,
-    ) -> (Arc<Meter>, Arc<RouteMeter>) {
+    pub(crate) fn route(&mut self, route: &RouteId, version: &Version, all: &Meters) -> (Arc<Meter>, Arc<RouteMeter>) {
         if let Some(of) = self.versions.get(&version.id)
             && let Some(known) = of.routes.get(route)
         {

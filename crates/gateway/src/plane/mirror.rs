@@ -53,7 +53,7 @@ async fn deliver(copy: &Copy, head: request::Parts, body: &Kept) -> Outcome {
     let pooled = worker.pool.take(&copy.endpoint, copy.secure.as_deref(), Trust::Asked);
     let connection = match pooled {
         Some(connection) => Ok(connection),
-        None => worker.pool.connect(&copy.endpoint, copy.secure.as_deref()).await,
+        None => worker.pool.connect(&copy.endpoint, copy.secure.as_deref(), limits::CONNECT).await,
     };
     let Ok(mut connection) = connection else { return Outcome::Failed };
     let request = Request::from_parts(head::spoken(head, copy.endpoint.protocol), RequestBody::whole(body));

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -106,7 +106,12 @@ impl Pool {
     }
 
     /// A new connection, driven by a task of this worker.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, secure: Option<&Secure>) -> Result<Connection, Reason> {
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        secure: Option<&Secure>,
+        limit: Duration,
+    ) -> Result<Connection, Reason> {
         let opened = async {
             let stream = sluice_reach::connect(endpoint.address).await.map_err(|_| Reason::ConnectFailed)?;
             // Refused only by sockets that are broken already, which the first write will tell.
@@ -121,7 +126,7 @@ impl Pool {
             })?;
             self.greet(endpoint.protocol, place, stream, socket).await
         };
-        timeout(limits::CONNECT, opened).await.map_err(|_| Reason::ConnectTimeout)?
+        timeout(limit, opened).await.map_err(|_| Reason::ConnectTimeout)?
     }
 
     /// Begins to speak HTTP on `stream`, which is `socket` or something around it.

@@ -227,7 +227,8 @@ impl Exchange {
     }
 
     fn pick(&self, tried: &[SocketAddr], first: bool) -> Result<Pick, Box<Response<AnswerBody>>> {
-        let headers = HeaderView(&self.head.headers);
+        let trusted = &self.worker.manners().trusted;
+        let headers = HeaderView { headers: &self.head.headers, client: &self.client, trusted };
         let head = head::routed(&self.head, &self.authority.host, &headers);
         let (client, port) = (&self.client, self.authority.port);
         // What other attempts took is not this version's slowness.
@@ -250,7 +251,7 @@ impl Exchange {
         let reused = pooled.is_some();
         let connection = match pooled {
             Some(connection) => Ok(connection),
-            None => match within(deadline, self.worker.pool.connect(&pick.endpoint, pick.secure.as_deref())).await {
+            None => match within(deadline, self.worker.connect(&pick)).await {
                 Some(connection) => connection,
                 None => return self.timed_out(pick),
             },

@@ -26,6 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::accept::Client;
 use super::access_log::Entry;
+use super::answer::Reason;
 use super::budget::Budget;
 use super::health::{self, Health, Standing};
 use super::meter::{LocalMeters, Meter, RouteMeter};
@@ -257,7 +258,8 @@ impl Worker {
         };
         let now = Instant::now();
         let held = forward.held.filter(|held| !tried.contains(&held.address));
-        let endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table, now)).clone();
+        let mut endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table, now)).clone();
+        endpoint.protocol = forward.rule.protocol.unwrap_or(endpoint.protocol);
         let Ok(secure) = self.secured(&endpoint, forward.shown) else {
             return Picked::Refuse(Refusal::UntrustedBackend);
         };
@@ -308,6 +310,11 @@ impl Worker {
         }
         let made = Secure::new(tls, endpoint.protocol, shown, &self.plane.credentials.load()).ok_or(())?;
         Ok(Some(secured.entry(key).or_insert(Rc::new(made)).clone()))
+    }
+
+    pub(crate) async fn connect(&self, pick: &Pick) -> Result<Connection, Reason> {
+        let limit = pick.rule.connect.unwrap_or(limits::CONNECT);
+        self.pool.connect(&pick.endpoint, pick.secure.as_deref(), limit).await
     }
 
     fn enter(self: &Rc<Self>, pod: PodId, table: &Table) -> Presence {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
 use serde_json::{Value, json};
@@ -116,6 +116,15 @@ impl World {
         let namespace = (kind != "GatewayClass").then_some("default");
         let object = api(&self.client, "gateway.networking.k8s.io/v1", kind, namespace).get(name).await.expect("there");
         object.data["status"].clone()
+    }
+
+    pub(crate) async fn object(&self, version: &str, kind: &str, name: &str) -> DynamicObject {
+        api(&self.client, version, kind, Some("default")).get(name).await.expect("there")
+    }
+
+    pub(crate) async fn objects(&self, version: &str, kind: &str) -> Vec<DynamicObject> {
+        let listed = api(&self.client, version, kind, Some("default")).list(&ListParams::default()).await;
+        listed.expect("a list").items
     }
 
     /// `TYPE=STATUS/REASON` of every condition, in order of their names.

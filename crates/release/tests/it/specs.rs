@@ -20,7 +20,7 @@ fn every_mistake_names_its_field() {
            "steps": [{"traffic": "20%", "checks": ["errors"]}, {"traffic": "10", "hold": "10 minutes"}, {"traffic": "10%"},
                      {"traffic": "100%", "candidate": 1}, {"candidate": 0, "traffic": "100%"}]"#
     ), @r"
-    spec.routes[0].kind: `GRPCRoute` cannot be split in this version of Sluice; use HTTPRoute
+    spec.routes[0].kind: `GRPCRoute` cannot be split in this version of Sluice; use HTTPRoute or Ingress
     spec.steps[0].checks[0]: there is no check named `errors` in spec.checks
     spec.steps[1].traffic: `10` is no percentage; write for example `25%` or `0.5%`
     spec.steps[1].hold: `10 minutes` is no duration; write for example `30s`, `10m` or `1h30m`

@@ -3,6 +3,7 @@
 mod backends;
 mod clients;
 mod conformance;
+mod ingresses;
 mod listeners;
 mod mirrors;
 mod sessions;
@@ -137,7 +138,7 @@ impl Town {
                 format!("{} {}", redirect.status, redirect.location(&head, "http", entrance.port(None), prefix))
             }
             Decision::Forward(forward) => {
-                let rules = &forward.route;
+                let rules = &forward.route.key;
                 let versions: std::collections::BTreeSet<&str> =
                     forward.endpoints.iter().map(|endpoint| endpoint.version.hash.as_str()).collect();
                 let versions: Vec<&str> = versions.into_iter().filter(|hash| !hash.is_empty()).collect();

@@ -24,6 +24,7 @@ pub(crate) fn run(flags: &Demo) -> anyhow::Result<Exit> {
             data: data.path().to_owned(),
             api: any_port,
             gateway: any_port,
+            gateway_tls: None,
             gateway_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
             access_log: None,

@@ -33,6 +33,7 @@ async fn serve(flags: Alone) -> anyhow::Result<Exit> {
     let options = GatewayOptions {
         instance: flags.instance.unwrap_or_else(|| instance(flags.listen)),
         address: flags.listen,
+        tls_address: flags.listen_tls,
         addresses: flags.addresses,
         advertise: flags.advertise,
         trusted_proxies: flags.trusted_proxies,

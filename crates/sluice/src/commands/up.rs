@@ -21,6 +21,7 @@ pub(crate) fn run(flags: Up) -> anyhow::Result<Exit> {
         data: absolute(data)?,
         api: flags.api,
         gateway: flags.gateway,
+        gateway_tls: flags.gateway_tls,
         gateway_addresses: flags.gateway_addresses,
         trusted_proxies: flags.trusted_proxies,
         access_log: flags.access_log.map(Into::into),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_route::ObjectKey;
+use sluice_route::RouteId;
 
 use super::VersionKey;
 use super::ledger::{Cell, Tally};
@@ -15,7 +15,7 @@ pub(crate) const CLASSES: usize = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RouteKey {
-    pub(crate) route: ObjectKey,
+    pub(crate) route: RouteId,
     pub(crate) version: VersionKey,
 }
 

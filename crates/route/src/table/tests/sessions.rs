@@ -15,7 +15,7 @@ fn asked(town: &mut Town, cookie: &str, received: u64) -> Result<String, String>
         Some(endpoint) => Ok(endpoint.uid.to_string()),
         None => {
             let session = forward.rule.session.as_ref().expect("a session is asked for");
-            let Notice::Cookie { name, value, max_age } = session.begin(&forward.endpoints[0], received) else {
+            let Notice::Cookie { name, value, max_age, .. } = session.begin(&forward.endpoints[0], received) else {
                 panic!("no cookie")
             };
             assert_eq!(max_age, None, "it ends with the browser");
