@@ -27,6 +27,7 @@ mod pods;
 mod pool;
 mod proxy;
 mod socket;
+mod sources;
 mod tls;
 mod trust;
 mod tunnel;

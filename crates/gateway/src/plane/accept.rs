@@ -80,7 +80,14 @@ fn spawn_client(
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
-    let peer = Peer::new(peer.ip(), &worker.manners().trusted);
+    let address = peer.ip();
+    let peer = Peer::new(address, &worker.manners().trusted);
+    // Behind a proxy are many.
+    let limit = if peer.trusted { u32::MAX } else { limits::CONNECTIONS_PER_SOURCE };
+    let Some(seat) = worker.sources.seat(address, limit) else {
+        worker.refused("connections-per-source");
+        return;
+    };
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         // Refused only by sockets that are broken already.
@@ -95,8 +102,14 @@ fn spawn_client(
         if watch.left_unread() {
             linger(socket).await;
         }
-        drop(permit);
+        drop((seat, permit));
     });
+}
+
+/// Whether we ended a connection of HTTP/2 for what its client did.
+fn broke_rules(error: &(dyn std::error::Error + 'static)) -> bool {
+    let cause = error.source().and_then(<dyn std::error::Error>::downcast_ref::<h2::Error>);
+    cause.is_some_and(|cause| cause.is_library() && cause.is_go_away())
 }
 
 /// Reads what the client still sends: closing a socket with something unread would take the last answer back from it.
@@ -145,7 +158,11 @@ async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + Asyn
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::H2_STREAMS)
+        .max_pending_accept_reset_streams(limits::H2_EARLY_RESETS)
+        .max_local_error_reset_streams(limits::H2_OWN_RESETS)
+        .max_send_buf_size(limits::H2_SEND_BUFFER)
         .max_header_list_size(limits::HEAD_BYTES as u32);
+    let refusals = worker.clone();
     let service = service_fn(move |request| proxy::serve(worker.clone(), client.clone(), request));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let served = tokio::select! {
@@ -160,6 +177,9 @@ async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + Asyn
         }
     };
     if let Err(error) = served {
+        if broke_rules(&*error) {
+            refusals.refused("http2-rules");
+        }
         tracing::debug!(error, "Client connection ended");
     }
 }

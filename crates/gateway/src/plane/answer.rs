@@ -22,6 +22,7 @@ pub(crate) enum Reason {
     UriTooLong,
     HeadTooLarge,
     HeadTimeout,
+    BodyTimeout,
     /// CONNECT is not for a gateway.
     Connect,
     ExpectationFailed,
@@ -58,7 +59,7 @@ impl Reason {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Refused(refusal) => {
@@ -75,6 +76,7 @@ impl Reason {
             Self::UriTooLong => "uri-too-long",
             Self::HeadTooLarge => "head-too-large",
             Self::HeadTimeout => "head-timeout",
+            Self::BodyTimeout => "body-timeout",
             Self::Connect => "connect-refused",
             Self::ExpectationFailed => "unknown-expectation",
             Self::Refused(refusal) => refusal.reason(),
@@ -93,6 +95,7 @@ impl Reason {
             Self::UriTooLong => "the request target is too long",
             Self::HeadTooLarge => "the request's head is too large",
             Self::HeadTimeout => "the request's head did not come in time",
+            Self::BodyTimeout => "the request's body did not come in time",
             Self::Connect => "this gateway does not serve CONNECT",
             Self::ExpectationFailed => "the only expectation understood is 100-continue",
             Self::Refused(Refusal::NoRoute) => "no route matches this request",

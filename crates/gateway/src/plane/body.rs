@@ -1,5 +1,7 @@
 //! Bodies on their way through: what goes to backends, what goes to clients.
 
+mod pace;
+
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until};
 
+pub(crate) use self::pace::Pace;
 use super::limits;
 use super::patience::UnderWay;
 use super::worker::Passage;
@@ -23,13 +26,14 @@ pub(crate) enum RequestBody {
     Whole(Bytes),
     Streamed {
         body: Incoming,
+        pace: Rc<Pace>,
         keeping: Option<Keeping>,
     },
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Streamed { body, keeping: None } }
+    pub(crate) fn streamed(body: Incoming, pace: Rc<Pace>) -> Self {
+        Self::Streamed { body, pace, keeping: None }
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
@@ -41,14 +45,14 @@ impl RequestBody {
         match self {
             Self::Empty => (Self::Empty, Kept::new(State::Whole(Bytes::new()))),
             Self::Whole(bytes) => (Self::Whole(bytes.clone()), Kept::new(State::Whole(bytes))),
-            Self::Streamed { body, keeping: Some(keeping) } => {
+            Self::Streamed { body, pace, keeping: Some(keeping) } => {
                 let kept = keeping.0.clone();
-                (Self::Streamed { body, keeping: Some(keeping) }, kept)
+                (Self::Streamed { body, pace, keeping: Some(keeping) }, kept)
             }
-            Self::Streamed { body, keeping: None } => {
+            Self::Streamed { body, pace, keeping: None } => {
                 let fits = body.size_hint().lower() <= limits::KEPT_BODY as u64;
                 let kept = Kept::new(if fits { State::Passing(BytesMut::new()) } else { State::Lost });
-                (Self::Streamed { body, keeping: Some(Keeping(kept.clone())) }, kept)
+                (Self::Streamed { body, pace, keeping: Some(Keeping(kept.clone())) }, kept)
             }
         }
     }
@@ -56,13 +60,17 @@ impl RequestBody {
 
 /// The client did not send the whole body of its request, or not in a way that can be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the request's body broke off")]
-pub(crate) struct Interrupted(#[source] hyper::Error);
+pub(crate) enum Interrupted {
+    #[error("the request's body broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("the request's body did not come in time")]
+    Slow,
+}
 
 impl Interrupted {
-    /// Whether this is why a request could not be sent.
-    pub(crate) fn is_cause_of(error: &hyper::Error) -> bool {
-        std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Self>)
+    /// If this is why a request could not be sent.
+    pub(crate) fn cause(error: &hyper::Error) -> Option<&Self> {
+        std::error::Error::source(error).and_then(<dyn std::error::Error>::downcast_ref)
     }
 }
 
@@ -71,22 +79,31 @@ impl Body for RequestBody {
     type Error = Interrupted;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
-        let (body, keeping) = match self.get_mut() {
+        let (body, keeping, frame) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Self::Streamed { body, keeping } => (body, keeping),
+            Self::Streamed { body, pace, keeping } => {
+                if pace.is_slow() {
+                    return Poll::Ready(Some(Err(Interrupted::Slow)));
+                }
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    pace.waits(cx);
+                    return Poll::Pending;
+                };
+                pace.came(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len));
+                (body, keeping, frame)
+            }
         };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         if let Some(Keeping(kept)) = keeping {
             kept.pass(frame.as_ref());
             if body.is_end_stream() {
                 kept.pass(None);
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Interrupted)))
+        Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {

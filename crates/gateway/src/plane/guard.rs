@@ -135,11 +135,13 @@ impl<S> Guard<S> {
                 self.framing.open();
             }
         }
-        if self.watch.late() >= Late::Reading && self.fault.is_none() && self.stand_in.is_none() {
-            match self.protocol {
-                Protocol::Unknown | Protocol::Http1 if !self.held.is_empty() => self.fault = Some(Fault::HeadTooSlow),
-                _ => self.ended = true,
-            }
+    }
+
+    /// Nothing more has come, and the time for it is over.
+    fn lose_patience(&mut self) {
+        match self.protocol {
+            Protocol::Unknown | Protocol::Http1 if !self.held.is_empty() => self.fault = Some(Fault::HeadTooSlow),
+            _ => self.ended = true,
         }
     }
 
@@ -194,6 +196,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 Poll::Ready(Ok(())) if buf.filled().len() > start => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if me.watch.late() >= Late::Reading => me.lose_patience(),
                 Poll::Pending => {
                     me.watch.waits(me.wait(), cx);
                     return Poll::Pending;

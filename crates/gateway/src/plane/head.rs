@@ -231,6 +231,13 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// A length beside a transfer coding is not that of the body, says RFC 9112, and nobody behind us is to believe it.
+pub(crate) fn trust_the_coding(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+}
+
 /// Takes out what concerns one connection only. What a protocol change needs is put back by whoever lets it through.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {

@@ -10,6 +10,12 @@ pub(crate) const HEAD_READ: Duration = Duration::from_secs(30);
 pub(crate) const IDLE: Duration = Duration::from_secs(75);
 /// A client that takes nothing of what it is sent is waited for so long.
 pub(crate) const STALLED_WRITE: Duration = Duration::from_secs(60);
+/// The body of a request comes this fast on the average, in bytes per tick ...
+pub(crate) const BODY_PACE: u64 = 256;
+/// ... once it was waited for so long, ...
+pub(crate) const BODY_GRACE: Duration = Duration::from_secs(20);
+/// ... and never stands still so long.
+pub(crate) const BODY_SILENCE: Duration = Duration::from_secs(60);
 /// What a client still sends after the last answer of its connection is read so long, so that the answer is not lost ...
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// ... and so much of it.
@@ -69,6 +75,8 @@ pub(crate) const LOG_LINES: usize = 8192;
 pub(crate) const LOG_BYTES: usize = 4 * 1024 * 1024;
 /// Client connections of one worker; further ones wait in the listener's queue.
 pub(crate) const CONNECTIONS: usize = 16_384;
+/// Those of them from one address that is not a trusted proxy's; further ones are closed at once. Nobody takes the last quarter alone.
+pub(crate) const CONNECTIONS_PER_SOURCE: u32 = 12_288;
 /// TLS handshakes of one worker beyond the client's first message; further ones wait.
 pub(crate) const HANDSHAKES: usize = 1024;
 /// Kinds of TLS with backends that one worker has ready; beyond, it forgets all of them and makes those again that it needs.
@@ -106,5 +114,11 @@ pub(crate) const CHUNK_EXTENSIONS: usize = 4 * 1024;
 pub(crate) const TRAILER_BYTES: usize = 8 * 1024;
 /// Streams at a time on one HTTP/2 connection.
 pub(crate) const H2_STREAMS: u32 = 256;
+/// Streams that a client of HTTP/2 has reset before anybody looked at them, ...
+pub(crate) const H2_EARLY_RESETS: usize = 32;
+/// ... and those that its own mistakes made us reset: with more of either the connection ends.
+pub(crate) const H2_OWN_RESETS: usize = 64;
+/// Bytes of an answer that wait for the window of a client of HTTP/2, for each stream.
+pub(crate) const H2_SEND_BUFFER: usize = 64 * 1024;
 /// Versions, and routes, with counters of their own per worker; beyond, those that no worker counts on are folded away.
 pub(crate) const METERED: usize = 4096;

@@ -2,6 +2,7 @@
 //! for and since when. So a request sets no timer and asks nobody for the time.
 
 use std::cell::RefCell;
+use std::rc::{self, Rc};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Context;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
+use super::body::Pace;
 use super::framing::Fault;
 use super::limits;
 
@@ -24,7 +26,7 @@ impl Default for Tick {
 }
 
 /// How many ticks of the usual length a limit lasts; a part of one more has passed already when the counting begins.
-const fn ticks(limit: Duration) -> u32 {
+pub(crate) const fn ticks(limit: Duration) -> u32 {
     (limit.as_millis() / limits::TICK.as_millis()) as u32
 }
 
@@ -33,6 +35,7 @@ const fn ticks(limit: Duration) -> u32 {
 pub(crate) struct Patience {
     now: Arc<AtomicU32>,
     watches: RefCell<Vec<Weak<Watch>>>,
+    bodies: RefCell<Vec<rc::Weak<Pace>>>,
 }
 
 impl Patience {
@@ -40,6 +43,13 @@ impl Patience {
         let watch = Arc::new(Watch::new(self.now.clone()));
         self.watches.borrow_mut().push(Arc::downgrade(&watch));
         watch
+    }
+
+    /// For a body that somebody waits for.
+    pub(crate) fn pace(&self) -> Rc<Pace> {
+        let pace = Pace::new();
+        self.bodies.borrow_mut().push(Rc::downgrade(&pace));
+        pace
     }
 
     /// Time has passed.
@@ -50,6 +60,7 @@ impl Patience {
             let watch = watch.upgrade();
             watch.inspect(|watch| watch.look(now)).is_some()
         });
+        self.bodies.borrow_mut().retain(|pace| pace.upgrade().inspect(|pace| pace.look()).is_some());
     }
 }
 
@@ -167,7 +178,7 @@ impl Watch {
 
     /// Returns when the connection is to end in peace.
     pub(crate) async fn idle(&self) {
-        while self.late() == Late::No {
+        while self.late() != Late::Idle {
             self.peace.notified().await;
         }
     }

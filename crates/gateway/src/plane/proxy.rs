@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout_at};
 use super::accept::Client;
 use super::access_log::Entry;
 use super::answer::{Reason, preflight, reason_of, redirect, refuse, refuse_call};
-use super::body::{AnswerBody, ClientBody, Interrupted, Kept, RequestBody};
+use super::body::{AnswerBody, ClientBody, Interrupted, Kept, Pace, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::identity::{Identity, REQUEST_ID};
 use super::patience::Fate;
@@ -74,10 +74,28 @@ async fn answer(worker: Rc<Worker>, client: Rc<Client>, mut request: Request<Inc
         entry.asked_for(&authority.host);
     }
     worker.budget.deposit();
-    let body = RequestBody::new(body);
-    let store = if matches!(body, RequestBody::Empty) { Store::Empty } else { Store::Gone };
-    let exchange =
-        Exchange { worker, client, head, authority, identity, is_call, entry, upgrade, store, retries: 0, started };
+    let (body, pace, store) = if body.is_end_stream() {
+        (RequestBody::Empty, None, Store::Empty)
+    } else {
+        let pace = worker.patience.pace();
+        // A call of gRPC is a conversation, whose parts come when there is something to say.
+        pace.set_free(is_call);
+        (RequestBody::streamed(body, pace.clone()), Some(pace), Store::Gone)
+    };
+    let exchange = Exchange {
+        worker,
+        client,
+        head,
+        authority,
+        identity,
+        is_call,
+        entry,
+        upgrade,
+        pace,
+        store,
+        retries: 0,
+        started,
+    };
     exchange.run(body).await
 }
 
@@ -125,6 +143,8 @@ struct Exchange {
     /// What the log will say of it, until an answer takes that over.
     entry: Option<Box<Entry>>,
     upgrade: Option<Upgrade>,
+    /// Of the request's body.
+    pace: Option<Rc<Pace>>,
     store: Store,
     /// Further attempts that the route asked for.
     retries: u32,
@@ -269,17 +289,23 @@ impl Exchange {
         match within(deadline, connection.send(request)).await {
             None => self.timed_out(pick),
             Some(Ok(response)) => {
+                self.pace.iter().for_each(|pace| pace.set_free(true));
                 pick.flight.heard(response.status());
                 match self.retry(&pick, &Failure::Status(response.status().as_u16())) {
                     Some((body, delay)) => retried(pick, response.status(), body, delay),
                     None => Attempt::Answered(self.deliver(response, pick, connection)),
                 }
             }
-            Some(Err(error)) if Interrupted::is_cause_of(error.error()) => {
-                let reason = Reason::BadRequest("the body of the request broke off, or cannot be read");
-                Attempt::Answered(self.in_place(pick, reason))
-            }
             Some(Err(mut error)) => {
+                if let Some(cause) = Interrupted::cause(error.error()) {
+                    let reason = match cause {
+                        Interrupted::Broken(_) => {
+                            Reason::BadRequest("the body of the request broke off, or cannot be read")
+                        }
+                        Interrupted::Slow => Reason::BodyTimeout,
+                    };
+                    return Attempt::Answered(self.in_place(pick, reason));
+                }
                 // An old connection that turned out closed says nothing about its backend.
                 if !reused {
                     pick.flight.connection_failed();
@@ -298,6 +324,10 @@ impl Exchange {
     }
 
     fn timed_out(&mut self, pick: Pick) -> Attempt {
+        // Nobody can answer a question that is not asked to its end.
+        if self.pace.as_ref().is_some_and(|pace| pace.is_behind()) {
+            return Attempt::Answered(self.in_place(pick, Reason::BodyTimeout));
+        }
         pick.flight.timed_out();
         match self.retry(&pick, &Failure::Timeout) {
             Some((body, delay)) => retried(pick, Reason::AnswerTimeout.status(), body, delay),
@@ -403,6 +433,7 @@ impl Exchange {
             return self.switch(response, pick);
         }
         let (mut head, body) = response.into_parts();
+        head::trust_the_coding(&mut head.headers);
         head::strip_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
         // What is left belongs to the connection to the backend.

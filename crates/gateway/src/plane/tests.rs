@@ -1,12 +1,15 @@
 //! The data plane over real sockets: tables made by hand, backends that can be killed at once.
 
+mod answers;
 mod clients;
 mod corpus;
+mod floods;
 mod h2c;
 mod mirror;
 mod removal;
 mod retry;
 mod rules;
+mod slow;
 mod tls;
 mod town;
 mod trust;

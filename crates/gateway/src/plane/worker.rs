@@ -34,6 +34,7 @@ use super::mirror::Copy;
 use super::patience::Patience;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
+use super::sources::Sources;
 use super::trust::{Secure, SecureKey};
 use super::{Manners, Plane, accept, head, limits, tls};
 
@@ -66,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) budget: Budget,
     pub(crate) handshakes: Semaphore,
     pub(crate) patience: Patience,
+    pub(crate) sources: Sources,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -150,6 +152,7 @@ impl Worker {
             budget: Budget::new(Instant::now()),
             handshakes: Semaphore::new(limits::HANDSHAKES),
             patience: Patience::default(),
+            sources: Sources::default(),
             stopping: watch::Sender::new(false),
             plane,
             index,

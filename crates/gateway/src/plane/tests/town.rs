@@ -26,7 +26,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::plane::{Manners, Plane, Workers, open};
+use crate::plane::patience::Tick;
+use crate::plane::{Manners, Plane, Workers, limits, open};
 
 /// Whatever a test waits for has to happen within this time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -44,8 +45,17 @@ impl Town {
         Self::with_rules(workers, json!([{"backendRefs": [{"name": "shop", "port": 80}]}]))
     }
 
+    /// All limits of time are a fiftieth of what they are.
+    pub(crate) fn impatient(rules: Value) -> Self {
+        Self::with_manners(1, rules, Manners { tick: Tick(limits::TICK / 50), ..Manners::default() })
+    }
+
     pub(crate) fn with_rules(workers: usize, rules: Value) -> Self {
-        let workers = Workers::start(workers, Manners::default()).expect("workers start");
+        Self::with_manners(workers, rules, Manners::default())
+    }
+
+    fn with_manners(workers: usize, rules: Value, manners: Manners) -> Self {
+        let workers = Workers::start(workers, manners).expect("workers start");
         let sockets = open(SocketAddr::from(([127, 0, 0, 1], 0)), workers.plane().workers()).expect("a free port");
         let address = sockets[0].local_addr().expect("bound");
         workers.plane().serve(Entrance::Default, sockets);
