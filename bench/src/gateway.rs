@@ -4,6 +4,7 @@
 //! Names are `gateway/BODY/CONNECTIONS/PROTOCOL/WORKERS`. With one worker the proxy has the first processor to itself, backend and
 //! load share the second; with two, nobody is bound to any. What the engine does besides counts as the gateway's.
 
+pub(crate) mod alone;
 mod load;
 mod proxies;
 

@@ -11,6 +11,7 @@ mod access_log;
 mod answer;
 mod body;
 mod budget;
+mod conversation;
 mod exposition;
 mod forwarding;
 mod framing;

@@ -1,14 +1,10 @@
-//! Client connections: accepted, served with HTTP/1.1 or HTTP/2 (with prior knowledge), ended with care.
+//! Client connections: accepted, with a handshake where there is TLS, and ended so that the last answer is not lost.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use sluice_route::{Entrance, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +16,7 @@ use super::guard::Guard;
 use super::patience::Watch;
 use super::socket::Socket;
 use super::worker::Worker;
-use super::{limits, proxy, tls};
+use super::{conversation, limits, proxy, tls};
 
 /// What a client's requests have in common.
 pub(crate) struct Client {
@@ -94,13 +90,14 @@ fn spawn_client(
         let _ = stream.set_nodelay(true);
         let (socket, watch) = (Socket::new(stream), worker.patience.watch());
         if worker.speaks_tls(entrance) {
-            serve_tls(worker, entrance, peer, watch.clone(), socket.clone()).await;
+            // In a box, so that connections without TLS do not have its size.
+            Box::pin(serve_tls(worker, entrance, peer, watch.clone(), socket.clone())).await;
         } else {
             let client = Client { entrance, transport: Transport::Plain, peer, watch: watch.clone() };
             serve(worker, client, socket.clone()).await;
         }
         if watch.left_unread() {
-            linger(socket).await;
+            Box::pin(linger(socket)).await;
         }
         drop((seat, permit));
     });
@@ -132,11 +129,15 @@ async fn linger(mut socket: Socket) {
 
 async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, watch: Arc<Watch>, stream: Socket) {
     let mut stopping = worker.stopping.subscribe();
-    let shaken = tokio::select! {
-        shaken = tls::handshake(stream, &worker.handshakes, |name| worker.tls_config(entrance, name)) => shaken,
-        // Nobody has asked for anything yet.
-        _ = stopping.wait_for(|stopping| *stopping) => return,
-    };
+    let handshake = tls::handshake(stream, &worker.handshakes, |name| worker.tls_config(entrance, name));
+    let shaken = Box::pin(async {
+        tokio::select! {
+            shaken = handshake => Some(shaken),
+            // Nobody has asked for anything yet.
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        }
+    });
+    let Some(shaken) = shaken.await else { return };
     match shaken {
         Ok((stream, server_name, is_verified)) => {
             let transport = Transport::Tls { server_name, is_verified };
@@ -148,38 +149,13 @@ async fn serve_tls(worker: Rc<Worker>, entrance: Entrance, peer: Peer, watch: Ar
 }
 
 async fn serve(worker: Rc<Worker>, client: Client, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    let watch = client.watch.clone();
-    let stream = Guard::new(stream, watch.clone());
-    let client = Rc::new(client);
-    let mut stopping = worker.stopping.subscribe();
-    let mut builder = auto::Builder::new(OnThisThread);
-    builder.http1().header_read_timeout(None).max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::H2_STREAMS)
-        .max_pending_accept_reset_streams(limits::H2_EARLY_RESETS)
-        .max_local_error_reset_streams(limits::H2_OWN_RESETS)
-        .max_send_buf_size(limits::H2_SEND_BUFFER)
-        .max_header_list_size(limits::HEAD_BYTES as u32);
-    let refusals = worker.clone();
-    let service = service_fn(move |request| proxy::serve(worker.clone(), client.clone(), request));
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        _ = stopping.wait_for(|stopping| *stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = watch.idle() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        if broke_rules(&*error) {
+    let guard = Guard::new(stream, client.watch.clone());
+    let (client, stopping, refusals) = (Rc::new(client), worker.stopping.subscribe(), worker.clone());
+    let serve = move |request| proxy::serve(worker.clone(), client.clone(), request);
+    if let Err(error) = conversation::hold(guard, stopping, serve).await {
+        if broke_rules(&error) {
             refusals.refused("http2-rules");
         }
-        tracing::debug!(error, "Client connection ended");
+        tracing::debug!(%error, "Client connection ended");
     }
 }

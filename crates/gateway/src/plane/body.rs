@@ -28,12 +28,14 @@ pub(crate) enum RequestBody {
         body: Incoming,
         pace: Rc<Pace>,
         keeping: Option<Keeping>,
+        /// Until nobody reads it any more.
+        under_way: Option<UnderWay>,
     },
 }
 
 impl RequestBody {
-    pub(crate) fn streamed(body: Incoming, pace: Rc<Pace>) -> Self {
-        Self::Streamed { body, pace, keeping: None }
+    pub(crate) fn streamed(body: Incoming, pace: Rc<Pace>, under_way: Option<UnderWay>) -> Self {
+        Self::Streamed { body, pace, keeping: None, under_way }
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
@@ -45,14 +47,14 @@ impl RequestBody {
         match self {
             Self::Empty => (Self::Empty, Kept::new(State::Whole(Bytes::new()))),
             Self::Whole(bytes) => (Self::Whole(bytes.clone()), Kept::new(State::Whole(bytes))),
-            Self::Streamed { body, pace, keeping: Some(keeping) } => {
+            Self::Streamed { body, pace, keeping: Some(keeping), under_way } => {
                 let kept = keeping.0.clone();
-                (Self::Streamed { body, pace, keeping: Some(keeping) }, kept)
+                (Self::Streamed { body, pace, keeping: Some(keeping), under_way }, kept)
             }
-            Self::Streamed { body, pace, keeping: None } => {
+            Self::Streamed { body, pace, keeping: None, under_way } => {
                 let fits = body.size_hint().lower() <= limits::KEPT_BODY as u64;
                 let kept = Kept::new(if fits { State::Passing(BytesMut::new()) } else { State::Lost });
-                (Self::Streamed { body, pace, keeping: Some(Keeping(kept.clone())) }, kept)
+                (Self::Streamed { body, pace, keeping: Some(Keeping(kept.clone())), under_way }, kept)
             }
         }
     }
@@ -85,7 +87,7 @@ impl Body for RequestBody {
                 let bytes = std::mem::take(bytes);
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Self::Streamed { body, pace, keeping } => {
+            Self::Streamed { body, pace, keeping, .. } => {
                 if pace.is_slow() {
                     return Poll::Ready(Some(Err(Interrupted::Slow)));
                 }

@@ -38,7 +38,7 @@ pub(crate) fn announce(headers: &mut HeaderMap, authority: &Authority, client: &
     let ours = [
         (X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme))),
         (X_FORWARDED_HOST, authority.value.clone()),
-        (X_FORWARDED_PORT, Some(HeaderValue::from(authority.port.unwrap_or(default_port(scheme))))),
+        (X_FORWARDED_PORT, Some(authority.port.map_or(default_port(scheme), HeaderValue::from))),
     ];
     if client.peer.trusted {
         let known = headers.contains_key(FORWARDED);
@@ -99,8 +99,8 @@ pub(crate) fn origin(headers: &HeaderMap, peer: &Peer, trusted: &[Network]) -> S
     found
 }
 
-fn default_port(scheme: &str) -> u16 {
-    if scheme == "https" { 443 } else { 80 }
+fn default_port(scheme: &str) -> HeaderValue {
+    HeaderValue::from_static(if scheme == "https" { "443" } else { "80" })
 }
 
 #[cfg(test)]

@@ -142,6 +142,10 @@ impl Framing {
         }
     }
 
+    pub(crate) fn is_in_head(&self) -> bool {
+        matches!(self.state, State::Head(_))
+    }
+
     pub(crate) fn is_in_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_))
     }

@@ -4,6 +4,7 @@
 //! knows and refuses, and nothing that follows is read. In the middle of a body there is no such place, so the connection breaks.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -40,6 +41,13 @@ pub(crate) struct Guard<S> {
     ended: bool,
 }
 
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     /// Nothing of a request was passed on yet.
@@ -55,6 +63,10 @@ pub(crate) fn refused(head: &request::Parts, watch: &Watch) -> Option<Fault> {
 }
 
 impl<S> Guard<S> {
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
     pub(crate) fn new(stream: S, watch: Arc<Watch>) -> Self {
         Self {
             stream,
@@ -109,7 +121,7 @@ impl<S> Guard<S> {
 
     /// The same for what is held already.
     fn sift_held(&mut self) {
-        while self.passable == 0 && !self.held.is_empty() {
+        while self.passable == 0 && self.fault.is_none() && !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             let step = self.step(&held);
             self.held = held;
@@ -207,6 +219,51 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 }
 
 impl<S: AsyncRead + Unpin> Guard<S> {
+    /// Waits until a whole head is there, or something else to answer, with no memory kept ready for it. `None`: the client has gone,
+    /// or is to go.
+    pub(crate) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Spoken>> {
+        loop {
+            self.heed();
+            self.sift_held();
+            if self.protocol == Protocol::Http2 {
+                return Poll::Ready(Some(Spoken::Http2));
+            }
+            if self.passable > 0 || self.fault.is_some() {
+                return Poll::Ready(Some(Spoken::Http1));
+            }
+            if self.ended || self.watch.late() == Late::Idle {
+                return Poll::Ready(None);
+            }
+            if self.held.is_empty() {
+                self.held = BytesMut::new();
+            }
+            match self.poll_hold(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Pending if self.watch.late() >= Late::Reading => self.lose_patience(),
+                Poll::Pending => {
+                    self.watch.waits(self.wait(), cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether the next byte is the first one of a request.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.protocol == Protocol::Http1 && self.held.is_empty() && self.fault.is_none() && self.framing.is_in_head()
+    }
+
+    /// Reads once, into what is held.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+        self.ended = piece.filled().is_empty();
+        self.held.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads once, straight into `buf` where nothing is held back.
     fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
@@ -222,12 +279,7 @@ impl<S: AsyncRead + Unpin> Guard<S> {
             // More than a head has room for is only there when it is not decided what it belongs to.
             return Poll::Pending;
         }
-        let mut piece = [0; PIECE];
-        let mut piece = ReadBuf::new(&mut piece);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
-        self.ended = piece.filled().is_empty();
-        self.held.extend_from_slice(piece.filled());
-        Poll::Ready(Ok(()))
+        self.poll_hold(cx)
     }
 }
 

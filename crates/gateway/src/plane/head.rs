@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{Method, Request, Uri, Version, request, uri};
 use sluice_route::cors::{self, AnswerHeaders};
@@ -20,14 +20,12 @@ use super::forwarding::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_POR
 use super::identity::{Identity, REQUEST_ID};
 use super::limits;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const KEEP_ALIVE: &str = "keep-alive";
 /// Names the route that a copied request was copied for.
 pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror");
 
-/// Headers that say something about one connection only.
-const HOP_BY_HOP: [HeaderName; 8] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING];
+/// So many headers may be added to a request on its way.
+const ADDED: usize = 10;
 /// Headers that `Connection` must not make disappear.
 const NEVER_NAMED: [HeaderName; 9] = [
     HOST,
@@ -238,18 +236,49 @@ pub(crate) fn trust_the_coding(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a header says something about one connection only.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | KEEP_ALIVE
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Takes out what concerns one connection only. What a protocol change needs is put back by whoever lets it through.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = tokens(headers).filter_map(|token| token.parse().ok()).collect();
-        for name in named.iter().filter(|name| !NEVER_NAMED.contains(name)) {
-            headers.remove(name);
+    // Most heads have one of them or none: looking at the names there are costs less than asking for all there could be.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        if name == CONNECTION {
+            let other = tokens(headers).filter(|token| !token.eq_ignore_ascii_case(KEEP_ALIVE));
+            let named: Vec<HeaderName> = other.filter_map(|token| token.parse().ok()).collect();
+            for name in named.iter().filter(|name| !NEVER_NAMED.contains(name)) {
+                headers.remove(name);
+            }
         }
-    }
-    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    headers.remove(UPGRADE);
+}
+
+/// A copy with room for what is added on the way.
+pub(crate) fn copy(head: &request::Parts) -> request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.extensions = head.extensions.clone();
+    copy.headers.reserve(head.headers.len() + ADDED);
+    for (name, value) in &head.headers {
+        copy.headers.append(name, value.clone());
+    }
+    copy
 }
 
 /// Turns the client's head into the one that a backend gets, but for the path.

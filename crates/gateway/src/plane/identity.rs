@@ -3,11 +3,13 @@
 //! We record no spans, so a trace that comes in is passed on as it is. One that begins here has the request's id for its own: who
 //! finds one finds the other.
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Ids of others may have so many bytes.
 const MAX_ID: usize = 128;
 
@@ -23,11 +25,20 @@ impl Identity {
     pub(crate) fn of(headers: &HeaderMap, trusted: bool, mut random: impl FnMut() -> u64) -> Self {
         let given = headers.get(REQUEST_ID).filter(|id| trusted && is_id(id.as_bytes()));
         let traced = single(headers, &TRACEPARENT).is_some_and(|parent| is_traceparent(parent.as_bytes()));
-        let fresh = (given.is_none() || !traced).then(|| format!("{:016x}{:016x}", random(), random() | 1));
-        let text = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("none"));
-        let fresh = fresh.unwrap_or_default();
-        let trace = (!traced).then(|| text(format!("00-{fresh}-{:016x}-00", random() | 1)));
-        Self { id: given.cloned().unwrap_or_else(|| text(fresh)), trace }
+        if let (Some(given), true) = (given, traced) {
+            return Self { id: given.clone(), trace: None };
+        }
+        // A traceparent, of which the id is a part: both are one piece of memory.
+        let mut line = *b"00-................................-................-00";
+        write_hex(random(), &mut line[3..19]);
+        write_hex(random() | 1, &mut line[19..35]);
+        if !traced {
+            write_hex(random() | 1, &mut line[36..52]);
+        }
+        let line = Bytes::copy_from_slice(&line);
+        let value = |text| HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("none"));
+        let id = given.cloned().unwrap_or_else(|| value(line.slice(3..35)));
+        Self { id, trace: (!traced).then(|| value(line)) }
     }
 
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
@@ -37,6 +48,14 @@ impl Identity {
             // It belongs to the trace that was none.
             headers.remove(TRACESTATE);
         }
+    }
+}
+
+/// By hand: the formatting of the standard library costs more than routing the request.
+fn write_hex(number: u64, digits: &mut [u8]) {
+    for (digit, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        digit[0] = HEX[usize::from(byte >> 4)];
+        digit[1] = HEX[usize::from(byte & 15)];
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// A client has so long to send the whole head of a request, from its first byte or from the connection.
 pub(crate) const HEAD_READ: Duration = Duration::from_secs(30);
+/// After so long without a request a connection of HTTP/1 is reduced to its socket.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// A connection without a request is kept so long.
 pub(crate) const IDLE: Duration = Duration::from_secs(75);
 /// A client that takes nothing of what it is sent is waited for so long.
@@ -100,8 +102,8 @@ pub(crate) const PING: Duration = Duration::from_secs(10);
 pub(crate) const PONG: Duration = Duration::from_secs(10);
 /// Bytes of a request's or answer's head.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
-/// Header fields of a request or answer.
-pub(crate) const HEADERS: usize = 128;
+/// Header fields of a request or answer: as many as hyper has room for without asking for memory, with each head.
+pub(crate) const HEADERS: usize = 100;
 /// Characters of a request's target.
 pub(crate) const TARGET_BYTES: usize = 16 * 1024;
 /// Characters of a request's method.

@@ -4,10 +4,11 @@
 mod ledger;
 mod route;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use sluice_route::{RouteId, Version, VersionId};
 use sluice_stats::{BUCKETS, Histogram, VersionSnapshot, bucket_of};
 
@@ -218,7 +219,7 @@ impl LocalMeters {
         }
         self.versions.entry(version.id).or_insert_with(|| {
             let meter = all.versions.register(key(version));
-            OfVersion { meter, routes: HashMap::new() }
+            OfVersion { meter, routes: HashMap::default() }
         })
     }
 }

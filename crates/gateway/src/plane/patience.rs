@@ -9,7 +9,6 @@ use std::task::Context;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use tokio::sync::Notify;
 
 use super::body::Pace;
 use super::framing::Fault;
@@ -101,13 +100,14 @@ pub(crate) struct Watch {
     stuck: AtomicBool,
     stuck_since: AtomicU32,
     late: AtomicU8,
+    /// Nothing was asked for a while.
+    silent: AtomicBool,
     /// The connection ended with bytes on their way that nobody reads.
     unread: AtomicBool,
     fate: AtomicU8,
     fault: Mutex<Option<Fault>>,
     reader: AtomicWaker,
     writer: AtomicWaker,
-    peace: Notify,
 }
 
 /// What becomes of a connection whose client asked for another protocol.
@@ -130,12 +130,12 @@ impl Watch {
             stuck: AtomicBool::new(false),
             stuck_since: AtomicU32::new(now),
             late: AtomicU8::new(Late::No as u8),
+            silent: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             fate: AtomicU8::new(Fate::Undecided as u8),
             fault: Mutex::new(None),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
-            peace: Notify::new(),
         }
     }
 
@@ -155,6 +155,10 @@ impl Watch {
         if wait == Wait::Head as u8 && for_long(&self.since, limits::HEAD_READ) {
             self.is_late(Late::Reading);
         }
+        let silent = wait == Wait::Request as u8 && for_long(&self.since, limits::SILENCE);
+        if silent && !self.silent.swap(true, Ordering::Relaxed) {
+            self.reader.wake();
+        }
         if wait == Wait::Request as u8 && for_long(&self.since, limits::IDLE) {
             self.is_late(Late::Idle);
             if for_long(&self.since, limits::IDLE + limits::HEAD_READ) {
@@ -165,7 +169,6 @@ impl Watch {
 
     fn is_late(&self, late: Late) {
         if self.late.fetch_max(late as u8, Ordering::Relaxed) < late as u8 {
-            self.peace.notify_one();
             self.reader.wake();
             self.writer.wake();
         }
@@ -176,11 +179,11 @@ impl Watch {
         ALL[usize::from(self.late.load(Ordering::Relaxed))]
     }
 
-    /// Returns when the connection is to end in peace.
-    pub(crate) async fn idle(&self) {
-        while self.late() != Late::Idle {
-            self.peace.notified().await;
-        }
+    /// Nothing was asked for a while, and nothing is on its way.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+            && self.busy.load(Ordering::Relaxed) == 0
+            && !self.stuck.load(Ordering::Relaxed)
     }
 
     /// There is nothing to read, and this is waited for.
@@ -206,6 +209,7 @@ impl Watch {
     /// A request is under way as long as this lives.
     pub(crate) fn enter(self: &Arc<Self>) -> UnderWay {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        self.silent.store(false, Ordering::Relaxed);
         UnderWay(self.clone())
     }
 

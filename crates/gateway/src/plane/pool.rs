@@ -4,11 +4,11 @@
 //! many requests at once; each has a stream of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -230,7 +230,7 @@ async fn exclusive(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> hyper::Result<http1::SendRequest<RequestBody>> {
     let mut builder = http1::Builder::new();
-    builder.max_headers(limits::HEADERS).max_buf_size(limits::HEAD_BYTES);
+    builder.max_buf_size(limits::HEAD_BYTES);
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer is told as well; idle connections may close as they like.

@@ -29,7 +29,7 @@ use super::answer::{Reason, preflight, reason_of, redirect, refuse, refuse_call}
 use super::body::{AnswerBody, ClientBody, Interrupted, Kept, Pace, RequestBody};
 use super::head::{self, Authority, HeaderView};
 use super::identity::{Identity, REQUEST_ID};
-use super::patience::Fate;
+use super::patience::{Fate, UnderWay};
 use super::pool::{Connection, Trust};
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
 use super::{Manners, forwarding, guard, limits, mirror, tunnel};
@@ -40,8 +40,9 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ClientBody>, Infallible> {
     let under_way = client.watch.enter();
+    let body_under_way = (!request.body().is_end_stream()).then(|| client.watch.enter());
     let (asks, watch) = (request.headers().contains_key(UPGRADE), client.watch.clone());
-    let answer = answer(worker, client, request).await;
+    let answer = answer(worker, client, request, body_under_way).await;
     if asks {
         let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         watch.decide(if switched { Fate::Tunnel } else { Fate::Same });
@@ -49,7 +50,12 @@ pub(crate) async fn serve(
     Ok(answer.map(|body| ClientBody::new(body, under_way)))
 }
 
-async fn answer(worker: Rc<Worker>, client: Rc<Client>, mut request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    mut request: Request<Incoming>,
+    body_under_way: Option<UnderWay>,
+) -> Response<AnswerBody> {
     let started = Instant::now();
     let upgrade =
         head::wanted_upgrade(&request).map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
@@ -80,9 +86,9 @@ async fn answer(worker: Rc<Worker>, client: Rc<Client>, mut request: Request<Inc
         let pace = worker.patience.pace();
         // A call of gRPC is a conversation, whose parts come when there is something to say.
         pace.set_free(is_call);
-        (RequestBody::streamed(body, pace.clone()), Some(pace), Store::Gone)
+        (RequestBody::streamed(body, pace.clone(), body_under_way), Some(pace), Store::Gone)
     };
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         worker,
         client,
         head,
@@ -96,7 +102,9 @@ async fn answer(worker: Rc<Worker>, client: Rc<Client>, mut request: Request<Inc
         retries: 0,
         started,
     };
-    exchange.run(body).await
+    let answer = exchange.conduct(body).await;
+    let Exchange { worker, identity, is_call, entry, .. } = exchange;
+    settled(answer, is_call, entry, identity, &worker)
 }
 
 fn entry(worker: &Worker, client: &Client, head: &request::Parts, identity: &Identity) -> Option<Box<Entry>> {
@@ -188,11 +196,6 @@ enum Failure {
 }
 
 impl Exchange {
-    async fn run(mut self, body: RequestBody) -> Response<AnswerBody> {
-        let answer = self.conduct(body).await;
-        settled(answer, self.is_call, self.entry, self.identity, &self.worker)
-    }
-
     async fn conduct(&mut self, mut body: RequestBody) -> Response<AnswerBody> {
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut failures = 0;
@@ -385,7 +388,7 @@ impl Exchange {
 
     /// The client's head after the filters of the rule, and of the backendRef if there are any.
     fn head_for(&self, rule: &Rule, own: Option<&Filters>, prefix: &str) -> Option<request::Parts> {
-        let mut head = self.head.clone();
+        let mut head = head::copy(&self.head);
         head::forward(&mut head, &self.authority, &self.client, &self.identity);
         let mut path = None;
         for filter in std::iter::once(&rule.filters).chain(own) {

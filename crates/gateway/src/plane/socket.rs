@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Clones are the same socket; it closes with the last of them, or when it is shut down.
@@ -22,6 +22,14 @@ impl Socket {
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         matches!(recv(&*self.0, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT), Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// The kernel has given all that it had. It tells when there is more, and asking before that is a call for nothing. A worker
+    /// is one thread, so nothing can have been told since.
+    fn drained(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        // This error is what marks the socket as not readable.
+        let _ = self.0.try_io(Interest::READABLE, nothing);
     }
 
     /// Tries until it works or would block.
@@ -44,8 +52,14 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
+            let room = buffer.remaining();
             match self.0.try_read_buf(buffer) {
-                Ok(_) => return Poll::Ready(Ok(())),
+                Ok(count) => {
+                    if 0 < count && count < room {
+                        self.drained();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -11,5 +11,5 @@ mod retry;
 mod rules;
 mod slow;
 mod tls;
-mod town;
+pub(crate) mod town;
 mod trust;

@@ -1,7 +1,6 @@
 //! One thread of the data plane: its view of the table, its place in the weight sequences, its connections.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use foldhash::HashMap;
 use http::{HeaderName, HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
@@ -162,7 +162,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         let plane = self.plane.clone();
-        let mut doors: HashMap<Entrance, watch::Sender<bool>> = HashMap::new();
+        let mut doors: HashMap<Entrance, watch::Sender<bool>> = HashMap::default();
         let mut sweep = interval(limits::IDLE_SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = interval(plane.manners.tick.0);
