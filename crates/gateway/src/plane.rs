@@ -11,6 +11,7 @@ mod access_log;
 mod answer;
 mod body;
 mod budget;
+mod comparer;
 mod conversation;
 mod exposition;
 mod forwarding;
@@ -30,11 +31,13 @@ mod proxy;
 mod socket;
 mod sources;
 mod tls;
+mod trial;
 mod trust;
 mod tunnel;
 mod worker;
 
 pub(crate) use access_log::AccessLog;
+pub use comparer::BookKey;
 pub(crate) use listen::open;
 pub use meter::{MirrorCounts, VersionKey};
 pub(crate) use tls::{Certificate, CertificateError, Certificates};
@@ -48,10 +51,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use sluice_compare::Report;
 use sluice_route::{Entrance, Network, Table};
 use sluice_stats::VersionSnapshot;
 use tokio::sync::{Notify, mpsc};
 
+use comparer::Comparer;
 use exposition::Counted;
 use meter::Meters;
 use patience::Tick;
@@ -67,6 +72,7 @@ pub(crate) struct Plane {
     progress: Notify,
     pods: Pods,
     meters: Meters,
+    comparer: Comparer,
     manners: Manners,
 }
 
@@ -114,6 +120,7 @@ impl Workers {
             progress: Notify::new(),
             pods: Pods::new(count),
             meters: Meters::default(),
+            comparer: Comparer::start()?,
             manners,
         });
         let mut workers = Self { plane: plane.clone(), threads: Vec::with_capacity(count) };
@@ -204,6 +211,11 @@ impl Plane {
         self.meters.mirrors()
     }
 
+    /// What was found about each candidate whose answers are, or were, compared.
+    pub(crate) fn comparisons(&self) -> BTreeMap<BookKey, Report> {
+        self.comparer.reports()
+    }
+
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {
         self.meters.snapshot_of(namespace, hash)
     }
@@ -221,6 +233,8 @@ impl Plane {
             routes: self.meters.routes(),
             versions: self.meters.snapshot(),
             mirrors: self.meters.mirrors(),
+            comparisons: self.comparer.reports(),
+            comparisons_dropped: self.comparer.dropped(),
             refusals: self.meters.refusals(),
         };
         counted.text()

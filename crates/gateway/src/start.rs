@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube::Client;
+use sluice_compare::Report;
 use sluice_stats::VersionSnapshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::control::{Control, Tasks, give_back};
 use crate::options::GatewayOptions;
-use crate::plane::{AccessLog, Manners, MirrorCounts, Plane, VersionKey, Workers, open};
+use crate::plane::{AccessLog, BookKey, Manners, MirrorCounts, Plane, VersionKey, Workers, open};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -81,6 +82,11 @@ impl Counters {
     /// Copies of requests that were meant for each version since start.
     pub fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
         self.plane.mirrors()
+    }
+
+    /// What was found about each candidate whose answers are, or were, compared with those of the stable version.
+    pub fn comparisons(&self) -> BTreeMap<BookKey, Report> {
+        self.plane.comparisons()
     }
 
     /// Everything that was counted, as Prometheus reads it.

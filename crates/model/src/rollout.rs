@@ -104,7 +104,10 @@ pub struct Step {
     /// Of the requests that the stable version answers, so many go to the candidate as well, whose answers are thrown away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Amount>,
-    /// Methods of requests that may be copied; `GET` and `HEAD` when empty.
+    /// A part of the requests goes to both versions, and what they answer is compared; the stable version's answers go out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+    /// Methods of requests that may be copied, by `mirror` or `compare`; `GET` and `HEAD` when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// A duration such as `10m`, or `approval`.
@@ -124,6 +127,35 @@ pub struct Sticky {
     /// A duration such as `14d`: how long browsers keep a cookie that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
+}
+
+/// A parallel run: what both versions answer to a request is held against each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Compare {
+    /// Of the requests that the stable version answers, so many are compared.
+    pub sample: Amount,
+    /// Of these, so many go to the stable version twice, which shows what differs anyway; `5%` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Amount>,
+    /// `json:$.PATH`, `header:NAME`, `order:$.PATH` (a list whose order says nothing), `status`, `body`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+    /// The headers that count, or `*` for all; `content-type` and `location` when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+    /// Numbers are equal that differ by this part of the larger one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Amount>,
+    /// Headers and fields whose values nobody may see, besides those with names of secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<String>,
+    /// Of requests, net of noise, so many may differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_mismatch: Option<Amount>,
+    /// Fewer requests than this say nothing good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_samples: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -411,6 +443,9 @@ pub struct PlannedStep {
     /// `20%` or `20% of POST`: what is copied to the candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+    /// The same, where the answers are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<String>,
     /// `10m` or `approval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -445,6 +480,9 @@ pub struct Copies {
     pub share: u32,
     /// Requests with another method are not copied. Never empty.
     pub methods: Vec<String>,
+    /// What the answers are compared by; they are thrown away when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Box<Compare>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

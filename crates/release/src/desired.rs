@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sluice_compare::RuleError;
 use sluice_model::amount::{Amount, AmountError, Pods, Share};
 use sluice_model::duration::{self, DurationError};
 use sluice_model::gateway::HttpRouteMatch;
@@ -140,8 +141,12 @@ pub enum SpecError {
         "{path}: `{method}` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE"
     )]
     Method { path: String, method: String },
-    #[error("{path}: there is nothing to copy; set `mirror` as well, or leave it out")]
+    #[error("{path}: there is nothing to copy; set `mirror` or `compare` as well, or leave it out")]
     MethodsOfNothing { path: String },
+    #[error("{path}: `compare` copies its sample already; leave `mirror` out")]
+    MirrorAndCompare { path: String },
+    #[error("{path}.{source}")]
+    Rule { path: String, source: RuleError },
     #[error("{path}: `{traffic}` is less than the {before} of the step before; list the steps in rising order")]
     TrafficFalls { path: String, traffic: Share, before: Share },
     #[error("{path}: a step with traffic 100% needs all pods of the candidate; leave `candidate` out or write 100%")]
@@ -402,8 +407,12 @@ fn check_steps(steps: &[Step], shift: Shift, from: &str, errors: &mut Vec<SpecEr
         if shift != Shift::Routes && step.sticky.is_some() {
             errors.push(SpecError::NeedsRoutes { path: path("sticky"), value: "a sticky split" });
         }
-        if shift != Shift::Routes && step.copies.is_some() {
-            errors.push(SpecError::NeedsRoutes { path: path("mirror"), value: "a mirror" });
+        if shift != Shift::Routes
+            && let Some(copies) = &step.copies
+        {
+            let (field, value) =
+                if copies.compare.is_some() { ("compare", "a comparison") } else { ("mirror", "a mirror") };
+            errors.push(SpecError::NeedsRoutes { path: path(field), value });
         }
     }
 }

@@ -57,7 +57,8 @@ fn planned(desired: &Desired, step: &Step, replicas: u32, fences: Fences) -> Pla
         },
         matches: step.matches.iter().map(describe).collect(),
         sticky: step.sticky.as_ref().map(|sticky| sticky.by.clone()),
-        mirror: step.copies.as_ref().map(copies::describe),
+        mirror: step.copies.as_ref().filter(|copies| copies.compare.is_none()).map(copies::describe),
+        compare: step.copies.as_ref().filter(|copies| copies.compare.is_some()).map(copies::describe),
         hold: match step.hold {
             Hold::For(Duration::ZERO) => None,
             Hold::For(hold) => Some(duration::show(hold)),
@@ -130,11 +131,12 @@ impl fmt::Display for Plan {
         writeln!(f, "  #  {:width$}  candidate  stable  traffic  then", "step")?;
         for (index, step) in self.steps.iter().enumerate() {
             let number = index + 1;
-            let PlannedStep { name, candidate, stable, traffic, matches, sticky, mirror, hold, checks } = step;
+            let PlannedStep { name, candidate, stable, traffic, matches, sticky, mirror, compare, hold, checks } = step;
             write!(f, "{number:>3}  {name:width$}  {candidate:>9}  {stable:>6}  {traffic:>7}  ")?;
             let mut then: Vec<String> = matches.iter().map(|text| format!("match {text}")).collect();
             then.extend(sticky.iter().map(|by| format!("sticky by {by}")));
             then.extend(mirror.iter().map(|copied| format!("mirror {copied}")));
+            then.extend(compare.iter().map(|sample| format!("compare {sample}")));
             then.extend(match hold.as_deref() {
                 Some("approval") => Some("wait for approval".to_owned()),
                 Some(hold) => Some(format!("hold {hold}")),

@@ -228,10 +228,9 @@ impl Members<'_> {
         let sticky = candidate.zip(exposure.sticky.as_ref()).filter(|_| share > 0 && share < FULL_SHARE);
         let sticky = sticky.and_then(|(candidate, sticky)| Sticky::compile(sticky, key, candidate));
         let split = renewed(weights, previous.map(|group| &group.split), names);
-        let copies = exposure.copies.as_ref().filter(|_| candidate.is_some());
-        let copying = copies.map(|copies| {
+        let copying = candidate.and_then(|_| {
             let previous = previous.and_then(|group| group.copying.as_ref());
-            Copying::compile(copies, |weights| renewed(weights, previous.map(|copying| &copying.split), names))
+            Copying::compile(key, exposure, previous, |weights, previous| renewed(weights, previous, names))
         });
         Group { pinned, sticky, copying, share, sides, split }
     }

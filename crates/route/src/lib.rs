@@ -51,7 +51,7 @@ pub use filters::{Filters, HeaderEdits, Redirect, Rewrite};
 pub use head::{Headers, RequestHead};
 pub use host::Host;
 pub use matching::{Match, MatchError};
-pub use mirror::Mirror;
+pub use mirror::{Comparison, Mirror};
 pub use network::{Network, NetworkError};
 pub use pods::Pods;
 pub use report::{
@@ -62,6 +62,6 @@ pub use rule::{Retry, RouteId, RouteKind, Rule, Timeouts};
 pub use session::{CookieTerms, Notice, Session};
 pub use split::{Draws, Split};
 pub use sticky::NewCookie;
-pub use table::{Copied, CopyOf, Decision, Forward, Refusal, Table};
+pub use table::{Copied, CopyOf, Decision, Forward, Refusal, Table, Trial};
 pub use tls::{CertificateId, ListenerTls, Transport};
 pub use trust::{Authorities, AuthoritiesId, BackendTls, PeerName, Terms, TermsId};

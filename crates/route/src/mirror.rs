@@ -1,9 +1,14 @@
 //! Copies of requests: a share of what a rule, or one of its backendRefs, is asked for goes to another backend as well; and, as
 //! long as a Rollout says so, a share of what its stable version is asked for goes to the candidate.
 
-use sluice_model::gateway::{HttpRouteFilter, RequestMirror};
-use sluice_model::rollout::Copies;
+use std::sync::Arc;
 
+use sluice_compare::Rules;
+use sluice_model::amount::Share;
+use sluice_model::gateway::{HttpRouteFilter, RequestMirror};
+use sluice_model::rollout::{Compare, Exposure};
+
+use crate::facts::ObjectKey;
 use crate::split::{Draws, Split};
 
 /// The `type` of the filter.
@@ -12,6 +17,8 @@ pub(crate) const KIND: &str = "RequestMirror";
 const PERCENT: u32 = 100;
 /// What the share of a Rollout is a part of.
 const WHOLE: u32 = 10_000;
+/// Of the requests that are compared, so many go to the stable version twice when nobody says: 5 %.
+const USUAL_NOISE: u32 = 500;
 
 #[derive(Debug)]
 pub struct Mirror {
@@ -47,13 +54,51 @@ pub(crate) struct Copying {
     /// Between copying and not copying.
     pub(crate) split: Split,
     methods: Box<[String]>,
+    /// Where the answers are compared.
+    pub(crate) comparison: Option<(Arc<Comparison>, Split)>,
+}
+
+/// What answers are compared by, and under what.
+#[derive(Debug, PartialEq)]
+pub struct Comparison {
+    pub rollout: ObjectKey,
+    /// Hashes of the two versions.
+    pub stable: String,
+    pub candidate: String,
+    pub terms: Compare,
+    pub rules: Rules,
+}
+
+impl Comparison {
+    /// `None` when the terms cannot be read, which the Rollout's owner is told elsewhere.
+    fn compile(rollout: &ObjectKey, exposure: &Exposure, terms: &Compare) -> Option<Self> {
+        let candidate = exposure.candidate.clone()?;
+        let (stable, rules) = (exposure.stable.clone(), Rules::read(terms).ok()?);
+        Some(Self { rollout: rollout.clone(), stable, candidate, terms: terms.clone(), rules })
+    }
 }
 
 impl Copying {
     /// `split_of` gives weights a split, with the place of the one before where that had the same.
-    pub(crate) fn compile(from: &Copies, split_of: impl FnOnce(Vec<u32>) -> Split) -> Self {
-        let share = from.share.min(WHOLE);
-        Self { split: split_of(vec![share, WHOLE - share]), methods: from.methods.clone().into() }
+    pub(crate) fn compile(
+        rollout: &ObjectKey,
+        exposure: &Exposure,
+        previous: Option<&Self>,
+        mut split_of: impl FnMut(Vec<u32>, Option<&Split>) -> Split,
+    ) -> Option<Self> {
+        let from = exposure.copies.as_ref()?;
+        let parts = |share: u32| vec![share.min(WHOLE), WHOLE - share.min(WHOLE)];
+        let before = previous.and_then(|copying| copying.comparison.as_ref());
+        let comparison = from.compare.as_ref().and_then(|terms| {
+            let made = Comparison::compile(rollout, exposure, terms)?;
+            let twice = terms.noise.as_ref().map_or(USUAL_NOISE, |noise| noise.share().map_or(0, Share::hundredths));
+            let split = split_of(parts(twice), before.map(|(_, split)| split));
+            // The same stays the same, so that it can be known by where it lies.
+            let known = before.map(|(known, _)| known).filter(|known| ***known == made);
+            Some((known.cloned().unwrap_or_else(|| Arc::new(made)), split))
+        });
+        let split = split_of(parts(from.share), previous.map(|copying| &copying.split));
+        Some(Self { split, methods: from.methods.clone().into(), comparison })
     }
 
     /// Whether this request is to be copied. To be asked once for each.

@@ -17,7 +17,7 @@ use crate::guard::Objection;
 use crate::head::RequestHead;
 use crate::host::{ByHost, Host};
 use crate::matching::{Match, PathTest, Strength};
-use crate::mirror::{self, Mirror};
+use crate::mirror::{self, Comparison, Mirror};
 use crate::pods::Pods;
 use crate::rule::{CompiledRoute, RouteId, RouteKind, Rule, Target};
 use crate::slots::Slots;
@@ -74,16 +74,26 @@ pub struct Forward<'t> {
 pub struct Copied<'t> {
     /// Never empty; any of them will do.
     pub endpoints: &'t Arc<[Endpoint]>,
-    pub of: CopyOf,
+    pub of: CopyOf<'t>,
 }
 
 /// What is copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyOf {
+#[derive(Debug, Clone, Copy)]
+pub enum CopyOf<'t> {
     /// What the rule makes of the request, for a mirror that is no backend of it.
     Rule,
-    /// What the backend gets, for the other version of it.
-    Request,
+    /// What the backend gets, for the other version of it; with what its answer is compared by, if it is.
+    Request(Option<Trial<'t>>),
+}
+
+/// A request whose answers are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial<'t> {
+    pub comparison: &'t Arc<Comparison>,
+    /// Whether the stable version is to answer it twice.
+    pub asks_twice: bool,
+    /// Endpoints of the stable version; never empty.
+    pub stable: &'t Arc<[Endpoint]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +246,14 @@ impl Table {
         let drawn: Vec<_> = drawn.map(|choice| Copied { endpoints: choice.endpoints, of: CopyOf::Rule }).collect();
         // Without an own statement: each draws from the same places.
         let audience = forward.audience.filter(|audience| audience.copying.takes(head.method, draws));
-        let copied = audience.map(|audience| Copied { endpoints: audience.endpoints, of: CopyOf::Request });
+        let copied = audience.map(|Audience { copying, endpoints }| {
+            let trial = copying.comparison.as_ref().map(|(comparison, twice)| Trial {
+                comparison,
+                asks_twice: draws.draw(twice) == Some(mirror::COPY),
+                stable: forward.endpoints,
+            });
+            Copied { endpoints, of: CopyOf::Request(trial) }
+        });
         drawn.into_iter().chain(copied).collect()
     }
 

@@ -7,5 +7,5 @@ mod snapshot;
 
 pub use histogram::{BUCKETS, Histogram, MAX_MICROS, bucket_of, upper_bound_micros};
 pub use limit::{Limit, Look, MIN_REQUESTS, Metric, Verdict, Watch};
-pub use sequential::{Count, FALSE_ALARMS, Sequential, evidence_above, is_alarm};
+pub use sequential::{Count, FALSE_ALARMS, Sequential, evidence_above, interval, is_alarm};
 pub use snapshot::VersionSnapshot;

@@ -58,6 +58,25 @@ pub fn evidence_above(limit: f64, count: Count) -> f64 {
     mean_of_exponentials(ODDS.iter().map(ratio))
 }
 
+/// Halvings in which an end of an interval is searched.
+const ENDS: usize = 30;
+
+/// The rates that `count` leaves possible, whatever the number of looks: both below and above there is evidence enough for an alarm.
+pub fn interval(count: Count) -> (f64, f64) {
+    let good = Count { bad: count.all.saturating_sub(count.bad), all: count.all };
+    (least_possible(count), 1.0 - least_possible(good))
+}
+
+/// The largest rate that is surely exceeded.
+fn least_possible(count: Count) -> f64 {
+    let (mut low, mut high) = (0.0, count.rate().unwrap_or(0.0));
+    for _ in 0..ENDS {
+        let middle = f64::midpoint(low, high);
+        if is_alarm(evidence_above(middle, count)) { low = middle } else { high = middle }
+    }
+    low
+}
+
 /// How much worse than allowed a candidate may be, in the two-sample test.
 const FAULTS: [f64; 8] = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64];
 /// Rates are kept away from 0 and 1, where a single surprise would count infinitely.

@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 pub(crate) use self::pace::Pace;
 use super::limits;
 use super::patience::UnderWay;
+use super::trial::Capture;
 use super::worker::Passage;
 
 /// The body of a request to a backend.
@@ -214,18 +215,27 @@ pub(crate) enum AnswerBody {
 pub(crate) struct Streamed {
     body: Incoming,
     passage: Option<Passage>,
+    /// Where it is to be compared.
+    capture: Option<Box<Capture>>,
     /// Until when it has to end.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl AnswerBody {
-    pub(crate) fn streamed(body: Incoming, passage: Passage, deadline: Option<Instant>) -> Self {
+    pub(crate) fn streamed(
+        body: Incoming,
+        passage: Passage,
+        capture: Option<Capture>,
+        deadline: Option<Instant>,
+    ) -> Self {
         if body.is_end_stream() {
+            capture.map(Capture::finish).unwrap_or_default();
             passage.complete();
             return Self::Own(None);
         }
         let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
-        Self::Streamed(Streamed { body, passage: Some(passage), deadline })
+        let capture = capture.map(Box::new);
+        Self::Streamed(Streamed { body, passage: Some(passage), capture, deadline })
     }
 }
 
@@ -236,6 +246,9 @@ impl Streamed {
         if let (Some(Ok(frame)), Some(passage)) = (&frame, &mut self.passage) {
             passage.flight.sent(frame.data_ref().map_or(0, Bytes::len));
         }
+        if self.capture.is_some() {
+            self.capture(frame.as_ref());
+        }
         match &frame {
             Some(Err(_)) => self.passage.take().into_iter().for_each(Passage::break_off),
             None => self.passage.take().into_iter().for_each(Passage::complete),
@@ -244,6 +257,21 @@ impl Streamed {
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
+    }
+
+    /// The next frame, or the end, of a body that is to be compared.
+    fn capture(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
+        let Some(mut capture) = self.capture.take() else { return };
+        let goes_on = match frame {
+            Some(Err(_)) => false,
+            Some(Ok(frame)) => frame.data_ref().is_none_or(|data| capture.push(data)),
+            None => true,
+        };
+        match goes_on {
+            true if frame.is_none() || self.body.is_end_stream() => capture.finish(),
+            true => self.capture = Some(capture),
+            false => {}
+        }
     }
 
     fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::comparer::BookKey;
+use super::limits;
 use super::meter::{BOUNDS, MirrorCounts, RouteCounts, RouteKey, VersionKey};
+use sluice_compare::Report;
 use sluice_route::RouteId;
 use sluice_stats::VersionSnapshot;
 
@@ -14,6 +17,8 @@ pub(crate) struct Counted {
     pub(crate) routes: BTreeMap<RouteKey, RouteCounts>,
     pub(crate) versions: BTreeMap<VersionKey, VersionSnapshot>,
     pub(crate) mirrors: BTreeMap<VersionKey, MirrorCounts>,
+    pub(crate) comparisons: BTreeMap<BookKey, Report>,
+    pub(crate) comparisons_dropped: u64,
     pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -37,11 +42,39 @@ impl Counted {
             page.histogram(&of_route(key), counts);
         }
         self.of_versions(&mut page);
+        self.of_comparisons(&mut page);
         page.family("sluice_gateway_refusals_total", "counter");
         for (reason, count) in &self.refusals {
             page.sample("", &[("reason", reason)], count);
         }
         page.text
+    }
+
+    fn of_comparisons(&self, page: &mut Page) {
+        let books: Vec<_> = self.comparisons.iter().map(|(key, report)| (of_book(key), report)).collect();
+        page.family("sluice_gateway_compared_total", "counter");
+        for (labels, report) in &books {
+            page.sample("", labels, report.samples);
+        }
+        page.family("sluice_gateway_mismatches_total", "counter");
+        for (labels, report) in &books {
+            page.sample("", labels, report.mismatched);
+        }
+        let places: Vec<_> = books.iter().map(|(labels, report)| (labels, places(report))).collect();
+        page.family("sluice_gateway_differences_total", "counter");
+        for (labels, (path, counts)) in
+            places.iter().flat_map(|(labels, places)| places.iter().map(move |p| (labels, p)))
+        {
+            page.sample("", &[labels.as_slice(), &[("path", path)]].concat(), counts.differs);
+        }
+        page.family("sluice_gateway_differences_of_stable_total", "counter");
+        for (labels, (path, counts)) in
+            places.iter().flat_map(|(labels, places)| places.iter().map(move |p| (labels, p)))
+        {
+            page.sample("", &[labels.as_slice(), &[("path", path)]].concat(), counts.noise);
+        }
+        page.family("sluice_gateway_comparisons_dropped_total", "counter");
+        page.sample("", &[], self.comparisons_dropped);
     }
 
     fn of_versions(&self, page: &mut Page) {
@@ -62,6 +95,32 @@ impl Counted {
             }
         }
     }
+}
+
+/// How often one place differs, over all endpoints.
+#[derive(Default)]
+struct PlaceCounts {
+    differs: u64,
+    noise: u64,
+}
+
+/// Those that differ most.
+fn places(report: &Report) -> Vec<(&str, PlaceCounts)> {
+    let mut places: BTreeMap<&str, PlaceCounts> = BTreeMap::new();
+    for place in report.endpoints.iter().flat_map(|endpoint| &endpoint.paths) {
+        let counts = places.entry(&place.path).or_default();
+        counts.differs += place.differs;
+        counts.noise += place.noise;
+    }
+    let mut places: Vec<_> = places.into_iter().collect();
+    places.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.differs));
+    places.truncate(limits::COMPARED_PLACES);
+    places
+}
+
+fn of_book(key: &BookKey) -> [(&str, &str); 4] {
+    let BookKey { namespace, rollout, stable, candidate } = key;
+    [("namespace", namespace), ("rollout", rollout), ("stable", stable), ("version", candidate)]
 }
 
 fn of_version(key: &VersionKey) -> [(&str, &str); 2] {
@@ -147,6 +206,8 @@ mod tests {
             versions: [(version.clone(), VersionSnapshot { connection_failures: 2, ..VersionSnapshot::default() })]
                 .into(),
             mirrors: [(version, mirrored)].into(),
+            comparisons: BTreeMap::new(),
+            comparisons_dropped: 0,
             refusals: [("no-route", 4)].into(),
         };
         insta::assert_snapshot!(counted.text(), @r#"
@@ -180,6 +241,12 @@ mod tests {
         # TYPE sluice_gateway_mirrored_total counter
         sluice_gateway_mirrored_total{namespace="default",version="7d\"9",outcome="answered"} 3
         sluice_gateway_mirrored_total{namespace="default",version="7d\"9",outcome="failed"} 1
+        # TYPE sluice_gateway_compared_total counter
+        # TYPE sluice_gateway_mismatches_total counter
+        # TYPE sluice_gateway_differences_total counter
+        # TYPE sluice_gateway_differences_of_stable_total counter
+        # TYPE sluice_gateway_comparisons_dropped_total counter
+        sluice_gateway_comparisons_dropped_total 0
         # TYPE sluice_gateway_refusals_total counter
         sluice_gateway_refusals_total{reason="no-route"} 4
         "#);

@@ -23,6 +23,9 @@ use super::limits;
 const KEEP_ALIVE: &str = "keep-alive";
 /// Names the route that a copied request was copied for.
 pub(crate) const MIRROR: HeaderName = HeaderName::from_static("x-sluice-mirror");
+/// Says of a copied request that its answer will be compared, and which version gives it: a program may leave out what it does to
+/// others. Nobody but the gateway says so.
+pub(crate) const PARALLEL_RUN: HeaderName = HeaderName::from_static("x-parallel-run");
 
 /// So many headers may be added to a request on its way.
 const ADDED: usize = 10;
@@ -291,6 +294,7 @@ pub(crate) fn forward(head: &mut request::Parts, authority: &Authority, client: 
     // Answered by us, by reading the body.
     head.headers.remove(EXPECT);
     head.headers.remove(MIRROR);
+    head.headers.remove(PARALLEL_RUN);
     forwarding::announce(&mut head.headers, authority, client);
     identity.write(&mut head.headers);
     if let Some(value) = &authority.value {
@@ -484,6 +488,7 @@ mod tests {
                 ("x-forwarded-for", "6.6.6.6"),
                 ("forwarded", "for=6.6.6.6"),
                 ("x-sluice-mirror", "not/really"),
+                ("x-parallel-run", "candidate"),
             ],
         );
         let authority = check(&head).expect("valid");

@@ -89,6 +89,17 @@ pub(crate) const ASKING: usize = 1024;
 pub(crate) const BACKLOG: u32 = 1024;
 /// Copies of requests that one worker has on their way to mirrors; further ones are not made.
 pub(crate) const MIRRORS: usize = 128;
+/// Requests whose answers one worker compares at a time; of further ones there is no copy.
+pub(crate) const COMPARISONS: usize = 64;
+/// Their answers that wait for the comparing thread; further ones are dropped.
+pub(crate) const COMPARISONS_WAITING: usize = 256;
+/// Of an answer so much is kept to be compared, by its fingerprint beyond; what is longer than the second is not compared.
+pub(crate) const COMPARED_KEPT: usize = 128 * 1024;
+pub(crate) const COMPARED_BODY: u64 = 16 * 1024 * 1024;
+/// Pairs of versions whose comparisons are remembered; beyond, those are forgotten that nothing was added to for the longest time.
+pub(crate) const BOOKS: usize = 32;
+/// Places of a pair whose differences stand in `/metrics`: those that differ most.
+pub(crate) const COMPARED_PLACES: usize = 50;
 /// A request's body is kept, to be sent once more, up to so many bytes.
 pub(crate) const KEPT_BODY: usize = 64 * 1024;
 /// Idle upstream connections that one worker keeps to one endpoint.

@@ -19,7 +19,7 @@ use http::header::{CONNECTION, HeaderValue, ORIGIN, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use sluice_route::{CopyOf, Filters, Protocol, Retry, Rule, Timeouts};
+use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout_at};
 
@@ -31,6 +31,7 @@ use super::head::{self, Authority, HeaderView};
 use super::identity::{Identity, REQUEST_ID};
 use super::patience::{Fate, UnderWay};
 use super::pool::{Connection, Trust};
+use super::trial::Part;
 use super::worker::{Passage, Pick, Picked, Wanted, Worker};
 use super::{Manners, forwarding, guard, limits, mirror, tunnel};
 
@@ -99,6 +100,7 @@ async fn answer(
         upgrade,
         pace,
         store,
+        part: None,
         retries: 0,
         started,
     };
@@ -154,6 +156,8 @@ struct Exchange {
     /// Of the request's body.
     pace: Option<Rc<Pace>>,
     store: Store,
+    /// Where the answer is compared with those to copies.
+    part: Option<Part>,
     /// Further attempts that the route asked for.
     retries: u32,
     started: Instant,
@@ -208,6 +212,7 @@ impl Exchange {
             if first {
                 body = self.keep(pick.rule.retry.as_ref(), body);
                 body = self.mirror(&mut pick, body);
+                self.part = pick.part.take();
             }
             match self.attempt(pick, body, !first).await {
                 Attempt::Answered(answer) => return answer,
@@ -258,7 +263,8 @@ impl Exchange {
         let started = if self.retries == 0 { self.started } else { Instant::now() };
         // Of a connection that changes its protocol there is no copy.
         let mirrored = first && self.upgrade.is_none();
-        match self.worker.pick(&Wanted { client, head, port, tried, mirrored, started }) {
+        let (is_call, id) = (self.is_call, &self.identity.id);
+        match self.worker.pick(&Wanted { client, head, port, tried, mirrored, is_call, id, started }) {
             Picked::Forward(pick) => Ok(pick),
             Picked::Preflight(granted) => Err(Box::new(preflight(granted))),
             Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
@@ -413,13 +419,13 @@ impl Exchange {
         }
         let (body, kept) = body.kept();
         for copy in copies {
-            let own = match copy.of {
-                CopyOf::Rule => None,
-                CopyOf::Request => pick.filters.as_deref(),
-            };
+            let own = pick.filters.as_deref().filter(|_| copy.is_of_backend);
             let Some(mut head) = self.head_for(&pick.rule, own, &pick.prefix) else { continue };
             if let Ok(route) = HeaderValue::from_str(&pick.route) {
                 head.headers.insert(head::MIRROR, route);
+            }
+            if let Some(part) = &copy.part {
+                head.headers.insert(head::PARALLEL_RUN, HeaderValue::from_static(part.role().mark()));
             }
             mirror::send(copy, head, kept.clone());
         }
@@ -436,6 +442,9 @@ impl Exchange {
             return self.switch(response, pick);
         }
         let (mut head, body) = response.into_parts();
+        // Another attempt may have gone to the other version.
+        let part = self.part.take().filter(|part| part.stable() == pick.endpoint.version.hash);
+        let capture = part.and_then(|part| part.begin(head.status, &head.headers));
         head::trust_the_coding(&mut head.headers);
         head::strip_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
@@ -450,7 +459,7 @@ impl Exchange {
         self.note(&mut pick, head.status);
         let end = self.end(&pick.rule);
         let passage = Passage { flight: pick.flight, connection };
-        Response::from_parts(head, AnswerBody::streamed(body, passage, end))
+        Response::from_parts(head, AnswerBody::streamed(body, passage, capture, end))
     }
 
     /// Our answer in place of the picked backend's, which pages may read like that one.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod clients;
+mod compare;
 mod corpus;
 mod floods;
 mod h2c;

@@ -16,8 +16,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
-    CertificateId, ClientTrust, Copied, Decision, Draws, Endpoint, Entrance, Filters, Forward, PodId, Protocol,
-    Refusal, RequestHead, Rule, Table,
+    CertificateId, ClientTrust, Comparison, Copied, CopyOf, Decision, Draws, Endpoint, Entrance, Filters, Forward,
+    PodId, Protocol, Refusal, RequestHead, Rule, Table,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -35,6 +35,7 @@ use super::patience::Patience;
 use super::pods::Pod;
 use super::pool::{Connection, Pool};
 use super::sources::Sources;
+use super::trial::{Part, Role, Trial};
 use super::trust::{Secure, SecureKey};
 use super::{Manners, Plane, accept, head, limits, tls};
 
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     pub(crate) room: Arc<Semaphore>,
     /// One permit for each copy on its way to a mirror.
     copies: Arc<Semaphore>,
+    /// One permit for each request whose answers are compared.
+    trials: Arc<Semaphore>,
     /// One permit for each body that is kept for a retry.
     pub(crate) keeping: Arc<Semaphore>,
     pub(crate) budget: Budget,
@@ -90,6 +93,8 @@ pub(crate) struct Pick {
     /// For the answer: what brings the client to the same version or pod again.
     pub(crate) reminders: Vec<(HeaderName, HeaderValue)>,
     pub(crate) copies: Vec<Copy>,
+    /// Where the answer is to be compared with those to the copies.
+    pub(crate) part: Option<Part>,
     /// Of the route, where there are copies to be marked with it.
     pub(crate) route: Box<str>,
 }
@@ -104,6 +109,10 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tried: &'a [SocketAddr],
     /// Whether mirrors get their copies.
     pub(crate) mirrored: bool,
+    /// Of gRPC: its answers are not compared.
+    pub(crate) is_call: bool,
+    /// What finds it again.
+    pub(crate) id: &'a HeaderValue,
     pub(crate) started: Instant,
 }
 
@@ -148,6 +157,7 @@ impl Worker {
             pool: Pool::default(),
             room: Arc::new(Semaphore::new(limits::CONNECTIONS)),
             copies: Arc::new(Semaphore::new(limits::MIRRORS)),
+            trials: Arc::new(Semaphore::new(limits::COMPARISONS)),
             keeping: Arc::new(Semaphore::new(limits::KEPT_BODIES)),
             budget: Budget::new(Instant::now()),
             handshakes: Semaphore::new(limits::HANDSHAKES),
@@ -243,7 +253,7 @@ impl Worker {
 
     /// Decides by the newest table and counts the request in flight, in one step without yielding.
     pub(crate) fn pick(self: &Rc<Self>, wanted: &Wanted<'_>) -> Picked {
-        let Wanted { client, head: request, port, tried, mirrored, started } = wanted;
+        let Wanted { client, head: request, port, tried, mirrored, started, .. } = wanted;
         let Client { entrance, transport, .. } = client;
         let mut cache = self.table.borrow_mut();
         let table = cache.load();
@@ -276,27 +286,71 @@ impl Worker {
         let begun = begun.and_then(|session| head::of_session(&session.begin(&endpoint, request.received), transport));
         let version = forward.cookie.as_ref().and_then(|cookie| head::of_version(cookie, transport));
         let reminders = begun.into_iter().chain(version).collect();
-        let copies = if *mirrored { self.copies(&forward, request, table) } else { Vec::new() };
+        let (copies, part) = if *mirrored { self.copies(&forward, wanted, table) } else { (Vec::new(), None) };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
-        Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, reminders, copies, route })
+        Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, reminders, copies, part, route })
     }
 
-    /// Where copies of the request go. Without room for one it is not made.
-    fn copies(self: &Rc<Self>, forward: &Forward<'_>, head: &RequestHead<'_>, table: &Table) -> Vec<Copy> {
-        let mirrored = table.mirrored(forward, head, &mut self.draws.borrow_mut());
-        let now = Instant::now();
-        let copies = mirrored.into_iter().filter_map(|Copied { endpoints, of }| {
-            let endpoint = self.least_loaded(endpoints, &[], table, now).clone();
-            let secure = self.secured(&endpoint, forward.shown).ok()?;
-            let meter = self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters);
-            let Ok(permit) = self.copies.clone().try_acquire_owned() else {
-                meter.mirror_dropped();
-                return None;
+    /// Where copies of the request go, and the place of its own answer if that is compared with theirs. Without room for a copy it is
+    /// not made.
+    fn copies(self: &Rc<Self>, forward: &Forward<'_>, wanted: &Wanted<'_>, table: &Table) -> (Vec<Copy>, Option<Part>) {
+        let (mut copies, mut stable) = (Vec::new(), None);
+        for Copied { endpoints, of } in table.mirrored(forward, &wanted.head, &mut self.draws.borrow_mut()) {
+            let CopyOf::Request(Some(trial)) = of else {
+                let is_of_backend = matches!(of, CopyOf::Request(_));
+                copies.extend(self.copy(forward, endpoints, is_of_backend, table, || Some(None)));
+                continue;
             };
-            let presence = self.enter(endpoint.pod, table);
-            Some(Copy { endpoint, of, secure, presence, meter, permit })
-        });
-        copies.collect()
+            if wanted.is_call {
+                continue;
+            }
+            let mut first = None;
+            copies.extend(self.copy(forward, endpoints, true, table, || {
+                let part = self.begin(trial.comparison, wanted)?;
+                let candidate = part.also(Role::Candidate);
+                first = Some(part);
+                Some(Some(candidate))
+            }));
+            if let Some(part) = &first
+                && (trial.asks_twice || self.plane.comparer.is_learning(trial.comparison))
+            {
+                copies.extend(self.copy(forward, trial.stable, true, table, || Some(Some(part.also(Role::Twin)))));
+            }
+            stable = first;
+        }
+        (copies, stable)
+    }
+
+    /// One copy to any of these endpoints. `part_of` says where its answer is compared, or, by `None`, that there is no room for that.
+    fn copy(
+        self: &Rc<Self>,
+        forward: &Forward<'_>,
+        endpoints: &[Endpoint],
+        is_of_backend: bool,
+        table: &Table,
+        part_of: impl FnOnce() -> Option<Option<Part>>,
+    ) -> Option<Copy> {
+        let mut endpoint = self.least_loaded(endpoints, &[], table, Instant::now()).clone();
+        if is_of_backend {
+            endpoint.protocol = forward.rule.protocol.unwrap_or(endpoint.protocol);
+        }
+        let secure = self.secured(&endpoint, forward.shown).ok()?;
+        let meter = self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters);
+        let room = self.copies.clone().try_acquire_owned().ok();
+        let Some((permit, part)) = room.and_then(|permit| Some((permit, part_of()?))) else {
+            meter.mirror_dropped();
+            return None;
+        };
+        let presence = self.enter(endpoint.pod, table);
+        Some(Copy { endpoint, is_of_backend, secure, presence, meter, permit, part })
+    }
+
+    /// The place of the stable version's answer in a new trial, if there is room for one more.
+    fn begin(&self, comparison: &Arc<Comparison>, wanted: &Wanted<'_>) -> Option<Part> {
+        let room = self.trials.clone().try_acquire_owned().ok()?;
+        let endpoint = sluice_compare::endpoint(wanted.head.method, wanted.head.path);
+        let request = wanted.id.to_str().unwrap_or_default().to_owned();
+        Some(Trial::begin(comparison.clone(), endpoint, request, self.plane.comparer.clone(), room))
     }
 
     /// The `Err` stands for terms that cannot be met.

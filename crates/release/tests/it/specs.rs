@@ -75,8 +75,21 @@ fn every_mistake_names_its_field() {
     spec.steps[0].mirror: `20` is no percentage; write for example `25%` or `0.5%`
     spec.steps[1].methods[1]: `get` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE
     spec.steps[1].methods[2]: `CONNECT` is no method of requests that can be copied; use GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE
-    spec.steps[2].methods: there is nothing to copy; set `mirror` as well, or leave it out
+    spec.steps[2].methods: there is nothing to copy; set `mirror` or `compare` as well, or leave it out
     spec.steps[3].candidate: 0 pods cannot take traffic; leave `candidate` out or ask for at least 1
+    ");
+    insta::assert_snapshot!(mistakes(
+        r#""routes": [{"name": "shop"}],
+           "steps": [{"mirror": "20%", "compare": {"sample": "20%"}}, {"compare": {"sample": "0%", "ignore": ["date", "json:id"]}},
+                     {"compare": {"sample": "1%", "maxMismatch": 3, "headers": ["a b"]}, "candidate": 0}]"#
+    ), @r"
+    spec.steps[0].mirror: `compare` copies its sample already; leave `mirror` out
+    spec.steps[1].compare.sample: must be more than 0%
+    spec.steps[1].compare.ignore[0]: `date` is none of `json:$.PATH`, `header:NAME`, `order:$.PATH`, `status` and `body`
+    spec.steps[1].compare.ignore[1]: `id` is no path; write for example `$.items[*].id`, `$..id` or `$['odd name']`
+    spec.steps[2].compare.maxMismatch: `3` is no percentage; write for example `25%` or `0.5%`
+    spec.steps[2].compare.headers[0]: `a b` is no name of a header
+    spec.steps[2].candidate: 0 pods cannot take traffic; leave `candidate` out or ask for at least 1
     ");
     insta::assert_snapshot!(mistakes(r#""steps": [{"mirror": "20%", "candidate": 1}]"#), @"spec.steps[0].mirror: a mirror needs `spec.routes`: without them every ready pod takes an equal part of the traffic");
     insta::assert_snapshot!(mistakes(r#""strategy": "Rolling", "rolling": {"surge": 0, "unavailable": "0%"}"#), @"spec.rolling: `surge` and `unavailable` cannot both be 0");

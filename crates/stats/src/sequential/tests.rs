@@ -121,3 +121,17 @@ proptest::proptest! {
         proptest::prop_assert!(log < 1e-6, "expectation exp({log})");
     }
 }
+
+#[test]
+fn an_interval_holds_the_rate_and_narrows() {
+    for (bad, all, low, high) in [
+        (0, 0, 0.0..=0.0, 1.0..=1.0),
+        (0, 100, 0.0..=0.0, 0.05..=0.15),
+        (10, 100, 0.01..=0.1, 0.1..=0.35),
+        (1000, 10_000, 0.07..=0.1, 0.1..=0.13),
+        (100, 100, 0.85..=0.95, 1.0..=1.0),
+    ] {
+        let found = interval(Count { bad, all });
+        assert!(low.contains(&found.0) && high.contains(&found.1), "{bad} of {all}: {found:?}");
+    }
+}

@@ -61,6 +61,9 @@ fn step_line(step: &PlannedStep) -> String {
     if let Some(copied) = &step.mirror {
         let _ = write!(line, ", mirror {copied}");
     }
+    if let Some(sample) = &step.compare {
+        let _ = write!(line, ", compare {sample}");
+    }
     if !step.checks.is_empty() {
         let _ = write!(line, ", checks {}", step.checks.join(" "));
     }
