@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: Tokens,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     pub(crate) streams: Option<Arc<dyn PodStreams>>,
-    live: Option<Live>,
+    live: Vec<Live>,
     pub(crate) measures: Option<Arc<dyn Measures>>,
     /// What was before this revision, nobody can have seen from this server: watches start after it.
     pub(crate) first: Revision,
@@ -66,7 +66,7 @@ pub struct Options {
     /// Who talks to pods; without, there is nobody to run a command.
     pub streams: Option<Arc<dyn PodStreams>>,
     /// Kinds whose objects are made when they are read.
-    pub live: Option<Live>,
+    pub live: Vec<Live>,
     /// What others count, for `/metrics`.
     pub measures: Option<Arc<dyn Measures>>,
     /// Services get their addresses out of this network, with this prefix length; 10.96.0.0/12 when absent.
@@ -130,7 +130,7 @@ impl Server {
 
     /// Where the objects of a kind come from that are not stored.
     pub(crate) fn live(&self, kind: &Kind) -> Option<&Live> {
-        self.inner.live.as_ref().filter(|live| live.serves(kind))
+        self.inner.live.iter().find(|live| live.serves(kind))
     }
 
     pub(crate) fn registry(&self) -> &Registry {

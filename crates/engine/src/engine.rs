@@ -81,12 +81,15 @@ impl Engine {
         let streams = Arc::new(NodeStreams::default());
         let metrics = Arc::new(NodeMetrics::default());
         let counted = Arc::new(GatewayMeasures::default());
-        let measured = || Live { kinds: sluice_schema::metrics_api(), objects: metrics.clone() };
+        let live = || {
+            let used = Live { kinds: sluice_schema::metrics_api(), objects: metrics.clone() };
+            vec![used, Live { kinds: sluice_schema::measured_api(), objects: counted.clone() }]
+        };
         let server_options = sluice_api::Options {
             admin_token: Some(pki.admin_token.clone()),
             logs: Some(logs.clone()),
             streams: Some(streams.clone()),
-            live: plan.is_some().then(measured),
+            live: plan.as_ref().map(|_| live()).unwrap_or_default(),
             measures: Some(counted.clone()),
             service_network: service_network.map(|network| (network.address, network.prefix_length)),
             service_network_v6: plan.as_ref().and_then(|plan| plan.network_v6),

@@ -30,5 +30,5 @@ pub use convert::convert;
 pub use fault::{Fault, FaultKind, summary};
 pub use gateway_api::gateway_api;
 pub use kinds::{GroupVersionKind, Kind, Subresource};
-pub use metrics_api::metrics_api;
+pub use metrics_api::{measured_api, metrics_api};
 pub use types::{Arena, Field, List, ListKind, Native, Omit, Patch, Scalar, Shape, Struct, Ty, TypeId, Union};

@@ -1,6 +1,7 @@
 //! One file per command; each reads its flags, does its work through the API, and prints.
 
 mod apply;
+mod compare;
 mod delete;
 mod demo;
 mod gateway;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Image(flags) => small(image::run(flags)),
         Command::Rollout(flags) => small(rollout::run(flags)),
         Command::Plan(flags) => plan::run(&flags),
+        Command::Compare(flags) => small(compare::run(flags)),
         Command::Load(flags) => small(load::run(flags)),
         Command::Version(flags) => Ok(version::run(&flags)),
         Command::Completions { shell } => Ok(completions(shell)),

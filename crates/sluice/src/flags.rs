@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Rollout(Rollout),
     /// Print what a Rollout will do, step by step, before anything runs
     Plan(Plan),
+    /// Show what a parallel run has found: where the candidate answers differently
+    Compare(Compare),
     /// Send a steady stream of requests and count everything that fails
     Load(LoadFlags),
     /// Print the version
@@ -487,6 +489,17 @@ pub(crate) struct RolloutGet {
     pub name: Option<String>,
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The Rollout
+    pub name: String,
+    /// Print each comparison as JSON
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<JsonOnly>,
     #[command(flatten)]
     pub connect: Connect,
 }
