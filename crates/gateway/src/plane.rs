@@ -11,6 +11,7 @@ mod access_log;
 mod answer;
 mod body;
 mod budget;
+mod circuit;
 mod comparer;
 mod conversation;
 mod exposition;
@@ -39,7 +40,7 @@ mod worker;
 pub(crate) use access_log::AccessLog;
 pub use comparer::BookKey;
 pub(crate) use listen::open;
-pub use meter::{MirrorCounts, VersionKey};
+pub use meter::{CircuitCounts, MirrorCounts, VersionKey};
 pub(crate) use tls::{Certificate, CertificateError, Certificates};
 pub(crate) use trust::{Authorities, AuthoritiesError, KnownAuthorities, read_system};
 
@@ -211,6 +212,10 @@ impl Plane {
         self.meters.mirrors()
     }
 
+    pub(crate) fn circuits(&self) -> BTreeMap<VersionKey, CircuitCounts> {
+        self.meters.circuits()
+    }
+
     /// What was found about each candidate whose answers are, or were, compared.
     pub(crate) fn comparisons(&self) -> BTreeMap<BookKey, Report> {
         self.comparer.reports()
@@ -233,6 +238,7 @@ impl Plane {
             routes: self.meters.routes(),
             versions: self.meters.snapshot(),
             mirrors: self.meters.mirrors(),
+            circuits: self.meters.circuits(),
             comparisons: self.comparer.reports(),
             comparisons_dropped: self.comparer.dropped(),
             refusals: self.meters.refusals(),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::{Control, Tasks, give_back};
 use crate::options::GatewayOptions;
-use crate::plane::{AccessLog, BookKey, Manners, MirrorCounts, Plane, VersionKey, Workers, open};
+use crate::plane::{AccessLog, BookKey, CircuitCounts, Manners, MirrorCounts, Plane, VersionKey, Workers, open};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -82,6 +82,11 @@ impl Counters {
     /// Copies of requests that were meant for each version since start.
     pub fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
         self.plane.mirrors()
+    }
+
+    /// How often each version failed too much to be asked, and what became of the requests.
+    pub fn circuits(&self) -> BTreeMap<VersionKey, CircuitCounts> {
+        self.plane.circuits()
     }
 
     /// What was found about each candidate whose answers are, or were, compared with those of the stable version.

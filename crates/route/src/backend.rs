@@ -116,6 +116,8 @@ pub(crate) struct Choice<'t> {
     pub(crate) cookie: Option<NewCookie<'t>>,
     /// Who may get a copy.
     pub(crate) audience: Option<Audience<'t>>,
+    /// The stable version's endpoints, where the candidate was chosen by its share and not by a match.
+    pub(crate) instead: Option<&'t Arc<[Endpoint]>>,
 }
 
 /// The candidate, where the stable version was chosen and requests are copied.
@@ -138,9 +140,10 @@ impl Backend {
     /// The endpoints to choose from for this request: all of one version where a Rollout splits, else all there are.
     pub(crate) fn choose(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<Choice<'_>> {
         let group = &self.groups[draws.draw(&self.split)?];
-        let (side, cookie) = group.side(head, draws)?;
-        let endpoints = Some(&group.sides[side]).filter(|endpoints| !endpoints.is_empty())?;
-        Some(Choice { endpoints, cookie, audience: group.audience(side) })
+        let Side { at, cookie, is_pinned } = group.side(head, draws)?;
+        let endpoints = Some(&group.sides[at]).filter(|endpoints| !endpoints.is_empty())?;
+        let instead = group.instead(at).filter(|_| !is_pinned);
+        Some(Choice { endpoints, cookie, audience: group.audience(at), instead })
     }
 
     /// The endpoint of this session, among those that a request may be sent to instead.
@@ -153,7 +156,8 @@ impl Backend {
         });
         sides.find_map(|(group, side, endpoints)| {
             let endpoint = endpoints.iter().find(|endpoint| token.is_of(endpoint))?;
-            Some((Choice { endpoints, cookie: None, audience: group.audience(side) }, endpoint))
+            let (audience, instead) = (group.audience(side), group.instead(side));
+            Some((Choice { endpoints, cookie: None, audience, instead }, endpoint))
         })
     }
 
@@ -188,15 +192,28 @@ impl Group {
         Some(Audience { copying, endpoints: &self.sides[1] }).filter(|audience| !audience.endpoints.is_empty())
     }
 
-    fn side(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<(usize, Option<NewCookie<'_>>)> {
-        if self.pinned.iter().any(|test| test.holds(head)) {
-            return Some((1, None));
-        }
-        match self.sticky.as_ref().and_then(|sticky| sticky.place(head, draws)) {
-            Some((place, cookie)) => Some((usize::from(lies_within(place, self.share, FULL_SHARE)), cookie)),
-            None => Some((draws.draw(&self.split)?, None)),
-        }
+    /// Who can stand in for the candidate: the stable version, while it has a share of its own.
+    fn instead(&self, side: usize) -> Option<&Arc<[Endpoint]>> {
+        Some(&self.sides[0]).filter(|stable| side == 1 && self.split.has_share(0) && !stable.is_empty())
     }
+
+    fn side(&self, head: &RequestHead<'_>, draws: &mut Draws) -> Option<Side<'_>> {
+        if self.pinned.iter().any(|test| test.holds(head)) {
+            return Some(Side { at: 1, cookie: None, is_pinned: true });
+        }
+        let (at, cookie) = match self.sticky.as_ref().and_then(|sticky| sticky.place(head, draws)) {
+            Some((place, cookie)) => (usize::from(lies_within(place, self.share, FULL_SHARE)), cookie),
+            None => (draws.draw(&self.split)?, None),
+        };
+        Some(Side { at, cookie, is_pinned: false })
+    }
+}
+
+/// Of a group, as chosen for a request.
+struct Side<'t> {
+    at: usize,
+    cookie: Option<NewCookie<'t>>,
+    is_pinned: bool,
 }
 
 struct Members<'w> {

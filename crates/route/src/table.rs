@@ -56,6 +56,9 @@ pub struct Forward<'t> {
     pub backend: &'t Arc<Backend>,
     /// Never empty; any of them will do.
     pub endpoints: &'t Arc<[Endpoint]>,
+    /// Endpoints of the stable version, which may take the request where these should not: they are the candidate's, chosen by its
+    /// share. Never empty.
+    pub instead: Option<&'t Arc<[Endpoint]>>,
     /// The one that the client's session is with.
     pub held: Option<&'t Endpoint>,
     /// The path prefix that matched, for rewrites.
@@ -192,7 +195,7 @@ impl Table {
         };
         match choice {
             None => Decision::Refuse(Refusal::NoEndpoints),
-            Some(Choice { endpoints, cookie, audience }) => {
+            Some(Choice { endpoints, cookie, audience, instead }) => {
                 let (route, filters) = (&entry.route.id, &target.filters);
                 let mirrors = [&rule.mirrors[..], &target.mirrors];
                 Decision::Forward(Forward {
@@ -206,6 +209,7 @@ impl Table {
                     cookie,
                     mirrors,
                     audience,
+                    instead,
                     shown: entry.shown,
                 })
             }

@@ -1,14 +1,14 @@
 //! Answers that the gateway gives itself, each with a reason for operators in `x-sluice-reason`.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 use sluice_route::Refusal;
 use sluice_route::cors::AnswerHeaders;
 
 use super::body::AnswerBody;
 use super::framing::Fault;
-use super::head;
+use super::{head, limits};
 
 const REASON: HeaderName = HeaderName::from_static("x-sluice-reason");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -39,6 +39,8 @@ pub(crate) enum Reason {
     AnswerTimeout,
     /// A preflight of an origin that the route does not name.
     Origin,
+    /// The version gives no answers, and is asked only now and then whether it does.
+    CircuitOpen,
 }
 
 impl From<Fault> for Reason {
@@ -56,6 +58,7 @@ impl Reason {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Origin => StatusCode::FORBIDDEN,
+            Self::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -86,6 +89,7 @@ impl Reason {
             Self::BackendClosed => "backend-closed",
             Self::AnswerTimeout => "answer-timeout",
             Self::Origin => "origin-not-allowed",
+            Self::CircuitOpen => "circuit-open",
         }
     }
 
@@ -111,6 +115,7 @@ impl Reason {
             Self::ConnectTimeout => "connecting to the backend took too long",
             Self::BackendClosed => "the backend closed the connection before it answered",
             Self::AnswerTimeout => "the backend did not answer in time",
+            Self::CircuitOpen => "the backend gives no answers, and is asked only now and then",
             Self::Origin => "the route does not allow requests of pages from this origin",
         }
     }
@@ -123,6 +128,9 @@ pub(crate) fn refuse(reason: Reason) -> Response<AnswerBody> {
     response.extensions_mut().insert(reason);
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.word()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if reason == Reason::CircuitOpen {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER));
+    }
     response
 }
 

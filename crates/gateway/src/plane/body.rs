@@ -205,6 +205,10 @@ pub(crate) enum Broken {
 }
 
 /// The body of an answer to a client.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is a backend's, and another allocation would cost each"
+)]
 pub(crate) enum AnswerBody {
     /// Ours.
     Own(Option<Bytes>),

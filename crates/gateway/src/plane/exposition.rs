@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::comparer::BookKey;
 use super::limits;
-use super::meter::{BOUNDS, MirrorCounts, RouteCounts, RouteKey, VersionKey};
+use super::meter::{BOUNDS, CircuitCounts, MirrorCounts, RouteCounts, RouteKey, VersionKey};
 use sluice_compare::Report;
 use sluice_route::RouteId;
 use sluice_stats::VersionSnapshot;
@@ -17,6 +17,7 @@ pub(crate) struct Counted {
     pub(crate) routes: BTreeMap<RouteKey, RouteCounts>,
     pub(crate) versions: BTreeMap<VersionKey, VersionSnapshot>,
     pub(crate) mirrors: BTreeMap<VersionKey, MirrorCounts>,
+    pub(crate) circuits: BTreeMap<VersionKey, CircuitCounts>,
     pub(crate) comparisons: BTreeMap<BookKey, Report>,
     pub(crate) comparisons_dropped: u64,
     pub(crate) refusals: BTreeMap<&'static str, u64>,
@@ -85,6 +86,18 @@ impl Counted {
         page.family("sluice_gateway_broken_answers_total", "counter");
         for (key, snapshot) in &self.versions {
             page.sample("", &of_version(key), snapshot.broken_answers);
+        }
+        page.family("sluice_gateway_circuit_openings_total", "counter");
+        for (key, counts) in self.circuits.iter().filter(|(_, counts)| counts.openings > 0) {
+            page.sample("", &of_version(key), counts.openings);
+        }
+        page.family("sluice_gateway_circuit_requests_total", "counter");
+        for (key, CircuitCounts { diverted, refused, .. }) in &self.circuits {
+            for (outcome, count) in [("diverted", diverted), ("refused", refused)] {
+                if *count > 0 {
+                    page.sample("", &[of_version(key).as_slice(), &[("outcome", outcome)]].concat(), count);
+                }
+            }
         }
         page.family("sluice_gateway_mirrored_total", "counter");
         for (key, MirrorCounts { answered, dropped, failed }) in &self.mirrors {
@@ -205,6 +218,7 @@ mod tests {
             .into(),
             versions: [(version.clone(), VersionSnapshot { connection_failures: 2, ..VersionSnapshot::default() })]
                 .into(),
+            circuits: [(version.clone(), CircuitCounts { openings: 1, diverted: 9, refused: 0 })].into(),
             mirrors: [(version, mirrored)].into(),
             comparisons: BTreeMap::new(),
             comparisons_dropped: 0,
@@ -238,6 +252,10 @@ mod tests {
         sluice_gateway_connection_failures_total{namespace="default",version="7d\"9"} 2
         # TYPE sluice_gateway_broken_answers_total counter
         sluice_gateway_broken_answers_total{namespace="default",version="7d\"9"} 0
+        # TYPE sluice_gateway_circuit_openings_total counter
+        sluice_gateway_circuit_openings_total{namespace="default",version="7d\"9"} 1
+        # TYPE sluice_gateway_circuit_requests_total counter
+        sluice_gateway_circuit_requests_total{namespace="default",version="7d\"9",outcome="diverted"} 9
         # TYPE sluice_gateway_mirrored_total counter
         sluice_gateway_mirrored_total{namespace="default",version="7d\"9",outcome="answered"} 3
         sluice_gateway_mirrored_total{namespace="default",version="7d\"9",outcome="failed"} 1

@@ -48,6 +48,26 @@ pub(crate) const EXCLUSION: Duration = Duration::from_secs(5);
 pub(crate) const EXCLUSION_DOUBLINGS: u32 = 3;
 /// Who has answered well for so long since is no longer on probation.
 pub(crate) const PROBATION: Duration = Duration::from_secs(30);
+/// A candidate is spared after so many failures in a row, or when this part of at least so many requests in this time failed ...
+pub(crate) const SICK_IN_A_ROW: u32 = 10;
+pub(crate) const SICK_RATE: f64 = 0.5;
+pub(crate) const SICK_LEAST: u32 = 20;
+pub(crate) const SICK_WINDOW: Duration = Duration::from_secs(30);
+/// ... for so long, which doubles with each failure on probation, so many times; so many good answers end the probation.
+pub(crate) const SICK_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const SICK_DOUBLINGS: u32 = 3;
+pub(crate) const SICK_GOOD: u32 = 10;
+/// A version that nobody can stand in for is spared after so many requests in a row without any answer, for so short a time: it may
+/// be back at any moment.
+pub(crate) const SILENT_IN_A_ROW: u32 = 20;
+pub(crate) const SILENT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests at a time that find out whether a spared version is well again.
+pub(crate) const PROBES: u32 = 3;
+/// Requests of one worker that one version has at a time; further ones go elsewhere or are refused. As many as there can be
+/// connections: only streams of HTTP/2 can be more.
+pub(crate) const VERSION_REQUESTS: usize = CONNECTIONS;
+/// When clients may ask again, in seconds.
+pub(crate) const RETRY_AFTER: u16 = 1;
 /// A new pod gets its whole part of the requests after so long, and this part of it at once.
 pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
 pub(crate) const COLD: f64 = 0.1;

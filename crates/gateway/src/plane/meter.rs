@@ -35,6 +35,20 @@ pub(crate) struct Meter {
     mirrored: Cell,
     mirrors_dropped: Cell,
     mirrors_failed: Cell,
+    circuit_openings: Cell,
+    circuit_diverted: Cell,
+    circuit_refused: Cell,
+}
+
+/// What became of a version that failed too much to be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CircuitCounts {
+    /// How often it was found to be so, by any worker.
+    pub openings: u64,
+    /// Requests that another version took instead.
+    pub diverted: u64,
+    /// Requests that nobody could take.
+    pub refused: u64,
 }
 
 /// Copies of requests, which count nowhere else.
@@ -57,11 +71,21 @@ impl MirrorCounts {
     }
 }
 
+impl CircuitCounts {
+    fn merge(&mut self, other: Self) {
+        let Self { openings, diverted, refused } = other;
+        self.openings += openings;
+        self.diverted += diverted;
+        self.refused += refused;
+    }
+}
+
 /// Everything that was counted for a version.
 #[derive(Clone, Default)]
 pub(crate) struct Counts {
     served: VersionSnapshot,
     mirrors: MirrorCounts,
+    circuits: CircuitCounts,
 }
 
 impl Default for Meter {
@@ -76,6 +100,9 @@ impl Default for Meter {
             mirrored: Cell::default(),
             mirrors_dropped: Cell::default(),
             mirrors_failed: Cell::default(),
+            circuit_openings: Cell::default(),
+            circuit_diverted: Cell::default(),
+            circuit_refused: Cell::default(),
         }
     }
 }
@@ -111,6 +138,18 @@ impl Meter {
     pub(crate) fn mirror_failed(&self) {
         self.mirrors_failed.increment();
     }
+
+    pub(crate) fn circuit_opened(&self) {
+        self.circuit_openings.increment();
+    }
+
+    pub(crate) fn diverted(&self) {
+        self.circuit_diverted.increment();
+    }
+
+    pub(crate) fn circuit_refused(&self) {
+        self.circuit_refused.increment();
+    }
 }
 
 impl Tally for Meter {
@@ -130,12 +169,18 @@ impl Tally for Meter {
             dropped: self.mirrors_dropped.get(),
             failed: self.mirrors_failed.get(),
         };
-        Counts { served, mirrors }
+        let circuits = CircuitCounts {
+            openings: self.circuit_openings.get(),
+            diverted: self.circuit_diverted.get(),
+            refused: self.circuit_refused.get(),
+        };
+        Counts { served, mirrors, circuits }
     }
 
     fn merge(sum: &mut Counts, more: &Counts) {
         sum.served.merge(&more.served);
         sum.mirrors.merge(more.mirrors);
+        sum.circuits.merge(more.circuits);
     }
 }
 
@@ -155,6 +200,10 @@ impl Meters {
 
     pub(crate) fn mirrors(&self) -> BTreeMap<VersionKey, MirrorCounts> {
         self.versions.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.mirrors)).collect()
+    }
+
+    pub(crate) fn circuits(&self) -> BTreeMap<VersionKey, CircuitCounts> {
+        self.versions.counts(|_| true).into_iter().map(|(key, counts)| (key, counts.circuits)).collect()
     }
 
     pub(crate) fn snapshot_of(&self, namespace: &str, hash: &str) -> VersionSnapshot {

@@ -269,6 +269,7 @@ impl Exchange {
             Picked::Preflight(granted) => Err(Box::new(preflight(granted))),
             Picked::Redirect { status, location } => Err(Box::new(redirect(status, &location))),
             Picked::Refuse(refusal) => Err(Box::new(refuse(Reason::Refused(refusal)))),
+            Picked::Spared => Err(Box::new(refuse(Reason::CircuitOpen))),
         }
     }
 

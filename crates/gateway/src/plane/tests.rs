@@ -1,6 +1,7 @@
 //! The data plane over real sockets: tables made by hand, backends that can be killed at once.
 
 mod answers;
+mod circuit;
 mod clients;
 mod compare;
 mod corpus;

@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 use sluice_route::cors::AnswerHeaders;
 use sluice_route::{
     CertificateId, ClientTrust, Comparison, Copied, CopyOf, Decision, Draws, Endpoint, Entrance, Filters, Forward,
-    PodId, Protocol, Refusal, RequestHead, Rule, Table,
+    PodId, Protocol, Refusal, RequestHead, Rule, Table, VersionId,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -28,6 +28,7 @@ use super::accept::Client;
 use super::access_log::Entry;
 use super::answer::Reason;
 use super::budget::Budget;
+use super::circuit::{Circuit, Outcome, Pass, Resort};
 use super::health::{self, Health, Standing};
 use super::meter::{LocalMeters, Meter, RouteMeter};
 use super::mirror::Copy;
@@ -53,6 +54,7 @@ pub(crate) struct Worker {
     draws: RefCell<Draws>,
     random: Cell<u64>,
     pods: RefCell<HashMap<PodId, Rc<Known>>>,
+    circuits: RefCell<HashMap<VersionId, Rc<RefCell<Circuit>>>>,
     /// How connections to backends are secured, made when first needed.
     secured: RefCell<HashMap<(SecureKey, Protocol), Rc<Secure>>>,
     /// How TLS is served to clients that have to show certificates, likewise.
@@ -129,6 +131,17 @@ pub(crate) enum Picked {
     /// `None` when the origin may not.
     Preflight(Option<AnswerHeaders>),
     Refuse(Refusal),
+    /// The version does not answer, and nobody can stand in for it.
+    Spared,
+}
+
+/// Which endpoint gets a request, and by what leave.
+struct Granted<'t> {
+    endpoint: &'t Endpoint,
+    /// The session goes on with it.
+    is_held: bool,
+    circuit: Rc<RefCell<Circuit>>,
+    pass: Pass,
 }
 
 impl Worker {
@@ -151,6 +164,7 @@ impl Worker {
             // Xorshift never leaves 0.
             random: Cell::new(seed(index) | 1),
             pods: RefCell::default(),
+            circuits: RefCell::default(),
             secured: RefCell::default(),
             asking: RefCell::default(),
             meters: RefCell::default(),
@@ -270,9 +284,11 @@ impl Worker {
             }
         };
         let now = Instant::now();
-        let held = forward.held.filter(|held| !tried.contains(&held.address));
-        let mut endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table, now)).clone();
+        let Some(granted) = self.grant(&forward, tried, table, now) else { return Picked::Spared };
+        let Granted { endpoint, is_held, circuit, pass } = granted;
+        let mut endpoint = endpoint.clone();
         endpoint.protocol = forward.rule.protocol.unwrap_or(endpoint.protocol);
+        let leave = Leave { circuit, pass };
         let Ok(secure) = self.secured(&endpoint, forward.shown) else {
             return Picked::Refuse(Refusal::UntrustedBackend);
         };
@@ -281,14 +297,55 @@ impl Worker {
         let filters = (*forward.filters != Filters::default()).then(|| Box::new(forward.filters.clone()));
         let rule = forward.rule.clone();
         let prefix = if rule.filters.rewrite.is_some() || filters.is_some() { forward.prefix } else { "" }.into();
-        let flight = Flight::new(presence, meter, of_route, *started, now);
-        let begun = rule.session.as_ref().filter(|_| held.is_none());
+        let flight = Flight::new(presence, leave, meter, of_route, *started, now);
+        let begun = rule.session.as_ref().filter(|_| !is_held);
         let begun = begun.and_then(|session| head::of_session(&session.begin(&endpoint, request.received), transport));
         let version = forward.cookie.as_ref().and_then(|cookie| head::of_version(cookie, transport));
         let reminders = begun.into_iter().chain(version).collect();
         let (copies, part) = if *mirrored { self.copies(&forward, wanted, table) } else { (Vec::new(), None) };
         let route = if copies.is_empty() { Box::default() } else { forward.route.to_string().into() };
         Picked::Forward(Pick { endpoint, secure, rule, filters, prefix, flight, reminders, copies, part, route })
+    }
+
+    /// An endpoint of the version that was chosen, or of the one that stands in for it. `None`: nobody should be asked.
+    fn grant<'t>(
+        &self,
+        forward: &Forward<'t>,
+        tried: &[SocketAddr],
+        table: &Table,
+        now: Instant,
+    ) -> Option<Granted<'t>> {
+        let held = forward.held.filter(|held| !tried.contains(&held.address));
+        let endpoint = held.unwrap_or_else(|| self.least_loaded(forward.endpoints, tried, table, now));
+        let circuit = self.circuit(endpoint.version.id);
+        let resort = if forward.instead.is_some() { Resort::OtherVersion } else { Resort::Nobody };
+        let pass = circuit.borrow_mut().enter(now, resort);
+        if let Some(pass) = pass {
+            return Some(Granted { endpoint, is_held: held.is_some(), circuit, pass });
+        }
+        let meter = self.meters.borrow_mut().version(&endpoint.version, &self.plane.meters);
+        if let Some(instead) = forward.instead {
+            meter.diverted();
+            let endpoint = self.least_loaded(instead, tried, table, now);
+            let circuit = self.circuit(endpoint.version.id);
+            let pass = circuit.borrow_mut().enter(now, Resort::Nobody)?;
+            return Some(Granted { endpoint, is_held: false, circuit, pass });
+        }
+        // Where pods of several versions stand behind one Service, one that is silent says nothing about the others.
+        if forward.endpoints.iter().any(|other| other.version.id != endpoint.version.id) {
+            let pass = circuit.borrow_mut().force();
+            return Some(Granted { endpoint, is_held: held.is_some(), circuit, pass });
+        }
+        meter.circuit_refused();
+        None
+    }
+
+    fn circuit(&self, version: VersionId) -> Rc<RefCell<Circuit>> {
+        let mut circuits = self.circuits.borrow_mut();
+        if circuits.len() >= limits::METERED && !circuits.contains_key(&version) {
+            circuits.clear();
+        }
+        circuits.entry(version).or_insert_with(|| Rc::new(RefCell::new(Circuit::new()))).clone()
     }
 
     /// Where copies of the request go, and the place of its own answer if that is compared with theirs. Without room for a copy it is
@@ -474,10 +531,23 @@ impl Drop for Presence {
     }
 }
 
+/// A request that a version's circuit let through, until it is over.
+struct Leave {
+    circuit: Rc<RefCell<Circuit>>,
+    pass: Pass,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.circuit.borrow_mut().leave(self.pass);
+    }
+}
+
 /// A request in flight to a pod, from the pick of its endpoint to the end of its answer.
 pub(crate) struct Flight {
     // Dropped after the request is counted: who sees the pod drained sees all of its answers.
     presence: Presence,
+    leave: Leave,
     meter: Arc<Meter>,
     of_route: Arc<RouteMeter>,
     started: Instant,
@@ -490,13 +560,14 @@ pub(crate) struct Flight {
 impl Flight {
     fn new(
         presence: Presence,
+        leave: Leave,
         meter: Arc<Meter>,
         of_route: Arc<RouteMeter>,
         started: Instant,
         picked: Instant,
     ) -> Self {
         of_route.begin();
-        Self { presence, meter, of_route, started, picked, status: None, entry: None }
+        Self { presence, leave, meter, of_route, started, picked, status: None, entry: None }
     }
 
     /// The line of the log that is written when the answer is over.
@@ -518,8 +589,11 @@ impl Flight {
     /// The pod's own answer has begun.
     pub(crate) fn heard(&self, status: StatusCode) {
         let now = Instant::now();
+        self.note_outcome(now, if status.is_server_error() { Outcome::Error } else { Outcome::Well });
         match status {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => self.failed(now),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                self.health().failed(now);
+            }
             _ => self.health().answered(now, now.duration_since(self.picked)),
         }
     }
@@ -534,8 +608,16 @@ impl Flight {
         self.failed(Instant::now());
     }
 
+    /// Nothing was heard.
     fn failed(&self, now: Instant) {
+        self.note_outcome(now, Outcome::Silence);
         self.health().failed(now);
+    }
+
+    fn note_outcome(&self, now: Instant, outcome: Outcome) {
+        if self.leave.circuit.borrow_mut().heard(now, outcome) {
+            self.meter.circuit_opened();
+        }
     }
 
     fn health(&self) -> RefMut<'_, Health> {

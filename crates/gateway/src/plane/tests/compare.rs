@@ -78,7 +78,7 @@ async fn what_differs_anyway_is_learnt_by_asking_twice() {
     let twin = old.copy().await;
     assert_eq!(twin["headers"]["x-parallel-run"], "stable");
     let report = report(&town, "compared", |report| report.samples == 60).await;
-    assert!((20..30).contains(&report.twins), "{report:?}");
+    assert!(report.twins >= 20 && report.judged > 0, "{report:?}");
     assert_eq!((report.twins_mismatched, report.mismatched), (0, report.judged), "{report:?}");
     let text = town.plane().exposition();
     let line =

@@ -21,6 +21,7 @@ use sluice_route::{
     Change, Compiler, EndpointFacts, Entrance, GatewayFacts, ObjectKey, PodFacts, PodRef, RolloutFacts, RouteFacts,
     ServiceFacts, ServicePort, SliceFacts, Table,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -172,12 +173,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// `/status/CODE`, and `/flaky/CODE/TIMES`: this status for so many requests with the same query, then 200.
+    /// `/status/CODE`, `/sick/NAME` with 500 where that is our name, and `/flaky/CODE/TIMES`: this status for so many requests with the same query, then 200.
     fn status(&self, uri: &http::Uri) -> u16 {
         let number = |text: &str| text.parse().expect("a number");
         let path: Vec<&str> = uri.path().split('/').skip(1).collect();
         match path[..] {
             ["status", code] => number(code),
+            ["sick", name] if name == self.name => 500,
             ["flaky", code, times] => {
                 let mut asked = self.asked.lock().expect("not poisoned");
                 let count = asked.entry(uri.to_string()).or_default();
@@ -205,6 +207,36 @@ impl Backend {
     /// its name.
     pub(crate) async fn start(name: &str) -> Self {
         Self::serve(name, Self::listener().await, None)
+    }
+
+    /// Where another one was.
+    pub(crate) async fn again(name: &str, address: SocketAddr) -> Self {
+        Self::serve(name, TcpListener::bind(address).await.expect("nobody is there any more"), None)
+    }
+
+    /// Answers one request of each connection and closes that upon the second, without a word.
+    pub(crate) async fn hasty(name: &str) -> Self {
+        let listener = Self::listener().await;
+        let address = listener.local_addr().expect("bound");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = answer.clone();
+                connections.spawn(async move {
+                    let mut head = [0; 4096];
+                    // Requests of these tests come in one piece.
+                    if matches!(stream.read(&mut head).await, Ok(1..))
+                        && stream.write_all(answer.as_bytes()).await.is_ok()
+                    {
+                        let _second = stream.read(&mut head).await;
+                    }
+                });
+            }
+        });
+        let (_sender, copies) = mpsc::unbounded_channel();
+        Self { name: name.to_owned(), address, holding: Arc::default(), copies, tasks }
     }
 
     async fn listener() -> TcpListener {
