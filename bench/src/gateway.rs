@@ -29,8 +29,8 @@ const ROUNDS: usize = 7;
 /// Seconds of load on each proxy in each round, after as many that do not count.
 const SECONDS: u64 = 1;
 const IDLE_CONNECTIONS: usize = 400;
-/// Until memory that was just used is counted.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Until memory that was just used is counted: what nobody needs any more has been let go.
+const SETTLE: Duration = Duration::from_secs(4);
 
 struct Case {
     body: &'static str,

@@ -12,7 +12,7 @@ mod store;
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("gateway") => gateway::run(),
-        // What `gateway` counts the instructions of.
+        // For tools that count instructions.
         Some("alone") => gateway::alone::run(),
         Some("pods") => pods::run(),
         // What `pods` starts its peers with, in a mount namespace of their own.
