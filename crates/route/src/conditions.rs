@@ -125,7 +125,9 @@ pub(crate) fn parent_report(
         Ok(()) => {
             findings.push(Finding::yes(reason::ACCEPTED, reason::ACCEPTED, "the route is attached"));
             if !unusable.is_empty() {
-                findings.push(Finding::yes(reason::PARTIALLY_INVALID, reason::UNSUPPORTED_VALUE, broken));
+                // The Gateway API wants these first words, so that nobody takes it for a fall-back to former rules.
+                let dropped = format!("Dropped Rule(s): {broken}");
+                findings.push(Finding::yes(reason::PARTIALLY_INVALID, reason::UNSUPPORTED_VALUE, dropped));
             }
         }
     }

@@ -4,6 +4,7 @@ mod backends;
 mod clients;
 mod conformance;
 mod ingresses;
+mod invalid;
 mod listeners;
 mod mirrors;
 mod sessions;

@@ -124,11 +124,13 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     Ok((name, value.trim_ascii()))
 }
 
-/// Digits and nothing else.
+/// Digits and nothing else. The largest numbers of 64 bits are signs for something else to some readers, hyper among them.
 fn length(value: &[u8]) -> Result<u64, Fault> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
-    number.ok_or(Fault::Malformed("the length of a request is a number in digits"))
+    let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse::<i64>().ok());
+    number
+        .and_then(|number| number.try_into().ok())
+        .ok_or(Fault::Malformed("the length of a request is a number in digits"))
 }
 
 /// A `#` would be cut off here and perhaps not elsewhere; bytes that cannot be seen are to be written as `%XX`.

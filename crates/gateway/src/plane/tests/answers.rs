@@ -184,6 +184,8 @@ async fn a_backend_that_only_ever_promises_an_answer_holds_up_nobody() {
     flooding.address = listener.local_addr().expect("bound");
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
+        // Before it is asked anything it may not speak at all.
+        assert!(stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0));
         let promises = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
         // Until the gateway has had enough.
         while stream.write_all(&promises).await.is_ok() {}
