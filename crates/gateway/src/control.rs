@@ -155,14 +155,14 @@ impl Control {
                         return;
                     }
                     batch.drain(..).for_each(|update| self.take(update));
-                    self.compile();
+                    self.compile().await;
                 }
-                _ = reopen.tick(), if idle => self.reopen(),
+                _ = reopen.tick(), if idle => self.reopen().await,
                 Ok(()) = peers.changed() => {
                     let known = peers.borrow_and_update().clone();
                     known.into_iter().for_each(|known| self.statuses.follow(known));
                 }
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = told(&mut stop) => return,
             }
             self.acknowledge();
         }
@@ -199,7 +199,7 @@ impl Control {
     }
 
     /// Publishes a table when one is due. Until every resource was listed once there is none: half a world would answer 404.
-    fn compile(&mut self) {
+    async fn compile(&mut self) {
         if !self.missing.is_empty() {
             return;
         }
@@ -208,6 +208,7 @@ impl Control {
             return;
         }
         let compiled = self.compiler.compile().map(|compiled| self.open_doors(compiled));
+        self.doors.settle().await;
         match compiled {
             Some(Compiled { table, report }) => {
                 tracing::debug!(generation = table.generation, "Table published");
@@ -250,11 +251,11 @@ impl Control {
         self.compiler.compile().unwrap_or(compiled)
     }
 
-    fn reopen(&mut self) {
+    async fn reopen(&mut self) {
         if self.doors.any_closed() {
             let closed = self.doors.retry();
             self.compiler.set_closed(closed);
-            self.compile();
+            self.compile().await;
         }
     }
 
@@ -283,6 +284,11 @@ impl Control {
         });
         self.statuses.report(&served.report);
     }
+}
+
+/// Keeps nothing of the channel.
+async fn told(stop: &mut channel::Receiver<bool>) {
+    let _told = stop.wait_for(|stop| *stop).await.map(|stop| *stop);
 }
 
 /// The address that Gateways without one of their own are told.

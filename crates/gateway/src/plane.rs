@@ -29,6 +29,7 @@ mod patience;
 mod pods;
 mod pool;
 mod proxy;
+mod sieve;
 mod socket;
 mod sources;
 mod tls;
@@ -39,12 +40,14 @@ mod worker;
 
 pub(crate) use access_log::AccessLog;
 pub use comparer::BookKey;
+pub(crate) use limits::{CLOSED as SOCKETS_CLOSED, LAST_REQUESTS};
 pub(crate) use listen::open;
 pub use meter::{CircuitCounts, MirrorCounts, VersionKey};
 pub(crate) use tls::{Certificate, CertificateError, Certificates};
 pub(crate) use trust::{Authorities, AuthoritiesError, KnownAuthorities, read_system};
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -91,6 +94,35 @@ pub(crate) struct Credentials {
     pub(crate) certificates: Certificates,
     pub(crate) authorities: KnownAuthorities,
 }
+
+/// An entrance that is served: says when it no longer is.
+pub(crate) struct Door {
+    listening: mpsc::Receiver<Infallible>,
+    serving: mpsc::Receiver<Infallible>,
+}
+
+impl Door {
+    /// Every worker has closed its socket.
+    pub(crate) async fn closed(&mut self) {
+        while self.listening.recv().await.is_some() {}
+    }
+
+    /// And everybody is gone who came in by them.
+    pub(crate) async fn left(&mut self) {
+        while self.serving.recv().await.is_some() {}
+    }
+}
+
+/// What a door is used by.
+struct Held {
+    /// As long as the socket.
+    _socket: mpsc::Sender<Infallible>,
+    client: Presence,
+}
+
+/// As long as a client.
+#[derive(Clone)]
+struct Presence(#[expect(dead_code, reason = "it is there to be dropped")] mpsc::Sender<Infallible>);
 
 /// What the control side and one worker say to each other.
 struct Line {
@@ -193,11 +225,14 @@ impl Plane {
     }
 
     /// Gives every worker its own socket of this entrance.
-    pub(crate) fn serve(&self, entrance: Entrance, sockets: Vec<TcpListener>) {
+    pub(crate) fn serve(&self, entrance: Entrance, sockets: Vec<TcpListener>) -> Door {
+        let ((sockets_use, listening), (clients_use, serving)) = (mpsc::channel(1), mpsc::channel(1));
         for (line, socket) in self.lines.iter().zip(sockets) {
+            let held = Held { _socket: sockets_use.clone(), client: Presence(clients_use.clone()) };
             // A worker that is gone has been told to stop.
-            let _ = line.orders.send(Order::Serve(entrance, socket));
+            let _ = line.orders.send(Order::Serve(entrance, socket, held));
         }
+        Door { listening, serving }
     }
 
     pub(crate) fn close(&self, entrance: Entrance) {

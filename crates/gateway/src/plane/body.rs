@@ -25,18 +25,13 @@ pub(crate) enum RequestBody {
     Empty,
     /// One that was kept.
     Whole(Bytes),
-    Streamed {
-        body: Incoming,
-        pace: Rc<Pace>,
-        keeping: Option<Keeping>,
-        /// Until nobody reads it any more.
-        under_way: Option<UnderWay>,
-    },
+    Streamed(Paced),
+    Keeping(Keeping),
 }
 
 impl RequestBody {
     pub(crate) fn streamed(body: Incoming, pace: Rc<Pace>, under_way: Option<UnderWay>) -> Self {
-        Self::Streamed { body, pace, keeping: None, under_way }
+        Self::Streamed(Paced { body, pace, _under_way: under_way })
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
@@ -48,14 +43,14 @@ impl RequestBody {
         match self {
             Self::Empty => (Self::Empty, Kept::new(State::Whole(Bytes::new()))),
             Self::Whole(bytes) => (Self::Whole(bytes.clone()), Kept::new(State::Whole(bytes))),
-            Self::Streamed { body, pace, keeping: Some(keeping), under_way } => {
-                let kept = keeping.0.clone();
-                (Self::Streamed { body, pace, keeping: Some(keeping), under_way }, kept)
+            Self::Keeping(keeping) => {
+                let kept = keeping.kept.clone();
+                (Self::Keeping(keeping), kept)
             }
-            Self::Streamed { body, pace, keeping: None, under_way } => {
-                let fits = body.size_hint().lower() <= limits::KEPT_BODY as u64;
+            Self::Streamed(rest) => {
+                let fits = rest.body.size_hint().lower() <= limits::KEPT_BODY as u64;
                 let kept = Kept::new(if fits { State::Passing(BytesMut::new()) } else { State::Lost });
-                (Self::Streamed { body, pace, keeping: Some(Keeping(kept.clone())), under_way }, kept)
+                (Self::Keeping(Keeping { first: None, rest: Some(rest), kept: kept.clone() }), kept)
             }
         }
     }
@@ -77,43 +72,55 @@ impl Interrupted {
     }
 }
 
+/// As the client sends it, if that is fast enough.
+pub(crate) struct Paced {
+    body: Incoming,
+    pace: Rc<Pace>,
+    /// Until nobody reads it any more.
+    _under_way: Option<UnderWay>,
+}
+
+type Next = Option<Result<Frame<Bytes>, Interrupted>>;
+
+impl Paced {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Self { body, pace, .. } = self;
+        if pace.is_slow() {
+            return Poll::Ready(Some(Err(Interrupted::Slow)));
+        }
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            pace.waits(cx);
+            return Poll::Pending;
+        };
+        pace.came(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len));
+        Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)))
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = Interrupted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
-        let (body, keeping, frame) = match self.get_mut() {
-            Self::Empty => return Poll::Ready(None),
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
-                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Streamed { body, pace, keeping, .. } => {
-                if pace.is_slow() {
-                    return Poll::Ready(Some(Err(Interrupted::Slow)));
-                }
-                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                    pace.waits(cx);
-                    return Poll::Pending;
-                };
-                pace.came(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len));
-                (body, keeping, frame)
-            }
-        };
-        if let Some(Keeping(kept)) = keeping {
-            kept.pass(frame.as_ref());
-            if body.is_end_stream() {
-                kept.pass(None);
-            }
+            Self::Streamed(paced) => paced.poll_frame(cx),
+            Self::Keeping(keeping) => keeping.poll_frame(cx),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Streamed { body, .. } => body.is_end_stream(),
+            Self::Streamed(paced) => paced.body.is_end_stream(),
+            Self::Keeping(Keeping { first, rest, .. }) => {
+                first.is_none() && rest.as_ref().is_none_or(|rest| rest.body.is_end_stream())
+            }
         }
     }
 
@@ -121,7 +128,17 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed { body, .. } => body.size_hint(),
+            Self::Streamed(paced) => paced.body.size_hint(),
+            Self::Keeping(Keeping { first, rest, .. }) => {
+                let first = first.as_ref().map_or(0, |first| first.len() as u64);
+                let rest = rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.body.size_hint());
+                let mut both = SizeHint::new();
+                if let Some(upper) = rest.upper() {
+                    both.set_upper(first + upper);
+                }
+                both.set_lower(first + rest.lower());
+                both
+            }
         }
     }
 }
@@ -135,6 +152,8 @@ pub(crate) struct Kept {
 enum State {
     Passing(BytesMut),
     Whole(Bytes),
+    /// Who sent it has given up in the middle: what has passed, and what the client has still to send.
+    Returned(Bytes, Paced),
     /// Too long, broken off, or with trailers.
     Lost,
 }
@@ -151,22 +170,40 @@ impl Kept {
             match &*self.state.borrow() {
                 State::Passing(_) => {}
                 State::Whole(bytes) => return Some(bytes.clone()),
-                State::Lost => return None,
+                State::Returned(..) | State::Lost => return None,
             }
             settled.await;
         }
     }
 
     /// The body, if all of it has passed.
-    pub(crate) fn whole(&self) -> Option<Bytes> {
+    pub(crate) fn whole(&self) -> Option<RequestBody> {
         match &*self.state.borrow() {
-            State::Whole(bytes) => Some(bytes.clone()),
+            State::Whole(bytes) => Some(RequestBody::whole(bytes.clone())),
+            State::Passing(_) | State::Returned(..) | State::Lost => None,
+        }
+    }
+
+    /// The body for another attempt, once the former one has let go of it. It is kept again.
+    pub(crate) async fn again(self: &Rc<Self>) -> Option<RequestBody> {
+        self.settled().await;
+        let mut state = self.state.borrow_mut();
+        match std::mem::replace(&mut *state, State::Lost) {
+            State::Returned(passed, rest) => {
+                *state = State::Passing(BytesMut::from(&passed[..]));
+                let first = Some(passed).filter(|passed| !passed.is_empty());
+                Some(RequestBody::Keeping(Keeping { first, rest: Some(rest), kept: self.clone() }))
+            }
+            State::Whole(bytes) => {
+                *state = State::Whole(bytes.clone());
+                Some(RequestBody::whole(bytes))
+            }
             State::Passing(_) | State::Lost => None,
         }
     }
 
     /// The next frame of the body, or its end.
-    fn pass(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn pass(&self, frame: Option<&Result<Frame<Bytes>, Interrupted>>) {
         let mut state = self.state.borrow_mut();
         let State::Passing(passed) = &mut *state else { return };
         let next = match frame.map(|frame| frame.as_ref().ok().and_then(Frame::data_ref)) {
@@ -182,15 +219,36 @@ impl Kept {
     }
 }
 
-/// Held by the body that passes: when it ends early, there is nothing to keep.
-pub(crate) struct Keeping(Rc<Kept>);
+/// A body that is kept while it passes. When it is given up early, what is left of it goes back.
+pub(crate) struct Keeping {
+    /// What another attempt has had already.
+    first: Option<Bytes>,
+    rest: Option<Paced>,
+    kept: Rc<Kept>,
+}
+
+impl Keeping {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let frame = ready!(rest.poll_frame(cx));
+        self.kept.pass(frame.as_ref());
+        if rest.body.is_end_stream() {
+            self.kept.pass(None);
+        }
+        Poll::Ready(frame)
+    }
+}
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        let mut state = self.0.state.borrow_mut();
-        if matches!(*state, State::Passing(_)) {
-            *state = State::Lost;
-            self.0.settled.notify_waiters();
+        let mut state = self.kept.state.borrow_mut();
+        if let State::Passing(passed) = &mut *state {
+            let passed = std::mem::take(passed).freeze();
+            *state = self.rest.take().map_or(State::Lost, |rest| State::Returned(passed, rest));
+            self.kept.settled.notify_waiters();
         }
     }
 }

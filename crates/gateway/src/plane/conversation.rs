@@ -35,8 +35,11 @@ where
         let mut stop = stopping.clone();
         let spoken = tokio::select! {
             spoken = poll_fn(|cx| guard.poll_spoken(cx)) => spoken,
-            // Nobody has asked for anything.
-            _ = stop.wait_for(|stopping| *stopping) => None,
+            // Nobody has asked for anything, but a request may be on its way: there is a moment for it.
+            () = async { stop.wait_for(|stopping| *stopping).await.map_or((), drop) } => {
+                guard.watch().leave();
+                poll_fn(|cx| guard.poll_spoken(cx)).await
+            }
         };
         // In boxes, so that a silent connection does not have their size.
         guard = match spoken {
@@ -96,12 +99,17 @@ where
 
     let order = stopping.clone();
     let mut stopped = pin!(stopping.wait_for(|stopping| *stopping));
-    let (mut armed, mut leaving) = (false, false);
+    let (mut armed, mut told, mut leaving) = (false, false, false);
     let served = poll_fn(|cx| {
         // It wakes this task by itself, once it has been asked to: asking each time would be a price on each request.
         let stop = if armed { order.has_changed().unwrap_or(true) } else { stopped.as_mut().poll(cx).is_ready() };
         armed = true;
-        if !leaving && (stop || watch.late() == Late::Idle) {
+        if stop && !told {
+            told = true;
+            watch.leave();
+        }
+        // The next answer says that it is the last. Without a request there is none, and no way to say it.
+        if !leaving && watch.late() == Late::Idle {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }

@@ -105,9 +105,7 @@ fn default_port(scheme: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::patience::Patience;
     use super::*;
-    use sluice_route::{Entrance, Transport};
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -120,12 +118,7 @@ mod tests {
     fn announced(peer: &str, port: Option<u16>, given: &[(&'static str, &str)]) -> Vec<String> {
         let trusted = ["10.0.0.0/8".parse().expect("a range"), "fd00::/8".parse().expect("a range")];
         let peer = Peer::new(peer.parse().expect("an address"), &trusted);
-        let client = Client {
-            entrance: Entrance::Default,
-            transport: Transport::Plain,
-            peer,
-            watch: Patience::default().watch(),
-        };
+        let client = Client::alone(peer);
         let authority = Authority { value: Some(HeaderValue::from_static("shop")), host: "shop".to_owned(), port };
         let mut headers = headers(given);
         announce(&mut headers, &authority, &client);

@@ -416,9 +416,7 @@ pub(crate) fn put(headers: &mut HeaderMap, values: AnswerHeaders) {
 #[cfg(test)]
 mod tests {
     use super::super::forwarding::Peer;
-    use super::super::patience::Patience;
     use super::*;
-    use sluice_route::{Entrance, Transport};
 
     fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> request::Parts {
         let mut request = Request::builder().method(method).uri(uri);
@@ -493,12 +491,7 @@ mod tests {
         );
         let authority = check(&head).expect("valid");
         let peer = Peer::new("10.0.0.1".parse().expect("an address"), &[]);
-        let client = Client {
-            entrance: Entrance::Default,
-            transport: Transport::Plain,
-            peer,
-            watch: Patience::default().watch(),
-        };
+        let client = Client::alone(peer);
         forward(&mut head, &authority, &client, &Identity::of(&HeaderMap::new(), false, || 1));
         let mut names: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();

@@ -39,6 +39,17 @@ pub(crate) const MIRROR: Duration = Duration::from_secs(15);
 pub(crate) const RETRY_BACK_OFF: Duration = Duration::from_millis(25);
 /// It doubles with each attempt, so many times.
 pub(crate) const BACK_OFF_DOUBLINGS: u32 = 5;
+/// Whoever sent a body that is to be sent again lets go of it in this time.
+pub(crate) const GIVEN_BACK: Duration = Duration::from_secs(1);
+/// A listener that is closed waits so long for handshakes that have begun.
+pub(crate) const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+/// Those whom it let in have so long to ask, before the table goes that has its routes.
+pub(crate) const LAST_REQUESTS: Duration = Duration::from_millis(200);
+/// A worker closes its socket in this time.
+pub(crate) const CLOSED: Duration = Duration::from_secs(5);
+/// Who asks for nothing so long is let go when its listener is gone or the gateway stops. Until then the next answer tells it, for
+/// a request may be on its way: a connection that is closed under it would lose it.
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
 /// Requests in flight have so long when the gateway stops.
 pub(crate) const SHUTDOWN_DRAIN: Duration = Duration::from_secs(10);
 /// After so many failures in a row a pod is left out ...

@@ -94,6 +94,8 @@ pub(crate) struct Watch {
     clock: Arc<AtomicU32>,
     /// Requests under way.
     busy: AtomicU32,
+    /// Its listener is gone.
+    leaving: AtomicBool,
     wait: AtomicU8,
     since: AtomicU32,
     /// A write waits since `stuck_since`.
@@ -125,6 +127,7 @@ impl Watch {
         Self {
             clock,
             busy: AtomicU32::new(0),
+            leaving: AtomicBool::new(false),
             wait: AtomicU8::new(Wait::Head as u8),
             since: AtomicU32::new(now),
             stuck: AtomicBool::new(false),
@@ -150,6 +153,9 @@ impl Watch {
         }
         if self.busy.load(Ordering::Relaxed) > 0 {
             return;
+        }
+        if self.leaving.load(Ordering::Relaxed) && for_long(&self.since, limits::LAST_WORD) {
+            self.is_late(Late::Idle);
         }
         let wait = self.wait.load(Ordering::Relaxed);
         if wait == Wait::Head as u8 && for_long(&self.since, limits::HEAD_READ) {
@@ -184,6 +190,12 @@ impl Watch {
         self.silent.load(Ordering::Relaxed)
             && self.busy.load(Ordering::Relaxed) == 0
             && !self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// From here on the client has little time for another request.
+    pub(crate) fn leave(&self) {
+        self.since.store(self.now(), Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// There is nothing to read, and this is waited for.

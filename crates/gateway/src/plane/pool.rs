@@ -21,6 +21,7 @@ use super::accept::OnThisThread;
 use super::answer::Reason;
 use super::body::RequestBody;
 use super::limits;
+use super::sieve::Sieve;
 use super::socket::Socket;
 use super::trust::{Secure, SecureKey};
 
@@ -55,6 +56,8 @@ pub(crate) struct Exclusive {
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
     streams: Cell<usize>,
+    /// Its backend has said goodbye on it, or refused a request.
+    worn: Cell<bool>,
     /// When its last stream ended.
     since: Cell<Instant>,
 }
@@ -101,7 +104,8 @@ impl Pool {
     fn take_stream(&self, place: &Place) -> Option<Stream> {
         let mut shared = self.shared.borrow_mut();
         let kept = shared.get_mut(place)?;
-        kept.retain(|connection| !connection.sender.is_closed());
+        // One that is left out here closes with its last stream.
+        kept.retain(|connection| !connection.sender.is_closed() && !connection.worn.get());
         kept.iter().find(|connection| connection.has_room()).map(Stream::new)
     }
 
@@ -196,6 +200,15 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// No more requests are wanted on it.
+    pub(crate) fn wear_out(&self) {
+        if let Self::Stream(Stream(shared)) = self {
+            shared.worn.set(true);
+        }
+    }
+}
+
 impl Exclusive {
     pub(crate) fn pod(&self) -> PodId {
         self.place.0
@@ -246,10 +259,11 @@ async fn shared(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) ->
         .max_header_list_size(limits::HEAD_BYTES as u32)
         .keep_alive_interval(limits::PING)
         .keep_alive_timeout(limits::PONG);
-    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+    let (sender, driver) = builder.handshake(TokioIo::new(Sieve::new(stream))).await?;
     tokio::task::spawn_local(async move {
         // As above.
         let _ = driver.await;
     });
-    Ok(Rc::new(Shared { sender, streams: Cell::new(0), since: Cell::new(Instant::now()) }))
+    let since = Cell::new(Instant::now());
+    Ok(Rc::new(Shared { sender, streams: Cell::new(0), worn: Cell::new(false), since }))
 }

@@ -21,7 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use sluice_route::{Filters, Protocol, Retry, Rule, Timeouts};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::accept::Client;
 use super::access_log::Entry;
@@ -42,11 +42,15 @@ pub(crate) async fn serve(
 ) -> Result<Response<ClientBody>, Infallible> {
     let under_way = client.watch.enter();
     let body_under_way = (!request.body().is_end_stream()).then(|| client.watch.enter());
-    let (asks, watch) = (request.headers().contains_key(UPGRADE), client.watch.clone());
-    let answer = answer(worker, client, request, body_under_way).await;
+    client.speaks_http2.set(request.version() == Version::HTTP_2);
+    let asks = request.headers().contains_key(UPGRADE);
+    let mut answer = answer(worker, client.clone(), request, body_under_way).await;
+    let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     if asks {
-        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        watch.decide(if switched { Fate::Tunnel } else { Fate::Same });
+        client.watch.decide(if switched { Fate::Tunnel } else { Fate::Same });
+    }
+    if client.place.is_leaving() && !switched && !client.speaks_http2.get() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| ClientBody::new(body, under_way)))
 }
@@ -210,7 +214,7 @@ impl Exchange {
                 Err(answer) => return *answer,
             };
             if first {
-                body = self.keep(pick.rule.retry.as_ref(), body);
+                body = self.keep(&pick, body);
                 body = self.mirror(&mut pick, body);
                 self.part = pick.part.take();
             }
@@ -234,9 +238,12 @@ impl Exchange {
         }
     }
 
-    /// Keeps the body where the route may want it once more.
-    fn keep(&mut self, retry: Option<&Retry>, body: RequestBody) -> RequestBody {
-        if retry.is_none() || matches!(self.store, Store::Empty) {
+    /// Keeps the body where it may be wanted once more: the route says so, or sending it again does nothing twice. On HTTP/2
+    /// that is so for any method, since who says goodbye there says which requests he has not looked at.
+    fn keep(&mut self, pick: &Pick, body: RequestBody) -> RequestBody {
+        let wanted =
+            pick.rule.retry.is_some() || pick.endpoint.protocol == Protocol::Http2 || self.head.method.is_idempotent();
+        if !wanted || matches!(self.store, Store::Empty) {
             return body;
         }
         let Ok(room) = self.worker.keeping.clone().try_acquire_owned() else { return body };
@@ -245,11 +252,21 @@ impl Exchange {
         body
     }
 
-    /// The body for another attempt, if it is to be had.
-    fn again(&self) -> Option<RequestBody> {
+    /// The body for another attempt, if all of it is there.
+    fn whole(&self) -> Option<RequestBody> {
         match &self.store {
             Store::Empty => Some(RequestBody::Empty),
-            Store::Kept { body, .. } => body.whole().map(RequestBody::whole),
+            Store::Kept { body, .. } => body.whole(),
+            Store::Gone => None,
+        }
+    }
+
+    /// The body for another attempt, also one that the client is still sending.
+    async fn again(&self) -> Option<RequestBody> {
+        match &self.store {
+            Store::Empty => Some(RequestBody::Empty),
+            // The task that has sent it may not know yet that it is over.
+            Store::Kept { body, .. } => timeout(limits::GIVEN_BACK, body.again()).await.ok()?,
             Store::Gone => None,
         }
     }
@@ -277,6 +294,8 @@ impl Exchange {
         let idempotent = self.head.method.is_idempotent();
         let trust = if idempotent && matches!(self.store, Store::Empty) { Trust::Told } else { Trust::Asked };
         let deadline = self.deadline(&pick.rule, Instant::now());
+        // A connection of HTTP/1.1 may be as dead as the one before; one of HTTP/2 would have said so.
+        let fresh = fresh && pick.endpoint.protocol == Protocol::Http1;
         let pooled = if fresh { None } else { self.worker.pool.take(&pick.endpoint, pick.secure.as_deref(), trust) };
         let reused = pooled.is_some();
         let connection = match pooled {
@@ -323,9 +342,15 @@ impl Exchange {
                 let lost = !error.error().is_parse() && !error.error().is_user();
                 tracing::debug!(error = %error.error(), reused, "Backend connection died");
                 let unsent = error.take_message().map(Request::into_body);
-                let safe = (idempotent && lost) || was_refused(error.error());
-                let again = || if safe { self.again() } else { None };
-                let Some(body) = unsent.or_else(again) else {
+                let refused = was_refused(error.error());
+                if refused {
+                    connection.wear_out();
+                }
+                let again = match unsent {
+                    None if refused || (idempotent && lost) => self.again().await,
+                    unsent => unsent,
+                };
+                let Some(body) = again else {
                     return Attempt::Answered(self.in_place(pick, Reason::BackendClosed));
                 };
                 Attempt::Again { body, failed: pick, reason: Reason::BackendClosed, unreachable: !reused }
@@ -355,7 +380,7 @@ impl Exchange {
         if !wanted || self.retries >= attempts.unwrap_or(limits::DEFAULT_RETRIES).min(limits::RETRIES) {
             return None;
         }
-        let body = self.again()?;
+        let body = self.whole()?;
         let delay =
             backoff.unwrap_or(limits::RETRY_BACK_OFF).saturating_mul(1 << self.retries.min(limits::BACK_OFF_DOUBLINGS));
         let delay = self.worker.jittered(delay);
@@ -506,7 +531,7 @@ impl Exchange {
         bind(&mut pick, &mut head.headers);
         pick.flight.answer(head.status.as_u16());
         self.note(&mut pick, head.status);
-        tunnel::spawn(client, backend, pick.flight);
+        tunnel::spawn(self.client.clone(), client, backend, pick.flight);
         Response::from_parts(head, AnswerBody::Own(None))
     }
 }
@@ -523,10 +548,16 @@ fn filters_of(pick: &Pick) -> impl Iterator<Item = &Filters> {
     std::iter::once(&pick.rule.filters).chain(pick.filters.as_deref())
 }
 
-/// The backend says that it has not looked at this request: any method may be sent again.
+/// The backend says that it has not looked at this request: any method may be sent again. It refuses the stream by name, or says
+/// goodbye with a last stream below it (RFC 9113, 8.7).
 fn was_refused(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
+    cause.is_some_and(|cause| {
+        let reason = cause.reason();
+        cause.is_remote()
+            && (reason == Some(h2::Reason::REFUSED_STREAM)
+                || cause.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+    })
 }
 
 /// The attempt ended with this status, which the client will not see.

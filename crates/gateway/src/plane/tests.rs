@@ -7,6 +7,7 @@ mod compare;
 mod corpus;
 mod floods;
 mod h2c;
+mod leaving;
 mod mirror;
 mod removal;
 mod retry;

@@ -1,13 +1,16 @@
 //! After a backend's 101 the two connections become one: bytes pass both ways until both sides are done.
 
+use std::rc::Rc;
+
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
+use super::accept::Client;
 use super::worker::Flight;
 
-/// The flight lasts as long as the tunnel.
-pub(crate) fn spawn(client: OnUpgrade, backend: OnUpgrade, flight: Flight) {
+/// The flight lasts as long as the tunnel, and so does the place of whoever asked for it.
+pub(crate) fn spawn(place: Rc<Client>, client: OnUpgrade, backend: OnUpgrade, flight: Flight) {
     tokio::task::spawn_local(async move {
         let both = futures::future::try_join(client, backend).await;
         let passed = match both {
@@ -19,6 +22,6 @@ pub(crate) fn spawn(client: OnUpgrade, backend: OnUpgrade, flight: Flight) {
         if let Err(error) = passed {
             tracing::debug!(error, "Tunnel ended");
         }
-        drop(flight);
+        drop((place, flight));
     });
 }

@@ -21,7 +21,7 @@ use sluice_route::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::accept::Client;
@@ -38,11 +38,11 @@ use super::pool::{Connection, Pool};
 use super::sources::Sources;
 use super::trial::{Part, Role, Trial};
 use super::trust::{Secure, SecureKey};
-use super::{Manners, Plane, accept, head, limits, tls};
+use super::{Held, Manners, Plane, accept, head, limits, tls};
 
 /// What a worker is told to do.
 pub(crate) enum Order {
-    Serve(Entrance, TcpListener),
+    Serve(Entrance, TcpListener, Held),
     Close(Entrance),
     Stop,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Semaphore,
     pub(crate) patience: Patience,
     pub(crate) sources: Sources,
-    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) is_stopping: Cell<bool>,
 }
 
 /// A pod as this worker knows it.
@@ -177,7 +177,7 @@ impl Worker {
             handshakes: Semaphore::new(limits::HANDSHAKES),
             patience: Patience::default(),
             sources: Sources::default(),
-            stopping: watch::Sender::new(false),
+            is_stopping: Cell::new(false),
             plane,
             index,
         });
@@ -187,6 +187,7 @@ impl Worker {
     async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         let plane = self.plane.clone();
         let mut doors: HashMap<Entrance, watch::Sender<bool>> = HashMap::default();
+        let mut acceptors = JoinSet::new();
         let mut sweep = interval(limits::IDLE_SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = interval(plane.manners.tick.0);
@@ -195,10 +196,11 @@ impl Worker {
             tokio::select! {
                 () = plane.lines[self.index].wake.notified() => self.refresh(),
                 order = orders.recv() => match order {
-                    Some(Order::Serve(entrance, socket)) => {
-                        let closing = watch::Sender::new(false);
-                        accept::spawn(self.clone(), entrance, socket, closing.subscribe());
-                        doors.insert(entrance, closing);
+                    Some(Order::Serve(entrance, socket, held)) => {
+                        let leave = watch::Sender::new(false);
+                        let accepting = accept::from(self.clone(), entrance, socket, held, leave.subscribe());
+                        acceptors.spawn_local(accepting);
+                        doors.insert(entrance, leave);
                     }
                     Some(Order::Close(entrance)) => {
                         if let Some(door) = doors.remove(&entrance) {
@@ -207,17 +209,31 @@ impl Worker {
                     }
                     Some(Order::Stop) | None => break,
                 },
+                Some(_) = acceptors.join_next() => {}
                 _ = sweep.tick() => self.pool.sweep(Instant::now()),
                 _ = tick.tick() => self.patience.tick(),
             }
         }
+        self.is_stopping.set(true);
         for door in doors.values() {
             door.send_replace(true);
         }
-        self.stopping.send_replace(true);
         // Every connection gives its permit back when it is done.
         let all = limits::CONNECTIONS as u32;
-        if timeout(limits::SHUTDOWN_DRAIN, self.room.acquire_many(all)).await.is_err() {
+        let emptied = async {
+            let mut empty = std::pin::pin!(async {
+                // They still let in who has come: nobody else gets a permit before somebody who waits for all of them.
+                while acceptors.join_next().await.is_some() {}
+                self.room.acquire_many(all).await.map(drop)
+            });
+            loop {
+                tokio::select! {
+                    _ = empty.as_mut() => return,
+                    _ = tick.tick() => self.patience.tick(),
+                }
+            }
+        };
+        if timeout(limits::SHUTDOWN_DRAIN, emptied).await.is_err() {
             let left = limits::CONNECTIONS - self.room.available_permits();
             tracing::warn!(worker = self.index, connections = left, "Connections cut off at shutdown");
         }

@@ -174,7 +174,7 @@ async fn a_body_that_is_still_to_come_is_not_taken_for_a_request() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_connections_that_nobody_asks_anything_on() {
+async fn a_stop_ends_connections_on_which_nothing_is_asked_for_a_moment() {
     let scene = async {
         for asked in [0, 1] {
             for silent in [false, true] {
@@ -188,6 +188,11 @@ async fn a_stop_ends_connections_that_nobody_asks_anything_on() {
                     visitor.pass(2 * limits::SILENCE).await;
                 }
                 visitor.stop.send_replace(true);
+                settle().await;
+                // It was on its way: there is a moment for it.
+                visitor.say(ASK).await;
+                visitor.answer().await;
+                visitor.pass(2 * limits::LAST_WORD).await;
                 visitor.ended().await;
             }
         }

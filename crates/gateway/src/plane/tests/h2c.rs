@@ -11,6 +11,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -26,7 +27,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Frames>, Infallib
     let head = format!("{} {} te={te} ", request.method(), request.uri());
     let body = request.into_body().collect().await.expect("a whole request").to_bytes();
     let trailers = HeaderMap::from_iter([("grpc-status".parse().expect("a name"), "0".parse().expect("a value"))]);
-    let frames = vec![Ok(Frame::data(Bytes::from(head))), Ok(Frame::data(body)), Ok(Frame::trailers(trailers))];
+    // Among them one that says nothing, as some servers send them.
+    let data = [Bytes::from(head), Bytes::new(), body].map(|bytes| Ok(Frame::data(bytes)));
+    let frames = data.into_iter().chain([Ok(Frame::trailers(trailers))]).collect::<Vec<_>>();
     Ok(Response::new(StreamBody::new(futures::stream::iter(frames))))
 }
 
@@ -129,6 +132,94 @@ async fn a_backend_that_says_goodbye_costs_no_call() {
         answer.into_body().collect().await.expect("a whole answer");
     }
     assert!(connections.load(Ordering::SeqCst) >= 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_without_a_byte_end_no_connection_with_calls_on_it() {
+    let (town, _, _server) = town(usize::MAX).await;
+    let clients = [client(&town).await, client(&town).await];
+    let calls = clients.into_iter().map(|mut client| async move {
+        for number in 0..200 {
+            let answer = client.send_request(call(number)).await.expect("an answer");
+            assert!(!answer.headers().contains_key("grpc-status"), "call {number} was refused: {:?}", answer.headers());
+            let answer = answer.into_body().collect().await.expect("a whole answer");
+            assert_eq!(answer.trailers().expect("trailers")["grpc-status"], "0");
+        }
+    });
+    futures::future::join_all(calls).await;
+}
+
+/// Says goodbye to whoever begins a request, as if it had not seen it, and closes.
+async fn say_goodbye(stream: &mut TcpStream) {
+    const HEAD: usize = 9;
+    const HEADERS: u8 = 1;
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.expect("a preface");
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&settings).await.expect("written");
+    loop {
+        let mut head = [0; HEAD];
+        stream.read_exact(&mut head).await.expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await.expect("a whole frame");
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    let goodbye = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.write_all(&goodbye).await.expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_above_the_last_stream_of_a_goodbye_is_sent_again_with_its_body() {
+    let mut town = Town::new(1);
+    town.service_of("shop", Some("kubernetes.io/h2c"));
+    let mut backend = Backend::start("h2").await;
+    let listener = TcpListener::bind((backend.address.ip(), 0)).await.expect("a free port");
+    backend.address = listener.local_addr().expect("bound");
+    town.add("shop", &backend, "v1");
+    town.publish().await;
+    let (told, mut gone) = tokio::sync::mpsc::channel(1);
+    let server = tokio::spawn(async move {
+        let mut all = JoinSet::new();
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            if number % 2 == 0 {
+                say_goodbye(&mut stream).await;
+                told.send(stream).await.expect("the test goes on");
+            } else {
+                all.spawn(one(stream, 1));
+            }
+        }
+    });
+    // One whose body is there at once, and one whose body comes in the middle of the goodbye.
+    let whole = tokio::spawn({
+        let mut client = town.client().await;
+        async move { client.post("/x", "buy").await }
+    });
+    let _open = gone.recv().await.expect("a goodbye");
+    assert_eq!(whole.await.expect("an answer"), (200, "POST http://shop.example.com/x te=- buy".into()));
+
+    let stream = TcpStream::connect(town.address).await.expect("the gateway listens");
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let (parts, body) = tokio::sync::mpsc::channel::<Bytes>(4);
+    let body = futures::stream::unfold(body, |mut body| async move {
+        let part = body.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(part)), body))
+    });
+    let request = Request::post("http://shop.example.com/x").body(StreamBody::new(Box::pin(body))).expect("a request");
+    let asked = tokio::spawn(async move { client.send_request(request).await });
+    parts.send(Bytes::from("first ")).await.expect("taken");
+    let _open = gone.recv().await.expect("a goodbye");
+    parts.send(Bytes::from("second")).await.expect("taken");
+    drop(parts);
+    let answer =
+        asked.await.expect("no panic").expect("an answer").into_body().collect().await.expect("a whole answer");
+    let expected = "POST http://shop.example.com/x te=- first second";
+    assert_eq!(String::from_utf8_lossy(&answer.to_bytes()), expected);
+    server.abort();
 }
 
 /// Refuses the first request of all without a look at it, and answers the others with 200.

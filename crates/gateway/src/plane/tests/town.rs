@@ -28,13 +28,15 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::plane::patience::Tick;
-use crate::plane::{Manners, Plane, Workers, limits, open};
+use crate::plane::{Door, Manners, Plane, Workers, limits, open};
 
 /// Whatever a test waits for has to happen within this time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Town {
     pub(crate) workers: Workers,
+    /// What `address` leads to.
+    pub(crate) door: Door,
     pub(crate) address: SocketAddr,
     compiler: Compiler,
     table: Arc<Table>,
@@ -59,8 +61,8 @@ impl Town {
         let workers = Workers::start(workers, manners).expect("workers start");
         let sockets = open(SocketAddr::from(([127, 0, 0, 1], 0)), workers.plane().workers()).expect("a free port");
         let address = sockets[0].local_addr().expect("bound");
-        workers.plane().serve(Entrance::Default, sockets);
-        let mut town = Self { workers, address, compiler: Compiler::new(80), table: Arc::default() };
+        let door = workers.plane().serve(Entrance::Default, sockets);
+        let mut town = Self { workers, door, address, compiler: Compiler::new(80), table: Arc::default() };
         let mut route = json!({"parentRefs": [{"name": "gw"}]});
         route["rules"] = rules;
         let route = serde_json::from_value(route).expect("a route");
