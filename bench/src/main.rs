@@ -1,8 +1,9 @@
-//! Measures Sluice against its peers: `sluice-bench gateway|pods|route|start|store`. One JSON line per measurement on stdout.
+//! Measures Sluice against its peers: `sluice-bench gateway|load|pods|route|start|store`. One JSON line per measurement on stdout.
 
 mod debian;
 mod engine;
 mod gateway;
+mod load;
 mod pods;
 mod report;
 mod route;
@@ -14,12 +15,13 @@ fn main() -> anyhow::Result<()> {
         Some("gateway") => gateway::run(),
         // For tools that count instructions.
         Some("alone") => gateway::alone::run(),
+        Some("load") => load::run(),
         Some("pods") => pods::run(),
         // What `pods` starts its peers with, in a mount namespace of their own.
         Some("timer") => pods::time_commands(),
         Some("route") => route::run(),
         Some("start") => start::run(),
         Some("store") => store::run(),
-        other => anyhow::bail!("unknown benchmark {other:?}, there are: gateway, pods, route, start, store"),
+        other => anyhow::bail!("unknown benchmark {other:?}, there are: gateway, load, pods, route, start, store"),
     }
 }
